@@ -1,0 +1,34 @@
+"""Routers: one jitted function each, scoring all replicas of a pool in one call (docs/routers.md)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmaas.analysis.registry import Registry
+
+ROUTERS = Registry(
+    "router",
+    group="lmaas.routers",
+    builtin={
+        "round-robin": "lmaas.replay.routing.round_robin:ROUTER",
+        "least-requests": "lmaas.replay.routing.least_requests:ROUTER",
+        "least-outstanding": "lmaas.replay.routing.least_outstanding:ROUTER",
+        "preserve": "lmaas.replay.routing.preserve:ROUTER",
+    },
+    listing="lmaas policies list",
+)
+
+
+@dataclass(frozen=True)
+class Router:
+    """A routing function with what it needs to see.
+
+    route: compiled for jit.ROUTE; `params` go to it in order. `tokens`: it reads the token and KV columns,
+    which costs a refresh of every active replica at each arrival. `extend_tokens`: what a prediction that was
+    outlived grows by; None: the expected rest, learned on the training part.
+    """
+
+    route: Any
+    params: Mapping[str, float] = field(default_factory=dict)
+    tokens: bool = False
+    extend_tokens: int | None = None

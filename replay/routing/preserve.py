@@ -1,0 +1,27 @@
+"""PreServe's router as in its artifact: kappa · tokens to prefill + expected tokens of all in flight."""
+
+import numpy as np
+
+from .. import columns as c
+from ..jit import router
+from ..routers import Router
+
+
+@router
+def preserve(
+    request: np.ndarray,
+    replicas: np.ndarray,
+    ahead: np.ndarray,
+    flight: np.ndarray,
+    flight_start: np.ndarray,
+    params: np.ndarray,
+    memory: np.ndarray,
+    scores: np.ndarray,
+) -> int:
+    """params[0]: kappa. An expectation grows by 30 tokens whenever it is outrun (the artifact's)."""
+    for i in range(replicas.shape[0]):
+        scores[i] = params[0] * replicas[i, c.PREFILL_TOKENS] + replicas[i, c.EXPECTED_TOKENS]
+    return c.SCORES
+
+
+ROUTER = Router(preserve, params={"kappa": 2.0}, tokens=True, extend_tokens=30)

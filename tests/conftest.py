@@ -1,0 +1,16 @@
+"""What tests share: the folder of real data, where there is one."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder with real traces and profiles beside the checkout; skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("no real data beside the checkout (../shared)")
+    return SHARED
