@@ -1,4 +1,17 @@
-"""Trace formats: one adapter a file, each turning a published layout into the trace table's columns.
+"""Every way a trace is written down: how it is recognised, and how its columns become the trace table.
 
-An adapter reads and names columns; checks, units and rejects are `analysis.ingest`'s business.
+A new format is one file with one small class (`base.Format`) and one line here; outsiders use the entry-point group.
 """
+
+from lmaas.analysis.registry import Registry
+
+FORMATS = Registry(
+    "trace format",
+    group="lmaas.formats",
+    builtin={
+        "azure": "lmaas.analysis.formats.azure:Azure",
+        "burstgpt": "lmaas.analysis.formats.burstgpt:BurstGpt",
+        "mooncake": "lmaas.analysis.formats.mooncake:Mooncake",
+        "canonical": "lmaas.analysis.formats.canonical:Canonical",
+    },
+)

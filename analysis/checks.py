@@ -1,0 +1,226 @@
+"""Source columns to the trace table: types made and rows checked in one place, for every format alike.
+
+`checked` gives every source row its trace columns and whether it may be kept; a bad row keeps the reason of its
+first problem. Unknown stays null; nothing is repaired, rounded or guessed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import polars as pl
+
+from .errors import UserError
+from .formats import times
+from .formats.base import Reading
+from .formats.careful import MALFORMED
+from .formats.source import RESERVED, shown
+from .trace import REQUIRED, SCHEMA, STATUSES, TIERS
+
+ROW = f"{RESERVED}row"
+PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+NS = 1_000_000_000
+LATEST_S = 2.0**53 / 1e6  # about 285 years: up to here a Float64 of seconds tells microseconds apart
+MAY_BE_NEGATIVE = {"priority"}
+SPELLED = {"status": STATUSES, "tier": TIERS}  # columns with a fixed vocabulary
+NOT_HASHES = "block_hashes not unsigned 64-bit integers"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The rows of a source, each either kept or set aside; lazy."""
+
+    kept: pl.LazyFrame  # SCHEMA, in the source's order
+    rejects: pl.LazyFrame  # source_row, reason, text (the values read, as JSON)
+    facts: pl.LazyFrame  # one row: `rows` kept, `naive` of them, and for every column its values
+
+
+def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType], base_ns: int) -> Checked:
+    """Split `raw` (ROW, the source columns, maybe MALFORMED) into kept rows and rejects; each row is in one of them.
+
+    `types`: of the source columns. `base_ns`: the instant that arrival_s = 0 stands for, where times are dates.
+    """
+    columns: dict[str, str | pl.Expr] = {"arrival_s": reading.arrival, **reading.columns}
+    sources = {name: pl.col(column) if isinstance(column, str) else column for name, column in columns.items()}
+    kinds = {name: _type(column, name, types) for name, column in columns.items()}
+    problem = pl.col(MALFORMED) if MALFORMED in types else pl.lit(None, pl.String)
+    given = pl.struct(*(pl.col(name) for name in reading.source_columns())).alias(_in("text"))
+    taken = [_raw(sources[name], kinds[name]).alias(_in(name)) for name in columns]
+    frame = raw.select(ROW, given, problem.alias(MALFORMED), *taken)
+    frame = frame.with_columns(
+        _parsed(pl.col(_in(name)), kinds[name], name, reading).alias(_num(name)) for name in columns if _counts(name)
+    )
+    frame = frame.with_columns(
+        *(_value(name, kinds.get(name), reading, base_ns).alias(name) for name in SCHEMA if name != "source_row")
+    )
+    good = pl.all_horizontal(
+        pl.col(MALFORMED).is_null(),
+        *(_good(name) for name in columns),
+        *(_not_missing(name) for name in REQUIRED if name != "arrival_s"),
+        *(~bad.fill_null(False) for bad in reading.checks.values()),
+    )
+    frame = frame.with_columns(good.fill_null(False).alias(_in("good")))
+    kept = frame.filter(pl.col(_in("good")))
+    table = kept.select(
+        *(name for name in SCHEMA if name != "source_row"), pl.col(ROW).cast(pl.UInt64).alias("source_row")
+    )
+    naive = pl.col(_num("arrival_s")).struct.field("naive").sum() if reading.unit == "datetime" else pl.lit(0)
+    rejects = frame.filter(~pl.col(_in("good"))).select(
+        pl.col(ROW).cast(pl.UInt64).alias("source_row"),
+        _reason(list(columns), kinds, reading).alias("reason"),
+        pl.col(_in("text")).struct.json_encode().alias("text"),
+    )
+    values = [pl.col(name).count().alias(name) for name in SCHEMA if name != "source_row"]
+    return Checked(table, rejects, kept.select(pl.len().alias("rows"), naive.alias("naive"), *values))
+
+
+def arrivals_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """Column `ns`: the dates of a source whose times are dates, where they can be read."""
+    kind = _type(reading.arrival, "arrival_s", types)
+    parsed = _parsed(_raw(pl.col(reading.arrival), kind), kind, "arrival_s", reading)
+    return raw.select(parsed.struct.field("ns").alias("ns")).drop_nulls()
+
+
+def _in(name: str) -> str:
+    return f"in {name}"  # the value as the source gives it
+
+
+def _num(name: str) -> str:
+    return f"num {name}"  # the same as a number, or as a parsed date
+
+
+def _counts(name: str) -> bool:
+    return SCHEMA[name].is_numeric()
+
+
+def _type(column: str | pl.Expr, name: str, types: Mapping[str, pl.DataType]) -> pl.DataType:
+    """The type of a source column, checked to be one that `name` can come from."""
+    if not isinstance(column, str):
+        roots = {root: types[root] for root in column.meta.root_names()}
+        return pl.LazyFrame(schema=roots).select(column).collect_schema().dtypes()[0]
+    dtype = types[column]
+    wanted = "a list of whole numbers" if name == "block_hashes" else "a number" if _counts(name) else "text"
+    fits = {
+        "a list of whole numbers": _is_list(dtype) and dtype.inner.is_integer(),
+        "a number": dtype.is_numeric() or _is_text(dtype) or (name == "arrival_s" and isinstance(dtype, pl.Datetime)),
+        "text": _is_text(dtype) or dtype.is_integer(),
+    }[wanted]
+    if not (fits or dtype == pl.Null):
+        raise UserError(f"column {shown(column)} is {dtype}; {name} needs {wanted}")
+    return dtype
+
+
+def _is_list(dtype: pl.DataType) -> TypeGuard[pl.List]:
+    return isinstance(dtype, pl.List)
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, (pl.String, pl.Categorical, pl.Enum))
+
+
+def _raw(source: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """An empty text is no value."""
+    if not _is_text(kind):
+        return source
+    text = source.cast(pl.String)
+    return pl.when(text != "").then(text)
+
+
+def _parsed(raw: pl.Expr, kind: pl.DataType, name: str, reading: Reading) -> pl.Expr:
+    if name == "arrival_s" and isinstance(kind, pl.Datetime):
+        return times.from_dates(raw, kind)
+    if name == "arrival_s" and reading.unit == "datetime":
+        return times.parse(raw.cast(pl.String))
+    return raw.cast(pl.Float64, strict=False)
+
+
+def _value(name: str, kind: pl.DataType | None, reading: Reading, base_ns: int) -> pl.Expr:
+    """The trace column `name` from its source; null where that has none, or none that fits."""
+    dtype, raw, num = SCHEMA[name], pl.col(_in(name)), pl.col(_num(name))
+    if kind is None:
+        return _default(name)
+    if name == "arrival_s":
+        return _arrival(num, reading, base_ns)
+    if dtype.is_unsigned_integer():
+        fits = num.is_between(0, _top(dtype)) & (num == num.floor())
+        return pl.when(fits).then(num).cast(dtype)
+    if dtype.is_float():
+        return pl.when(num.is_finite() & (pl.lit(name in MAY_BE_NEGATIVE) | (num >= 0))).then(num)
+    if name == "block_hashes":
+        hashes = raw.cast(dtype, strict=False)
+        return pl.when(hashes.list.len() == hashes.list.drop_nulls().list.len()).then(hashes)
+    if name in SPELLED:
+        spelled = pl.when(raw.is_in(SPELLED[name])).then(raw)
+        return spelled.fill_null("ok").cast(dtype) if name == "status" else spelled.cast(dtype)
+    text = raw.cast(pl.String)
+    return text.fill_null(_default(name)).cast(dtype) if name in ("request_id", "service") else text.cast(dtype)
+
+
+def _default(name: str) -> pl.Expr:
+    dtype = SCHEMA[name]
+    if name == "request_id":
+        return pl.col(ROW).cast(pl.String)
+    known = {"service": "default", "status": "ok"}
+    return pl.lit(known.get(name), pl.String).cast(dtype) if not isinstance(dtype, pl.List) else pl.lit(None, dtype)
+
+
+def _arrival(num: pl.Expr, reading: Reading, base_ns: int) -> pl.Expr:
+    if reading.unit == "datetime":
+        return (num.struct.field("ns") - base_ns) / NS
+    seconds = num / PER_SECOND[reading.unit]
+    return pl.when(seconds.is_between(0, LATEST_S)).then(seconds)
+
+
+def _top(dtype: pl.DataType) -> int:
+    return 65_535 if dtype == pl.UInt16 else 4_294_967_295
+
+
+def _good(name: str) -> pl.Expr:
+    """A value was made of what the source gives, or it gives none; NaN is none, except as a time."""
+    if name == "arrival_s":
+        return pl.col(name).is_not_null()
+    made = pl.col(_in(name)).is_null() | pl.col(name).is_not_null()
+    if SCHEMA[name].is_numeric():
+        return made | pl.col(_num(name)).is_nan()
+    return pl.col(_in(name)).is_null() | pl.col(_in(name)).is_in(SPELLED[name]) if name in SPELLED else made
+
+
+def _not_missing(name: str) -> pl.Expr:
+    """Token counts may be unknown only of a request that did not succeed."""
+    return pl.col(name).is_not_null() | (pl.col("status") != "ok")
+
+
+def _reason(columns: list[str], kinds: Mapping[str, pl.DataType], reading: Reading) -> pl.Expr:
+    """The first problem of a bad row."""
+    nothing = pl.all_horizontal(pl.col(_in(name)).is_null() for name in columns if isinstance(kinds[name], pl.String))
+    empty = nothing if all(isinstance(kinds[name], pl.String) for name in columns) else pl.lit(False)
+    reasons = [pl.col(MALFORMED), pl.when(empty).then(pl.lit("empty row"))]
+    for name in columns:
+        bad = ~_good(name).fill_null(False)
+        reasons.append(pl.when(bad).then(_problem(name, kinds[name], reading)))
+    reasons += [pl.when(~_not_missing(name)).then(pl.lit(f"{name} missing")) for name in REQUIRED[1:]]
+    reasons += [pl.when(bad).then(pl.lit(reason)) for reason, bad in reading.checks.items()]
+    return pl.coalesce(*reasons, pl.lit("bad row"))
+
+
+def _problem(name: str, kind: pl.DataType, reading: Reading) -> pl.Expr:
+    raw, num, dtype = pl.col(_in(name)), pl.col(_num(name)), SCHEMA[name]
+    missing = pl.when(raw.is_null()).then(pl.lit(f"{name} missing"))
+    if name in SPELLED:
+        return pl.lit(f"{name} unknown")
+    if name == "block_hashes":
+        return pl.lit(NOT_HASHES)
+    if name == "arrival_s" and reading.unit == "datetime":
+        return pl.coalesce(missing, pl.lit("arrival_s not a date"))
+    if not dtype.is_numeric():
+        return pl.lit(f"{name} not text")
+    limit = f"above {_top(dtype)}" if dtype.is_unsigned_integer() else "too large"
+    return pl.coalesce(
+        missing,
+        pl.when(num.is_null()).then(pl.lit(f"{name} not a number")),
+        pl.when(num.is_nan()).then(pl.lit(f"{name} missing")),
+        pl.when(num.is_infinite()).then(pl.lit(f"{name} not finite")),
+        pl.when(num < 0).then(pl.lit(f"{name} negative")),
+        pl.when((num != num.floor()) & pl.lit(dtype.is_integer())).then(pl.lit(f"{name} not whole")),
+        pl.lit(f"{name} {limit}"),
+    )

@@ -1,0 +1,59 @@
+"""What a trace format is: a signature, and a mapping of its columns onto the trace table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol, get_args
+
+import polars as pl
+
+from .source import Kind, Source
+
+TimeUnit = Literal["s", "ms", "us", "ns", "datetime"]
+TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one source becomes the trace table.
+
+    In CSV and JSONL every source column is text (`block_hashes` in JSONL: List(UInt64)), in Parquet it has its own
+    type; an expression given here returns either, and the types of the trace table are checked and made from it in
+    one place (`checks`), so that a format never casts.
+    """
+
+    arrival: str  # source column of the arrival time
+    unit: TimeUnit  # of `arrival`; decided by the format, never by the size of the numbers
+    columns: Mapping[str, str | pl.Expr]  # trace column -> source column, or an expression over source columns
+    block_size: int | None = None  # tokens a hash block
+    checks: Mapping[str, pl.Expr] = field(default_factory=dict)  # reason -> true where a row of the trace is bad
+    epoch: datetime | None = None  # of times that are numbers, where the source states it; else they are relative
+    notes: tuple[str, ...] = ()
+
+    def source_columns(self) -> list[str]:
+        """The source columns read, each once, in a stable order."""
+        named = [self.arrival]
+        for column in self.columns.values():
+            named += [column] if isinstance(column, str) else column.meta.root_names()
+        return list(dict.fromkeys(named))
+
+
+class Format(Protocol):
+    """A trace format; a class without state, registered in `FORMATS`."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    required: tuple[str, ...]  # source columns it cannot do without
+
+    def recognises(self, source: Source) -> bool:
+        """Whether `source` bears this format's signature: its columns, never its name or the size of its numbers."""
+        ...
+
+    def read(self, source: Source) -> Reading:
+        """The mapping for `source`, which has all `required` columns."""
+        ...
+
+
+def present(columns: Mapping[str, str], source: Source) -> dict[str, str | pl.Expr]:
+    """The part of `columns` (trace column -> source column) whose source column is there."""
+    return {trace: column for trace, column in columns.items() if column in source.columns}

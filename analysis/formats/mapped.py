@@ -1,0 +1,93 @@
+"""Any CSV, JSONL or Parquet whose columns the user names: `--map field=column` and `--time-unit`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+
+import polars as pl
+
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.trace import REQUIRED, SCHEMA
+
+from .base import TIME_UNITS, Reading, TimeUnit
+from .source import Source, missing_columns, shown
+
+FIELDS = tuple(name for name in SCHEMA if name != "source_row")  # a source's own row numbers are this one's to give
+ALIASES = {"client": "tenant"}  # ServeGen's and several gateways' word for it
+
+
+def parse_mapping(arguments: Sequence[str]) -> dict[str, str]:
+    """`["input_tokens=in", ...]` as a mapping of trace column to source column; UserError (exit 2) where malformed."""
+    mapping: dict[str, str] = {}
+    for argument in arguments:
+        field, equals, column = argument.partition("=")
+        if not equals or not field or not column:
+            raise UserError(
+                f"--map '{shown(argument)}' is not field=column; write --map input_tokens=prompt", Exit.USAGE
+            )
+        if field in mapping:
+            raise UserError(f"--map gives {shown(field)} twice: {shown(mapping[field])}, {shown(column)}", Exit.USAGE)
+        mapping[field] = column
+    check_fields(mapping)
+    return mapping
+
+
+def check_fields(mapping: Mapping[str, str]) -> None:
+    """UserError (exit 2) for a field that the trace table does not have."""
+    for field in mapping:
+        if field not in FIELDS:
+            near = get_close_matches(field, FIELDS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(FIELDS)}"
+            raise UserError(f"no trace column named '{shown(field)}'; {hint}", Exit.USAGE)
+
+
+def check_time_unit(unit: str | None) -> TimeUnit | None:
+    """`unit` if it is one; UserError (exit 2) else."""
+    if unit is None:
+        return None
+    for known in TIME_UNITS:
+        if unit == known:
+            return known
+    raise UserError(f"no time unit '{shown(unit)}'; there are {', '.join(TIME_UNITS)}", Exit.USAGE)
+
+
+def mapped(
+    source: Source,
+    mapping: Mapping[str, str],
+    unit: TimeUnit | None,
+    *,
+    epoch: datetime | None = None,
+    block_size: int | None = None,
+) -> Reading:
+    """The named columns, and every other trace column that the source has under its own name.
+
+    The arrival's unit is the one given; a date column of a Parquet file is a date, and a column called `arrival_s`
+    is in seconds. UserError where a column is not there (exit 4) or the unit is not known (exit 2).
+    """
+    check_fields(mapping)
+    columns: dict[str, str] = {own: own for own in FIELDS if own in source.columns}
+    columns |= {own: other for other, own in ALIASES.items() if other in source.columns and own not in columns}
+    columns |= mapping
+    absent = [column for column in columns.values() if column not in source.columns]
+    if absent or not set(REQUIRED) <= set(columns):
+        raise missing_columns(source, absent or [name for name in REQUIRED if name not in columns], mapping)
+    notes: tuple[str, ...] = ()
+    if source.kind == "csv" and "block_hashes" in columns:
+        del columns["block_hashes"]
+        notes = ("block_hashes are not read from CSV: use JSONL or Parquet",)
+    arrival = columns.pop("arrival_s")
+    unit = _unit(source, arrival, unit)
+    return Reading(arrival, unit, columns, block_size=block_size, epoch=epoch, notes=notes)
+
+
+def _unit(source: Source, arrival: str, given: TimeUnit | None) -> TimeUnit:
+    dtype = source.dtypes.get(arrival, pl.String())
+    is_date = isinstance(dtype, pl.Datetime)
+    if is_date and given not in (None, "datetime"):
+        raise UserError(f"{source.name}: column {shown(arrival)} holds dates, not {given}", Exit.USAGE)
+    if is_date or given:
+        return given or "datetime"
+    if arrival == "arrival_s":
+        return "s"
+    units = "|".join(TIME_UNITS)
+    raise UserError(f"{source.name}: say what unit column {shown(arrival)} is in: --time-unit {units}", Exit.USAGE)

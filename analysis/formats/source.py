@@ -1,0 +1,242 @@
+"""A file as rows: what it is, by its content, and its columns as they stand."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import IO, Literal
+
+import polars as pl
+
+from lmaas.analysis.errors import UserError
+
+Kind = Literal["csv", "jsonl", "parquet"]
+Compression = Literal["gzip", "zstd"]
+
+RESERVED = "lmaas:"  # column names that begin like this are the reader's own
+HEAD_BYTES = 1 << 18  # read to tell what a file is
+BLOCK_BYTES = 1 << 23
+LINE_LIMIT = 1 << 26  # bytes; a longer line is no trace row, and would have to fit in memory
+KEY_LINES = 100  # lines of JSON whose keys count as the file's columns
+
+PACKED: dict[bytes, str] = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"7z\xbc\xaf": "7-Zip"}
+WORDS = {  # for hints only: how others call what is needed
+    "arrival_s": ("arriv", "timestamp", "time", "start", "created", "date", "ts"),
+    "input_tokens": ("input", "prompt", "context", "prefill", "request", "isl", "in"),
+    "output_tokens": ("output", "completion", "generat", "decode", "response", "osl", "out"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A readable file: `columns` as named in it (JSONL: the keys of its first lines), `dtypes` for Parquet only."""
+
+    path: Path
+    kind: Kind
+    columns: tuple[str, ...]
+    dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
+    compression: Compression | None = None
+    delimiter: str = ","
+
+    def __post_init__(self) -> None:
+        for column in self.columns:
+            if column.startswith(RESERVED):
+                raise UserError(f"{self.name}: column names may not begin with '{RESERVED}'; rename {shown(column)}")
+
+    @classmethod
+    def open(cls, path: Path) -> "Source":
+        """Tell by content what `path` is; UserError (exit 4) where it is nothing that could be a trace."""
+        name = shown(path.name)
+        if path.is_dir():
+            raise UserError(f"{name}: is a folder; give one file of it")
+        if not path.is_file():
+            raise UserError(f"{name}: no such file" if not path.exists() else f"{name}: is not a regular file")
+        try:
+            with path.open("rb") as file:
+                magic = file.read(8)
+            if magic[:4] == b"PAR1":
+                return cls(path, "parquet", *_parquet_columns(path))
+            packed = _compression(magic)
+            with _open_bytes(path, packed) as stream:
+                head = _head(stream)
+        except OSError as error:
+            raise UserError(f"{name}: cannot be read: {error.strerror or shown(str(error))}") from None
+        return cls._of_text(path, packed, head)
+
+    @classmethod
+    def _of_text(cls, path: Path, packed: Compression | None, head: bytes) -> "Source":
+        name = shown(path.name)
+        _refuse_binary(name, head)
+        text = head.removeprefix(b"\xef\xbb\xbf").decode(errors="backslashreplace")
+        if not text.strip():
+            raise UserError(f"{name}: is empty; expected a trace as CSV, JSONL or Parquet")
+        if text.lstrip()[0] == "[":
+            raise UserError(f"{name}: is one JSON array; write one object a line: jq -c '.[]' {name}")
+        if text.lstrip()[0] == "{":
+            return cls(path, "jsonl", _keys(name, text), compression=packed)
+        header = text.split("\n", 1)[0].rstrip("\r")
+        delimiter = max(",;\t|", key=header.count)
+        return cls(path, "csv", _header(name, header, delimiter), compression=packed, delimiter=delimiter)
+
+    @property
+    def name(self) -> str:
+        """The file's name as it may be printed."""
+        return shown(self.path.name)
+
+    def scan(self, columns: Sequence[str], row: str, hashes: str | None = None) -> pl.LazyFrame:
+        """`columns` with the row number as `row`: text in CSV and JSONL (`hashes`: List(UInt64)), own types in Parquet.
+
+        The fast way: a malformed line fails the whole read with a PolarsError (see `careful`).
+        """
+        if self.kind == "parquet":
+            frame = pl.scan_parquet(self.path, row_index_name=row)
+        elif self.kind == "jsonl":
+            schema = {name: _json_dtype(name == hashes) for name in columns}
+            frame = pl.scan_ndjson(self.path, schema=schema, row_index_name=row)
+        else:
+            frame = pl.scan_csv(
+                self.path,
+                separator=self.delimiter,
+                infer_schema=False,
+                new_columns=list(self.columns),
+                row_index_name=row,
+            )
+        return frame.select(row, *columns)
+
+    def lines(self) -> Iterator[list[str]]:
+        """The data lines in batches, bytes that are no UTF-8 escaped; a CSV's header and JSONL's blank lines left out.
+
+        Line k is row k of `scan`, except in a CSV where quoted fields span lines.
+        """
+        first, rest = True, b""
+        with _open_bytes(self.path, self.compression) as stream:
+            while True:
+                block = stream.read(BLOCK_BYTES)
+                whole, newline, rest = (rest + block).rpartition(b"\n") if block else (rest, b"", b"")
+                if len(rest) > LINE_LIMIT:
+                    raise UserError(f"{self.name}: has a line of more than {LINE_LIMIT >> 20} MB; not a trace")
+                if whole or newline:
+                    batch = whole.removeprefix(b"\xef\xbb\xbf") if first else whole
+                    lines = [line.removesuffix("\r") for line in batch.decode(errors="backslashreplace").split("\n")]
+                    if self.kind == "jsonl":
+                        lines = [line for line in lines if line.strip()]
+                    yield lines[1:] if first and self.kind == "csv" else lines
+                    first = False
+                if not block:
+                    return
+
+
+def shown(text: str, limit: int = 80) -> str:
+    """`text` of a trace as it may be printed on a terminal: one line, no control characters, not endless."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text[: limit + 1])
+    return plain if len(text) <= limit else plain[: limit - 1] + "…"
+
+
+def missing_columns(source: Source, missing: Sequence[str], mapping: Mapping[str, str] | None = None) -> UserError:
+    """The error for columns that a format needs and `source` does not have: what is there, what is near, how to map."""
+    found = ", ".join(shown(column, 40) for column in source.columns[:12]) + (", …" if len(source.columns) > 12 else "")
+    near = [match for name in missing for match in get_close_matches(name, source.columns, n=1, cutoff=0.8)]
+    meant = f" (is {', '.join(shown(name, 40) for name in near)} meant?)" if near else ""
+    guessed = {name: _guess(name, source.columns) for name in WORDS} | dict(mapping or {})
+    maps = " ".join(f"--map {name}={shown(column or 'COLUMN', 40)}" for name, column in guessed.items())
+    plural = "s" if len(missing) > 1 else ""
+    return UserError(
+        f"{source.name}: missing column{plural} {', '.join(shown(name, 40) for name in missing)}{meant}; "
+        f"found {found}. Map them: {maps} --time-unit s|ms|us|ns|datetime"
+    )
+
+
+def _guess(name: str, columns: Sequence[str]) -> str | None:
+    if name in columns:
+        return name
+    lowered = {column: column.lower() for column in columns}
+    for word in WORDS[name]:
+        for column, low in lowered.items():
+            # short words only as the whole name: "in" is part of everything
+            if low == word or (len(word) > 3 and word in low):
+                return column
+    return None
+
+
+def _json_dtype(is_hashes: bool) -> pl.DataType:
+    return pl.List(pl.UInt64()) if is_hashes else pl.String()
+
+
+def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, pl.DataType]]:
+    try:
+        schema = pl.read_parquet_schema(path)
+    except pl.exceptions.PolarsError as error:
+        why = shown(str(error).splitlines()[0].removeprefix("parquet: "), 120)
+        raise UserError(
+            f"{shown(path.name)}: Parquet, but damaged or cut short ({why}); copy or export it again"
+        ) from None
+    if not schema:
+        raise UserError(f"{shown(path.name)}: Parquet without columns")
+    return tuple(schema), dict(schema)
+
+
+def _compression(magic: bytes) -> Compression | None:
+    if magic[:2] == b"\x1f\x8b":
+        return "gzip"
+    return "zstd" if magic[:4] == b"\x28\xb5\x2f\xfd" else None
+
+
+def _open_bytes(path: Path, compression: Compression | None) -> IO[bytes]:
+    if compression is None:
+        return path.open("rb")
+    import pyarrow as pa  # deferred: only compressed files need it
+
+    stream: IO[bytes] = pa.CompressedInputStream(pa.OSFile(str(path)), compression)
+    return stream
+
+
+def _head(stream: IO[bytes]) -> bytes:
+    """The first lines: at least one whole line, if any line is shorter than LINE_LIMIT."""
+    head = stream.read(HEAD_BYTES)
+    while head and b"\n" not in head and len(head) < LINE_LIMIT:
+        more = stream.read(HEAD_BYTES)
+        if not more:
+            return head
+        head += more
+    return head
+
+
+def _refuse_binary(name: str, head: bytes) -> None:
+    for magic, packer in PACKED.items():
+        if head.startswith(magic):
+            raise UserError(f"{name}: packed with {packer}; unpack it first (gzip and zstd are read as they are)")
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{name}: is UTF-16 text; save it as UTF-8: iconv -f UTF-16 -t UTF-8 {name}")
+    first = head.split(b"\n", 1)[0][:4096]
+    if any(byte < 32 and byte not in b"\t\r\f" for byte in first):
+        raise UserError(f"{name}: is not a text file, nor Parquet; expected a trace as CSV, JSONL or Parquet")
+
+
+def _header(name: str, header: str, delimiter: str) -> tuple[str, ...]:
+    try:
+        fields = next(csv.reader([header], delimiter=delimiter, strict=True), [])
+    except csv.Error as error:
+        raise UserError(f"{name}: its first line is no CSV header ({error})") from None
+    columns = [column.strip() or f"column_{i}" for i, column in enumerate(fields, start=1)]
+    if not columns:
+        raise UserError(f"{name}: its first line is blank; expected a CSV header")
+    twice = next((column for i, column in enumerate(columns) if column in columns[:i]), None)
+    if twice is not None:
+        raise UserError(f"{name}: has two columns named {shown(twice)}; rename one")
+    return tuple(columns)
+
+
+def _keys(name: str, text: str) -> tuple[str, ...]:
+    keys: dict[str, None] = {}
+    for line in text.split("\n")[:KEY_LINES]:
+        try:
+            value = json.loads(line, parse_int=str)  # str: an endless number is no reason to fail here
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            keys |= dict.fromkeys(value)
+    if not keys:
+        raise UserError(f"{name}: no JSON object in its first lines; expected one object a line: jq -c . {name}")
+    return tuple(keys)

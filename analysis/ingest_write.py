@@ -1,0 +1,170 @@
+"""A source's rows to two Parquet files in one pass: those kept, in order of arrival, and those set aside."""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from .checks import NS, ROW, Checked, arrivals_ns, checked
+from .errors import UserError
+from .formats.base import Reading
+from .formats.canonical import BLOCK_SIZE, EPOCH
+from .formats.careful import MALFORMED, scan_carefully, scan_lines
+from .formats.source import Source, shown
+from .trace import ROW_GROUP
+
+TRACE, REJECTS = "trace.parquet", "rejects.parquet"
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+@dataclass(frozen=True)
+class Written:
+    """The account of a pass over a source: `rows_read` = `facts["rows"]` + the sum of `set_aside`."""
+
+    facts: dict[str, int]  # `rows` kept, `naive` of them, and for every trace column its values
+    set_aside: dict[str, int]  # reason -> rows, most frequent first
+    inversions: int  # kept rows that are earlier than the kept row before them
+    epoch: datetime | None
+
+    @property
+    def rows_read(self) -> int:
+        """Every row of the source."""
+        return self.facts["rows"] + sum(self.set_aside.values())
+
+
+def write_rows(source: Source, reading: Reading, folder: Path) -> Written:
+    """Write trace.parquet (sorted by arrival, stably) and rejects.parquet into `folder`; UserError (exit 4) if nothing
+    is kept or the source cannot be read to its end.
+    """
+    wanted = reading.source_columns()
+    hashes = _hashes(source, reading)
+    try:
+        if source.kind == "parquet":
+            return _write(source, source.scan(wanted, ROW), reading, dict(source.dtypes), folder)
+        types = {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in wanted}
+        try:
+            return _write(source, source.scan(wanted, ROW, hashes), reading, types, folder)
+        except pl.exceptions.PolarsError:  # some line is no row: read slowly, and set that line aside
+            raw = scan_carefully(source, wanted, ROW, hashes)
+            return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder)
+    except pl.exceptions.ComputeError as error:
+        if source.kind != "parquet":
+            raise
+        why = shown(str(error).splitlines()[0], 120)
+        raise UserError(f"{source.name}: Parquet, but damaged ({why}); copy or export it again") from None
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
+        packed = f"its {source.compression} data is damaged or cut short; copy it again"
+        why = packed if source.compression else error.strerror or shown(str(error))
+        raise UserError(f"{source.name}: cannot be read to its end: {why}") from None
+
+
+def _hashes(source: Source, reading: Reading) -> str | None:
+    """The JSONL key that holds lists."""
+    column = reading.columns.get("block_hashes")
+    return column if source.kind == "jsonl" and isinstance(column, str) else None
+
+
+def _write(
+    source: Source, raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType], folder: Path
+) -> Written:
+    base_ns = _base_ns(raw, reading, types) if reading.unit == "datetime" else 0
+    try:
+        parts = checked(raw, reading, types, base_ns)
+    except UserError as error:
+        raise UserError(f"{source.name}: {error}", error.code) from None
+    facts = _sink(parts, folder, reading, base_ns)
+    set_aside = _reasons(folder / REJECTS)
+    if set_aside and source.kind != "parquet":
+        _put_lines(source, facts["rows"] + sum(set_aside.values()), folder / REJECTS)
+    if not facts["rows"]:
+        raise _nothing_kept(source, set_aside, folder / REJECTS)
+    inversions, earlier_s = _order(folder / TRACE)
+    base_ns += earlier_s * NS if reading.unit == "datetime" else 0
+    if inversions:
+        _sort(folder / TRACE, reading, base_ns, earlier_s)
+    return Written(facts, set_aside, inversions, _epoch(reading, base_ns))
+
+
+def _base_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> int:
+    """The whole second at or before the first date: what arrival_s = 0 stands for, unless a later row is earlier."""
+    dates = arrivals_ns(raw.head(100), reading, types).collect()
+    if dates.is_empty():
+        dates = arrivals_ns(raw, reading, types).head(1).collect(engine="streaming")
+    return 0 if dates.is_empty() else int(dates.item(0, "ns")) // NS * NS
+
+
+def _epoch(reading: Reading, base_ns: int) -> datetime | None:
+    if reading.unit != "datetime":
+        return reading.epoch
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=base_ns // NS)
+
+
+def _metadata(reading: Reading, base_ns: int) -> dict[str, str]:
+    """What a stored trace says of itself, so that it can be ingested elsewhere without loss."""
+    epoch = _epoch(reading, base_ns)
+    stated = {EPOCH: epoch.isoformat() if epoch else None, BLOCK_SIZE: reading.block_size}
+    return {key: str(value) for key, value in stated.items() if value is not None}
+
+
+def _sink(parts: Checked, folder: Path, reading: Reading, base_ns: int) -> dict[str, int]:
+    """Write both files and take the facts in one streaming pass over the source."""
+    kept = parts.kept.sink_parquet(
+        folder / TRACE,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        metadata=_metadata(reading, base_ns),
+        lazy=True,
+    )
+    rejects = parts.rejects.sink_parquet(folder / REJECTS, compression="zstd", lazy=True)
+    facts = pl.collect_all([kept, rejects, parts.facts], engine="streaming")[-1]
+    return {name: int(value or 0) for name, value in facts.row(0, named=True).items()}
+
+
+def _reasons(rejects: Path) -> dict[str, int]:
+    rows = pl.scan_parquet(rejects).group_by("reason").len().sort(["len", "reason"], descending=[True, False])
+    return dict(rows.collect().iter_rows())
+
+
+def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
+    """Give the rejects their lines as they stand in the source, in place of the values read from them."""
+    lines = scan_lines(source, "source_row", "line")
+    if lines.select(pl.len()).collect(engine="streaming").item() != rows_read:
+        return  # quoted fields span lines: rows and lines do not correspond
+    beside = rejects.with_name("lines.parquet")
+    joined = pl.scan_parquet(rejects).drop("text").join(lines, on="source_row", how="left", maintain_order="left")
+    joined.rename({"line": "text"}).sink_parquet(beside, compression="zstd")
+    beside.replace(rejects)
+
+
+def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -> UserError:
+    if not set_aside:
+        what = "no rows" if source.kind == "parquet" else "a header and no rows"
+        return UserError(f"{source.name}: has {what}; expected at least one request")
+    reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in list(set_aside.items())[:4])
+    text = pl.scan_parquet(rejects).select("text").head(1).collect().item()
+    rows = f"none of its {sum(set_aside.values()):,} rows is a request"
+    return UserError(f"{source.name}: {rows}: {reasons}; the first is '{shown(text)}'")
+
+
+def _order(trace: Path) -> tuple[int, int]:
+    """Kept rows earlier than the one before, and the whole seconds by which the earliest lies before arrival_s = 0."""
+    arrival = pl.col("arrival_s")
+    facts = pl.scan_parquet(trace).select(inversions=(arrival.diff() < 0).sum(), first=arrival.min())
+    inversions, first = facts.collect(engine="streaming").row(0)
+    return int(inversions), min(int(first // 1), 0)
+
+
+def _sort(trace: Path, reading: Reading, base_ns: int, earlier_s: int) -> None:
+    """Sort by arrival, equal times in the source's order; where rows lie before the epoch, move it to them."""
+    beside = trace.with_name("sorted.parquet")
+    arrival = pl.col("arrival_s")
+    if earlier_s:  # over whole nanoseconds, so that a shuffled file gives the very numbers that the sorted one does
+        arrival = ((arrival * NS).round().cast(pl.Int64) - earlier_s * NS) / NS
+    rows = pl.scan_parquet(trace).with_columns(arrival.alias("arrival_s")).sort("arrival_s", maintain_order=True)
+    rows.sink_parquet(beside, compression="zstd", row_group_size=ROW_GROUP, metadata=_metadata(reading, base_ns))
+    beside.replace(trace)

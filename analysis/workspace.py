@@ -1,0 +1,286 @@
+"""The workspace: traces and runs in folders, and a DuckDB catalogue of them.
+
+The folders are the truth. A trace's folder appears by one rename when everything in it is on the disk, and its
+catalogue row is written last; so a process killed at any point leaves the old state or the new, and the same command
+finishes the job. A catalogue that is deleted is made again from the folders.
+"""
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from .errors import Exit, UserError
+from .formats.source import shown
+from .trace import Trace, TraceMeta
+
+if TYPE_CHECKING:
+    import duckdb
+
+HOME = "LMAAS_HOME"
+FOLDER = ".lmaas"
+CATALOGUE = "lmaas.duckdb"
+LOCK_WAIT_S = 10.0  # another process holds the catalogue for milliseconds; a longer wait means something is wrong
+STALE_S = (
+    86_400.0  # unfinished folders of other machines are removed after a day, of this one when their process is gone
+)
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS traces (
+    trace_id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, source VARCHAR NOT NULL, format VARCHAR NOT NULL,
+    rows BIGINT NOT NULL, span_s DOUBLE NOT NULL, used BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+    run_id VARCHAR PRIMARY KEY, verb VARCHAR NOT NULL, label VARCHAR NOT NULL, trace_id VARCHAR,
+    started VARCHAR NOT NULL, ended VARCHAR NOT NULL, exit_code INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with `lmaas.duckdb`, `traces/<id>/` and `runs/<id>/`; made when something is first written to it."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path | None = None) -> "Workspace":
+        """The workspace at `root`, else at LMAAS_HOME, else at ./.lmaas; touches nothing."""
+        return cls((root or Path(os.environ.get(HOME) or FOLDER)).expanduser().absolute())
+
+    def add_trace(self, trace_id: str, build: Callable[[Path], TraceMeta]) -> Trace:
+        """Store the trace that `build` writes into the folder it is given (trace.parquet, rejects.parquet).
+
+        Atomic; where the same trace is there already, the stored one stays. It becomes the current trace.
+        UserError (exit 8) where the workspace cannot be written.
+        """
+        folder = self.root / "traces" / trace_id
+        with environment_errors(self.root):
+            self._remove_stale()
+            staging = folder.with_name(f".tmp-{_host_mark()}-{os.getpid()}-{uuid4().hex[:8]}")
+            staging.mkdir(parents=True)
+            self._ignore_in_git()
+            try:
+                meta = build(staging)
+                write_atomically(staging / "meta.json", meta.model_dump_json(indent=2).encode())
+                for file in staging.iterdir():
+                    sync(file)
+                sync(staging)
+                self._publish(staging, folder)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+            return self.use(self._load(folder))
+
+    def find(self, trace_id: str) -> Trace | None:
+        """The stored trace with exactly this id, whether or not the catalogue knows it."""
+        folder = self.root / "traces" / trace_id
+        return self._load(folder) if self._complete(folder) else None
+
+    def use(self, trace: Trace) -> Trace:
+        """Make `trace` the current one (and catalogue it, if it is not)."""
+        meta = trace.meta
+        row = [meta.trace_id, meta.name, meta.source, meta.format, meta.rows_kept, meta.span_s]
+        with self._catalogue() as catalogue:
+            catalogue.execute(
+                "INSERT INTO traces SELECT ?, ?, ?, ?, ?, ?, coalesce(max(used), 0) + 1 FROM traces "
+                "ON CONFLICT (trace_id) DO UPDATE SET used = excluded.used",
+                row,
+            )
+        return trace
+
+    def trace(self, name_or_id: str) -> Trace:
+        """The stored trace of this id or name (of several with one name the last used); UserError (exit 4) if none."""
+        rows = self.traces()
+        for row in rows:
+            if name_or_id in (row["trace_id"], row["name"]) and (trace := self.find(row["trace_id"])):
+                return trace
+        names = list(dict.fromkeys(row["name"] for row in rows))
+        near = get_close_matches(name_or_id, names, n=1)
+        stored = f"stored are {', '.join(shown(name, 40) for name in names[:8])}" if names else "none is stored yet"
+        hint = f"did you mean '{shown(near[0])}'?" if near else stored
+        raise UserError(f"no file and no stored trace named '{shown(name_or_id)}'; {hint}")
+
+    def current(self) -> Trace | None:
+        """The trace used last; None in an empty workspace."""
+        return next((trace for row in self.traces() if (trace := self.find(row["trace_id"]))), None)
+
+    def traces(self) -> list[dict[str, Any]]:
+        """The catalogue's traces, last used first: trace_id, name, source, format, rows, span_s, used."""
+        return self._rows("SELECT * FROM traces ORDER BY used DESC")
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The finished runs, last first: run_id, verb, label, trace_id, started, ended, exit_code."""
+        return self._rows("SELECT * FROM runs ORDER BY started DESC, run_id DESC")
+
+    def add_run(self, run: dict[str, Any]) -> None:
+        """Catalogue a finished run; the keys are the columns of `runs`."""
+        columns = ("run_id", "verb", "label", "trace_id", "started", "ended", "exit_code")
+        with self._catalogue() as catalogue:
+            catalogue.execute(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", [run[column] for column in columns]
+            )
+
+    def _rows(self, query: str) -> list[dict[str, Any]]:
+        if not self.root.exists():
+            return []
+        with self._catalogue() as catalogue:
+            found = catalogue.execute(query)
+            names = [column[0] for column in found.description]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    @contextmanager
+    def _catalogue(self) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """The catalogue, open for this moment only: DuckDB lets one process at a time have it."""
+        with environment_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            path = self.root / CATALOGUE
+            fresh = not path.exists()
+            connection = _connect(path)
+            try:
+                connection.execute(TABLES)
+                if fresh:
+                    self._refill(connection)
+                yield connection
+            finally:
+                connection.close()
+
+    def _refill(self, catalogue: "duckdb.DuckDBPyConnection") -> None:
+        """Catalogue the traces whose folders are there, oldest first."""
+        folders = [folder for folder in (self.root / "traces").glob("*") if self._complete(folder)]
+        for used, folder in enumerate(sorted(folders, key=lambda f: f.stat().st_mtime), start=1):
+            meta = self._load(folder).meta
+            row = [meta.trace_id, meta.name, meta.source, meta.format, meta.rows_kept, meta.span_s, used]
+            catalogue.execute("INSERT OR IGNORE INTO traces VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _publish(self, staging: Path, folder: Path) -> None:
+        if folder.exists() and not self._complete(folder):
+            shutil.rmtree(folder)  # someone removed files from it
+        try:
+            staging.rename(folder)
+        except OSError:
+            if not self._complete(folder):  # else another process stored the same trace meanwhile
+                raise
+        sync(folder.parent)
+
+    @staticmethod
+    def _complete(folder: Path) -> bool:
+        return (
+            not folder.name.startswith(".")
+            and (folder / "meta.json").is_file()
+            and (folder / "trace.parquet").is_file()
+        )
+
+    @staticmethod
+    def _load(folder: Path) -> Trace:
+        try:
+            meta = TraceMeta.model_validate_json((folder / "meta.json").read_bytes())
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "its JSON"
+            raise UserError(
+                f"{folder}/meta.json is not readable ({where}); remove the folder and ingest again"
+            ) from None
+        return Trace(meta, folder / "trace.parquet")
+
+    def _ignore_in_git(self) -> None:
+        ignore = self.root / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+
+    def _remove_stale(self) -> None:
+        """Remove what killed ingests left behind."""
+        for folder in (self.root / "traces").glob(".tmp-*-*-*"):
+            _, host, pid, _ = folder.name.split("-", 3)
+            gone = host == _host_mark() and pid.isdigit() and not _alive(int(pid))
+            try:
+                old = time.time() - folder.stat().st_mtime > STALE_S
+            except FileNotFoundError:  # its process just finished
+                continue
+            if gone or old:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def environment_errors(root: Path) -> Iterator[None]:
+    """What the disk or the permissions refuse, as a UserError (exit 8)."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or shown(str(error))
+        raise UserError(
+            f"workspace {root}: cannot be written ({why}); set {HOME} to a folder that can", Exit.ENVIRONMENT
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write `path` whole or not at all: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
+    try:
+        temporary.write_bytes(content)
+        sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def sync(path: Path) -> None:
+    """Ask the disk to keep `path` (a file, or a folder's list of names)."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders, and needs no sync of them
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _host_mark() -> str:
+    """Tells machines (and containers) that share the folder apart."""
+    return blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
+    """Connect, waiting for another process to let go; UserError (exit 8) when it does not, or the file is damaged."""
+    import duckdb  # deferred: 0.08 s, and `--help` does not need it
+
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            return duckdb.connect(str(path))
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise UserError(f"{path}: cannot be opened ({_first_line(error)})", Exit.ENVIRONMENT) from None
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{path}: another lmaas process has held it for {LOCK_WAIT_S:.0f} s; "
+                    f"wait for it, or set {HOME} to another folder",
+                    Exit.ENVIRONMENT,
+                ) from None
+            time.sleep(0.02)
+        except duckdb.Error as error:
+            raise UserError(
+                f"{path}: is damaged ({_first_line(error)}); delete it, it is made again from the folders beside it",
+                Exit.ENVIRONMENT,
+            ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return shown(str(error).splitlines()[0], 160)
