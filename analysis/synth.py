@@ -28,9 +28,7 @@ def synth(spec: SynthSpec, out: Path) -> Path:
     """
     table = draw(spec)
     if table.is_empty():
-        raise UserError(
-            f"spec '{spec.name}' drew no request in {spec.days:g} days; raise days or rates", Exit.CONFIG
-        )
+        raise UserError(f"spec '{spec.name}' drew no request in {spec.days:g} days; raise days or rates", Exit.CONFIG)
     metadata = {"lmaas.epoch": spec.epoch.isoformat(), "lmaas.synth": spec.model_dump_json()}
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:

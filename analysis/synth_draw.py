@@ -172,12 +172,8 @@ def _limits(service: Service, tier: Tier) -> tuple[Length, Length]:
     """The service's lengths as this tier has them: medians scaled, limits tightened."""
     i, o = service.input, service.output
     return (
-        i.model_copy(
-            update={"median": i.median * tier.input_scale, "max": min(i.max, tier.input_max or i.max)}
-        ),
-        o.model_copy(
-            update={"median": o.median * tier.output_scale, "max": min(o.max, tier.output_max or o.max)}
-        ),
+        i.model_copy(update={"median": i.median * tier.input_scale, "max": min(i.max, tier.input_max or i.max)}),
+        o.model_copy(update={"median": o.median * tier.output_scale, "max": min(o.max, tier.output_max or o.max)}),
     )
 
 

@@ -114,9 +114,7 @@ class Service(_Section):
     """One model or endpoint and all of its traffic."""
 
     name: Name
-    requests_per_s: float = Field(
-        gt=0, le=1e6
-    )  # weekday mean at the start, all regions and tiers, without bursts
+    requests_per_s: float = Field(gt=0, le=1e6)  # weekday mean at the start, all regions and tiers, without bursts
     regions: dict[str, Weight]  # region name -> relative share
     tiers: list[Tier] = Field(min_length=1)
     input: Length
@@ -164,9 +162,7 @@ class SynthSpec(_Section):
                 )
         rows = sum(s.expected_rows(self.days) for s in self.services)
         if rows > MAX_ROWS:
-            raise ValueError(
-                f"about {rows:,.0f} rows expected, at most {MAX_ROWS:,} are drawn; lower days or rates"
-            )
+            raise ValueError(f"about {rows:,.0f} rows expected, at most {MAX_ROWS:,} are drawn; lower days or rates")
         return self
 
     @classmethod

@@ -96,9 +96,7 @@ def test_weekend_factor_and_drift():
     days = np.add.reduceat(hourly(draw(spec({"rhythm": {"weekend": 0.25}}, days=7.0))), range(0, 168, 24))
     assert days[5:].mean() / days[:5].mean() == pytest.approx(0.25, rel=0.05)
     table = draw(spec({"drift": {"requests": 0.2, "input": 0.1}}, days=6.0))
-    by_day = table.group_by((pl.col("arrival_s") // 86_400).alias("day")).agg(
-        pl.len(), pl.col("input_tokens").median()
-    )
+    by_day = table.group_by((pl.col("arrival_s") // 86_400).alias("day")).agg(pl.len(), pl.col("input_tokens").median())
     first, last = by_day.sort("day").rows()[0], by_day.sort("day").rows()[-1]
     assert last[1] / first[1] == pytest.approx(1.2**5, rel=0.05)
     assert last[2] / first[2] == pytest.approx(1.1**5, rel=0.05)
@@ -157,23 +155,14 @@ def test_tenants_are_skewed_and_keep_the_median():
 def test_a_tenant_has_a_home():
     regions = {"here": 1.0, "there": 1.0}
     places = [{"name": "here"}, {"name": "there"}]
-    table = draw(
-        spec({"regions": regions, "tenants": {"count": 50, "skew": 0.0, "home": 0.9}}, regions=places)
-    )
-    largest = (
-        table.group_by("tenant", "region")
-        .len()
-        .group_by("tenant")
-        .agg(pl.col("len").max() / pl.col("len").sum())
-    )
+    table = draw(spec({"regions": regions, "tenants": {"count": 50, "skew": 0.0, "home": 0.9}}, regions=places))
+    largest = table.group_by("tenant", "region").len().group_by("tenant").agg(pl.col("len").max() / pl.col("len").sum())
     assert largest["len"].mean() == pytest.approx(0.9, abs=0.03)
 
 
 def test_another_service_leaves_the_rows_of_the_first():
     one = spec()
-    two = one.model_copy(
-        update={"services": [one.services[0].model_copy(update={"name": "n"}), one.services[0]]}
-    )
+    two = one.model_copy(update={"services": [one.services[0].model_copy(update={"name": "n"}), one.services[0]]})
     assert draw(two).filter(service="m").equals(draw(one))
 
 
