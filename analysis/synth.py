@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from .errors import Exit, UserError
 from .synth_draw import draw
 from .synth_spec import SynthSpec
@@ -29,7 +31,11 @@ def synth(spec: SynthSpec, out: Path) -> Path:
     table = draw(spec)
     if table.is_empty():
         raise UserError(f"spec '{spec.name}' drew no request in {spec.days:g} days; raise days or rates", Exit.CONFIG)
-    metadata = {"lmaas.epoch": spec.epoch.isoformat(), "lmaas.synth": spec.model_dump_json()}
+    metadata = {
+        "lmaas.epoch": spec.epoch.isoformat(),
+        "lmaas.synth": spec.model_dump_json(),
+        "lmaas.synth.numpy": np.__version__,  # its streams may change between versions
+    }
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         table.write_parquet(

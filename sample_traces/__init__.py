@@ -1,0 +1,1 @@
+"""The bundled sample trace and the spec that drew it (README.md); read as package data."""
