@@ -1,0 +1,43 @@
+"""`lmaas analyze`: a trace -> what its traffic looks like."""
+
+import typer
+
+from .options import Format, Json, Map, Out, TimeUnit, TracePath, Window, mapping
+from .screen import Screen, emit
+
+
+def command(
+    ctx: typer.Context,
+    trace: TracePath = None,
+    window: Window = None,
+    format: Format = None,
+    map: Map = None,
+    time_unit: TimeUnit = None,
+    as_json: Json = False,
+    out: Out = None,
+) -> int:
+    """Characterise a trace: load over time, lengths, who asks, latencies, prefix reuse, data quality.
+
+    \b
+      lmaas analyze trace.parquet
+      lmaas analyze log.csv --time-unit s --map arrival_s=ts \\
+                            --map input_tokens=in --map output_tokens=out
+    """
+    from lmaas.analysis.analyze import analyze
+    from lmaas.analysis.ingest import open_trace
+    from lmaas.analysis.workspace import Workspace
+    from lmaas.reports.terminal import show
+    from lmaas.reports.write import recording, write_analysis
+
+    screen: Screen = ctx.obj
+    workspace = Workspace.open()
+    opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+    asked = {"window_s": window}
+    with recording(workspace, "analyze", opened.meta.name, screen.argv, asked, out) as recorded:
+        written = write_analysis(analyze(opened, window_s=window), recorded)
+    if as_json:
+        emit(written.exit_code, **written.facts(), **written.metrics)
+    else:
+        show(written.report, screen.out(), everything=screen.verbose)
+        screen.say(f"\nReport: {written.html}\nNext:   lmaas evaluate --policy preserve")
+    return written.exit_code

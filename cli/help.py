@@ -1,0 +1,25 @@
+"""The first screen: what to type first, then every command by what it is for. Fits 80 x 24."""
+
+OVERVIEW = """\
+Analyse LLM-serving traces and test scaling and routing policies offline:
+no GPU, no cluster, no network.
+
+Start here
+  lmaas analyze trace.parquet        what does my traffic look like?
+  lmaas evaluate --policy preserve   what would this policy have cost, and would
+                                     users have waited?
+
+Understand  ingest     read a trace of any format into the workspace
+            analyze    load, lengths, latencies and reuse of a trace
+            traces     list the traces of the workspace
+Decide      evaluate   replay a trace through policies and their baselines
+            policies   list policies and routers
+Model       profile    list GPU profiles
+            synth      draw a synthetic trace
+
+Options     -q, --quiet   -v, --verbose   --no-color   --version   --help
+            --install-completion
+Without TRACE: the one last ingested or analysed, else the bundled sample.
+One command: lmaas COMMAND --help. Exit codes: 0 done, 2 usage, 3 gate failed,
+4 trace, 5 configuration, 6 infeasible, 7 partial, 8 environment, 1 a bug.
+"""

@@ -1,0 +1,91 @@
+"""Options shared by commands, and the units their values carry: a bare number is refused."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+
+
+def duration_s(value: str | float) -> float:
+    """'10m' -> 600.0; usage error without a unit. Defaults come as numbers and stay what they are."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(NUMBER + r"\s*([a-z]+)", value.strip())
+    if found and found[2] in UNITS_S:
+        return float(found[1]) * UNITS_S[found[2]]
+    if re.fullmatch(NUMBER, value.strip()):
+        raise typer.BadParameter(f"'{value}' has no unit; write {value}s, {value}m or {value}h")
+    raise typer.BadParameter(f"'{value}' is no duration; write a number and one of {', '.join(UNITS_S)}, such as 10m")
+
+
+def factor(value: str | float) -> float:
+    """'2x' -> 2.0; usage error without the x, or not above 0."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(NUMBER + r"\s*x", value.strip())
+    if not found:
+        raise typer.BadParameter(f"'{value}' is no factor; write it with an x, such as 2x or 0.5x")
+    if float(found[1]) == 0:
+        raise typer.BadParameter(f"'{value}' leaves no load; write a factor above 0x")
+    return float(found[1])
+
+
+def share(value: str | float) -> float:
+    """A number in [0, 1]; '99%' is one too."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(NUMBER + r"\s*(%?)", value.strip())
+    number = float(found[1]) / (100 if found[2] else 1) if found else math.nan
+    if not 0 <= number <= 1:
+        raise typer.BadParameter(f"'{value}' is no share; write a number from 0 to 1, or a percentage such as 99%")
+    return number
+
+
+def pair(value: str) -> tuple[str, str]:
+    """'field=column' -> (field, column); the column may itself hold '='."""
+    field, equals, column = value.partition("=")
+    if not (equals and field.strip() and column.strip()):
+        raise typer.BadParameter(f"'{value}' maps nothing; write field=column, such as input_tokens=prompt_len")
+    return field.strip(), column.strip()
+
+
+TracePath = Annotated[
+    str | None,
+    typer.Argument(metavar="TRACE", show_default=False, help="File, or id or name of an ingested trace."),
+]  # fmt: skip
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="NAME", help="Trace format; default: found from the content.")
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="Which column holds a field of the trace table. Repeatable."),
+]
+TimeUnit = Annotated[
+    str | None,
+    typer.Option("--time-unit", metavar="UNIT", help="Unit of the time column, with --map: s, ms, us, ns or iso."),
+]
+Window = Annotated[
+    float | None, typer.Option("--window", metavar="TIME", parser=duration_s, help="Length of a window, such as 10m.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "--output-dir", metavar="DIR", help="Put the run directory here; default: in the workspace."),
+]
+
+
+def mapping(pairs: list[str] | None) -> dict[str, str] | None:
+    """The `--map` options together; usage error where a field is mapped twice."""
+    if not pairs:
+        return None
+    found: dict[str, str] = {}
+    for field, column in map(pair, pairs):
+        if field in found:
+            raise typer.BadParameter(f"'{field}' is mapped twice, to {found[field]} and {column}", param_hint="'--map'")
+        found[field] = column
+    return found

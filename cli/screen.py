@@ -1,0 +1,84 @@
+"""Where words go: data to stdout, everything else to stderr, and how much of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lmaas.reports.format import text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA_VERSION = "1.0"
+
+
+@dataclass
+class Screen:
+    """What the user asked for in `-q`, `-v` and `--no-color`, and the command line as it was typed."""
+
+    argv: tuple[str, ...] = ()
+    quiet: bool = False
+    verbose: bool = False
+    color: bool = True
+
+    def out(self) -> Console:
+        """stdout, for data."""
+        from lmaas.reports.terminal import console
+
+        return console(color=self.color)
+
+    def say(self, message: str) -> None:
+        """One line on stderr, unless `--quiet`."""
+        if not self.quiet:
+            print(printable(message), file=sys.stderr)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[str, float], None]]:
+        """A callback (label, share done) that draws a bar on stderr where that is a terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda label, done: None
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from lmaas.reports.terminal import console
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console(error=True, color=self.color), transient=True) as bar:
+            tasks: dict[str, Any] = {}
+
+            def step(label: str, done: float) -> None:
+                if label not in tasks:
+                    tasks[label] = bar.add_task(printable(f"{what} {label}"), total=1.0)
+                bar.update(tasks[label], completed=done)
+
+            yield step
+
+
+def printable(message: str) -> str:
+    """`message` with control characters made visible: a file name can hold terminal commands."""
+    return "\n".join(text(line) for line in message.split("\n"))
+
+
+def emit(exit_code: int, **content: Any) -> None:
+    """The one JSON object of `--json` on stdout."""
+    head = {"schema_version": SCHEMA_VERSION, "ok": exit_code == 0, "exit_code": exit_code}
+    json.dump(head | content, sys.stdout, allow_nan=False)
+    print(flush=True)
+
+
+def fail(message: str, exit_code: int, *, as_json: bool, extra: Mapping[str, Any] | None = None) -> int:
+    """Say what went wrong on stderr, and on stdout as JSON where asked; returns the code."""
+    print(f"lmaas: {printable(message)}", file=sys.stderr)
+    if as_json:
+        emit(exit_code, error=message, **(extra or {}))
+    return exit_code

@@ -1,0 +1,5 @@
+"""`lmaas traces list`: the traces of the workspace."""
+
+from .lists import catalogue
+
+app = catalogue("the traces of the workspace", "traces")

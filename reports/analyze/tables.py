@@ -1,0 +1,25 @@
+"""Shared by the sections: a table of the analysis where it is there and says something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from lmaas.analysis.analyze import Analysis
+
+GROUPS = {"all": "All", "service": "Service", "region": "Region", "tier": "Tier", "tenant": "Tenant"}
+
+
+def rows(result: Analysis, name: str, by: str | None = None) -> pl.DataFrame:
+    """The rows of a table, those of one grouping where `by` is given; empty where the table is absent."""
+    table = result.tables.get(name, pl.DataFrame())
+    if by is None or table.is_empty():
+        return table
+    return table.filter(pl.col("by") == by)
+
+
+def worth_telling(table: pl.DataFrame) -> bool:
+    """Whether a breakdown has more than one group to tell apart."""
+    return table.height > 1

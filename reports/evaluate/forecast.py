@@ -1,0 +1,136 @@
+"""Forecast against what came: the error of what the planning policies were told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from .. import figures
+from ..format import share, text
+from ..palette import Style, policies
+from ..section import Column, Figure, Section, Table, table
+
+if TYPE_CHECKING:
+    from lmaas.policies.results import Evaluation
+
+METRICS = {
+    "total_tokens": "total tokens",
+    "prompt_tokens": "prompt tokens",
+    "output_tokens": "output tokens",
+    "requests": "requests",
+}
+
+DASHES = ("dash", "dot", "dashdot", "longdash")  # never solid: solid is what really came
+
+
+def section(result: Evaluation) -> Section | None:
+    """Errors per policy and metric, and the largest series drawn; bounds are told the truth and left out."""
+    told = result.scores.filter(~pl.col("foresight"))["policy"].to_list()
+    order = pl.col("policy").replace_strict(dict(zip(told, range(len(told)), strict=True)), return_dtype=pl.Int32)
+    rows = result.forecasts.filter(
+        pl.col("policy").is_in(told), pl.col("forecast").is_not_null(), pl.col("actual").is_not_null()
+    )
+    rows = rows.sort(order, maintain_order=True)
+    if rows.is_empty():
+        return None
+    by_metric = errors(rows, "policy", "metric")
+    drawn = largest(rows)
+    return Section(
+        "forecast",
+        "Forecast against actual",
+        finding(by_metric),
+        tables=(
+            _error_table(by_metric, "Error by policy and metric"),
+            _error_table(errors(rows, "policy", "service", "origin", "metric"), "Error by series"),
+        ),
+        figures=(_figure(drawn, result),),
+        notes=("Each window's forecast was issued before it began, from what was known by then.",),
+    )
+
+
+def errors(rows: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    """WAPE = Σ|forecast − actual| / Σ actual, and bias = Σ(forecast − actual) / Σ actual; null where nothing came."""
+    off = pl.col("forecast") - pl.col("actual")
+    total = pl.col("actual").sum()
+    known = pl.when(total > 0)
+    return rows.group_by(*keys, maintain_order=True).agg(
+        windows=pl.len(), wape=known.then(off.abs().sum() / total), bias=known.then(off.sum() / total), size=total
+    )  # fmt: skip
+
+
+def largest(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the series with most tokens (or requests), of every policy that forecasts it."""
+    for metric in METRICS:
+        of = rows.filter(pl.col("metric") == metric)
+        if of.height:
+            top = (
+                of.group_by("service", "origin")
+                .agg(size=pl.col("actual").sum())
+                .sort(["size", "service", "origin"], descending=[True, False, False])
+            )
+            service, origin = top.select(pl.col("service").cast(pl.String), pl.col("origin").cast(pl.String)).row(0)
+            return of.filter(pl.col("service").cast(pl.String) == service, pl.col("origin").cast(pl.String) == origin)
+    return rows.head(0)
+
+
+def finding(by_metric: pl.DataFrame) -> str:
+    """The best and the worst forecaster on the metric listed first."""
+    for metric, name in METRICS.items():
+        known = by_metric.filter(pl.col("metric") == metric, pl.col("wape").is_not_null()).sort(
+            "wape", maintain_order=True
+        )
+        if known.height:
+            first, last = known.row(0, named=True), known.row(-1, named=True)
+            start = f"{text(first['policy'])} was off by {share(first['wape'])} of {name} (WAPE, window by window)"
+            return f"{start}." if known.height == 1 else f"{start}, {text(last['policy'])} by {share(last['wape'])}."
+    return "Nothing arrived in the forecast windows, so the forecasts have no relative error."
+
+
+def _error_table(rows: pl.DataFrame, caption: str) -> Table:
+    labels = {"policy": "Policy", "service": "Service", "origin": "Origin", "metric": "Metric"}
+    columns = [Column(name, label) for name, label in labels.items()]
+    columns += [
+        Column("windows", "Windows", "count"),
+        Column("wape", "WAPE", "share"),
+        Column("bias", "Bias", "change"),
+    ]
+    return table(caption, rows, columns, "forecasts.parquet")
+
+
+def _figure(rows: pl.DataFrame, result: Evaluation) -> Figure:
+    clock = figures.Clock(result.trace.epoch)
+    window = float(result.settings["window_s"])
+    start, end = float(rows["start_s"].min()), float(rows["start_s"].max()) + window  # type: ignore[arg-type]
+    names = rows["policy"].unique(maintain_order=True).to_list()
+    step = figures.buckets(end - start, window, 1 + len(names))
+    x = clock.regular(start, step)
+    grids = {
+        n: figures.peaks(rows.filter(pl.col("policy") == n), step, start, end, ("actual", "forecast")) for n in names
+    }
+    actual = grids[names[0]]["actual"]
+    data: list[dict[str, Any]] = [figures.line("actual", x, actual, Style("@ink", "solid", "circle"))]
+    styles = policies(result.scores.select("policy", "role").rows())
+    data += [
+        figures.line(
+            f"{name}, forecast",
+            x,
+            grids[name]["forecast"],
+            Style(styles[name].color, DASHES[i % len(DASHES)], "circle"),
+        )
+        for i, name in enumerate(names)
+    ]
+    first = rows.row(0, named=True)
+    what = f"{METRICS[first['metric']]} per window, {text(first['service'])} from {text(first['origin'])}"
+    times = pl.Series("time", [clock.write(start + i * step) for i in range(actual.len())], dtype=pl.String)
+    shown = pl.DataFrame([times, actual, *(grids[n]["forecast"].alias(f"p{i}") for i, n in enumerate(names))])
+    columns = [
+        Column("time", "Window from"),
+        Column("actual", "Actual", "number"),
+        *(Column(f"p{i}", text(n), "number") for i, n in enumerate(names)),
+    ]
+    spec = {
+        "data": data,
+        "layout": figures.layout(clock.axis(), figures.axis(METRICS[first["metric"]], rangemode="tozero")),
+    }
+    return Figure(spec, f"The largest series: {what}.", table(what, shown, columns, "forecasts.parquet"))

@@ -1,0 +1,108 @@
+"""Latency distributions: the share of requests slower than each latency, so that tails can be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from .. import figures
+from ..format import duration, text
+from ..palette import Style, policies
+from ..section import Column, Figure, Section, Table, table
+from .choice import choose
+
+if TYPE_CHECKING:
+    from lmaas.policies.results import Evaluation
+
+METRICS = {
+    "ttft_s": "TTFT, time to first token",
+    "tpot_s": "TPOT, time per output token",
+    "e2e_s": "E2E, to the last token",
+}
+TAILS = (0.5, 0.1, 0.05, 0.01, 0.001)
+LOWEST = 5e-4  # share of requests below which a tail is not drawn
+
+
+def section(result: Evaluation) -> Section | None:
+    """One figure a latency, from the histogram; the exact percentiles are in the table of policies."""
+    tails = slower(result.histogram)
+    if tails.is_empty():
+        return None
+    styles = policies(result.scores.select("policy", "role").rows())
+    shown = tuple(
+        _figure(tails.filter(pl.col("metric") == m), label, styles)
+        for m, label in METRICS.items()
+        if m in set(tails["metric"])
+    )
+    return Section(
+        "latency",
+        "Latency distributions",
+        finding(result.scores, choose(result.scores, result.settings["attain"]).subject),
+        figures=shown,
+        notes=("Seen from the request's origin; rejected and unfinished requests have no latency and are not drawn.",),
+    )
+
+
+def slower(histogram: pl.DataFrame) -> pl.DataFrame:
+    """policy, metric, le, slower: the share of requests above each bucket's upper edge."""
+    total = pl.col("count").sum().over("policy", "metric")
+    done = pl.col("count").cum_sum().over("policy", "metric")
+    rows = histogram.sort("policy", "metric", "le").with_columns(slower=1 - done / total)
+    return rows.filter(total > 0, pl.col("le").is_finite(), pl.col("le") > 0).select("policy", "metric", "le", "slower")
+
+
+def finding(scores: pl.DataFrame, subject: dict[str, Any] | None) -> str:
+    """Median and tail of the policy of the headline."""
+    if subject is None or subject["ttft_p50_s"] is None:
+        return "No request got a first token."
+    row = subject
+    return (
+        f"Under {text(row['policy'])} the first token comes within {duration(row['ttft_p50_s'])} for half of the "
+        f"requests and after more than {duration(row['ttft_p99_s'])} for one in a hundred."
+    )
+
+
+def _figure(rows: pl.DataFrame, label: str, styles: dict[str, Style]) -> Figure:
+    drawn = rows.filter((pl.col("slower") >= LOWEST) & (pl.col("slower") < 0.995))
+    present = [name for name in styles if name in set(rows["policy"])]
+    data = [_curve(drawn.filter(pl.col("policy") == name), name, styles[name]) for name in present]
+    y = figures.axis(
+        "share of requests slower", type="log",
+        tickvals=[1, *TAILS], ticktext=["100 %", "50 %", "10 %", "5 %", "1 %", "0.1 %"], range=[-3.2, 0.05],
+    )  # fmt: skip
+    spec = {
+        "data": data,
+        "layout": figures.layout(
+            figures.axis("seconds", type="log", dtick="D2", tickformat="~g"), y, hovermode="closest"
+        ),
+    }
+    return Figure(
+        spec, f"{label}: share of requests slower than x, both axes logarithmic.", _quantiles(rows, label), 320
+    )
+
+
+def _curve(rows: pl.DataFrame, name: str, style: Style) -> dict[str, Any]:
+    look = {"color": style.color, "dash": style.dash, "width": 2}
+    return {"type": "scatter", "mode": "lines", "name": figures.label(name), "line": look,
+            "x": figures.rounded(rows["le"]), "y": figures.rounded(rows["slower"]),
+            "hovertemplate": "slower than %{x:.3~g} s: %{y:.2~%}"}  # fmt: skip
+
+
+def _quantiles(rows: pl.DataFrame, label: str) -> Table:
+    """Where each curve crosses the marked shares: upper edges of buckets, hence approximate."""
+    crossed = [
+        rows.filter(pl.col("slower") <= tail)
+        .group_by("policy", maintain_order=True)
+        .agg(pl.col("le").min().alias(f"t{i}"))
+        for i, tail in enumerate(TAILS)
+    ]
+    table_rows = rows.select("policy").unique(maintain_order=True)
+    for one in crossed:
+        table_rows = table_rows.join(one, on="policy", how="left")
+    names = ("p50", "p90", "p95", "p99", "p99.9")
+    columns = [
+        Column("policy", "Policy"),
+        *(Column(f"t{i}", f"≈ {name}", "duration_s") for i, name in enumerate(names)),
+    ]
+    return table(f"{label}: upper edges of the buckets the curve crosses", table_rows, columns, "histogram.parquet")

@@ -1,0 +1,116 @@
+"""Every policy with every score: what a reviewer compares line by line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ..format import number, share, text
+from ..section import Column, Section, Table, table
+from .choice import Choice, choose
+
+if TYPE_CHECKING:
+    from lmaas.policies.results import Evaluation
+
+LATENCY = (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E"))
+QUANTILES = ("p50", "p90", "p95", "p99")
+
+# the order of this table is fixed and tested: swapped columns are the worst mistake a comparison can make
+COLUMNS = (
+    Column("policy", "Policy", brief=True),
+    Column("kind", "Kind"),
+    Column("gpu_hours_provisioned", "GPU-h", "number", brief=True),
+    Column("vs_baseline", "vs baseline", "change", brief=True),
+    Column("cost_usd", "Cost", "usd"),
+    Column("usd_per_month", "$/month", "usd", brief=True),
+    Column("slo_attainment", "SLO attained", "share", brief=True),
+    Column("attains", "Target", "verdict", brief=True),
+    Column("worst_hour_attainment", "Worst hour", "share"),
+    Column("ttft_p95_s", "TTFT p95", "duration_s", brief=True),
+    Column("tpot_p95_s", "TPOT p95", "duration_s", brief=True),
+    Column("e2e_p95_s", "E2E p95", "duration_s", brief=True),
+    Column("replicas", "Replicas", brief=True),
+    Column("regret", "Regret", "change", brief=True),
+    Column("goodput_rps", "Goodput req/s", "number"),
+    Column("goodput_tok_s", "Goodput tok/s", "number"),
+    Column("gpu_hours_active", "GPU-h active", "number"),
+    Column("gpu_hours_tail", "GPU-h in the tail", "number"),
+    Column("utilisation", "Utilisation", "share"),
+    Column("scale_actions", "Scale actions", "count"),
+    Column("wasted_startup_hours", "Wasted start-up GPU-h", "number"),
+    Column("arrived", "Arrived", "count"),
+    Column("completed", "Completed", "count"),
+    Column("rejected", "Rejected", "count"),
+    Column("not_replayed", "Not replayed", "count"),
+    Column("preemptions", "Preemptions", "count"),
+    Column("forecast_wape", "Forecast WAPE", "share"),
+    Column("length_mae_tokens", "Length MAE, tokens", "number"),
+)
+
+
+def section(result: Evaluation) -> Section:
+    """One row a policy; bounds that know the future are marked."""
+    attain = result.settings["attain"]
+    choice = choose(result.scores, attain)
+    main = table("Scores of every policy", with_marks(result.scores, choice, attain), COLUMNS, "scores.parquet")
+    return Section(
+        "policies",
+        "Policies",
+        finding(result.scores, choice, attain),
+        tables=(main, _latencies(result.scores)),
+        notes=_notes(result, choice),
+        brief=True,
+    )
+
+
+def finding(scores: pl.DataFrame, choice: Choice, attain: float) -> str:
+    """How many attain, and over what range the cost goes."""
+    fair = scores.filter(~pl.col("foresight"))
+    met = fair.filter(pl.col("slo_attainment") >= attain).height
+    low, high = fair["gpu_hours_provisioned"].min(), fair["gpu_hours_provisioned"].max()
+    if fair.height == 1:
+        name = text(fair["policy"][0])
+        return f"{name}, the only policy replayed without foresight, {'attains' if met else 'misses'} {share(attain)}."
+    if low is None or high is None:
+        return "No policy was scored."
+    return (
+        f"{met} of {fair.height} policies without foresight attain {share(attain)}; "
+        f"they take {number(float(low))} to {number(float(high))} GPU-hours."  # type: ignore[arg-type]
+    )
+
+
+def with_marks(scores: pl.DataFrame, choice: Choice, attain: float) -> pl.DataFrame:
+    """`scores` with the columns derived for reading: kind, vs_baseline, attains, replicas."""
+    base = choice.baseline and choice.baseline["gpu_hours_provisioned"]
+    foresight = pl.when("foresight").then(pl.lit(", foresight")).otherwise(pl.lit(""))
+    low, high = pl.col("replicas_min").cast(pl.Int64), pl.col("replicas_max").cast(pl.Int64)
+    return scores.with_columns(
+        kind=pl.col("role") + foresight,
+        vs_baseline=pl.col("gpu_hours_provisioned") / base - 1 if base else pl.lit(None, pl.Float64),
+        attains=pl.col("slo_attainment") >= attain,
+        replicas=pl.when(low == high).then(low.cast(pl.String)).otherwise(pl.format("{}–{}", low, high)),
+    )
+
+
+def _latencies(scores: pl.DataFrame) -> Table:
+    """Every percentile with the number of requests it is taken over."""
+    columns = [Column("policy", "Policy")]
+    for name, label in LATENCY:
+        columns += [Column(f"{name}_{q}_s", f"{label} {q}", "duration_s") for q in QUANTILES]
+        columns.append(Column(f"n_{name}", f"{label} n", "count"))
+    return table("Latency percentiles, exact over all requests that have one", scores, columns, "scores.parquet")
+
+
+def _notes(result: Evaluation, choice: Choice) -> tuple[str, ...]:
+    notes = []
+    if choice.baseline:
+        notes.append(f"vs baseline: provisioned GPU-hours against {text(choice.baseline['policy'])}.")
+    if result.scores["foresight"].any():
+        marked = ", ".join(map(text, result.scores.filter("foresight")["policy"]))
+        notes.append(f"Foresight: {marked} knows what no policy can know; a bound, never a candidate.")
+    if result.scores["regret"].is_not_null().any():
+        notes.append("Regret: provisioned GPU-hours over the oracle's, minus 1; negative where fewer SLOs are met.")
+    notes.append("Replicas: the range of the busiest pool over the evaluated part.")
+    notes += [f"{text(policy)} failed: {text(reason)}" for policy, reason in result.failures.items()]
+    return tuple(notes)

@@ -1,0 +1,97 @@
+"""How a number, a time or a name from a trace is written for people: 4 significant digits, units, no controls."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .section import Kind
+
+DIGITS = 4
+MISSING = "–"
+NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
+
+
+def significant(value: float, digits: int = DIGITS) -> float:
+    """`value` rounded to so many significant digits; integers below 10**digits stay whole."""
+    if value == 0 or not math.isfinite(value):
+        return value
+    return round(value, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def number(value: float, digits: int = DIGITS) -> str:
+    """1234567 -> '1,235,000'; 0.0123456 -> '0.01235'; 41.30 -> '41.3'."""
+    rounded = significant(value, digits)
+    places = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else 0
+    if places > 8:
+        return f"{rounded:.{digits - 1}g}"
+    text = f"{rounded:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def duration(seconds: float) -> str:
+    """Milliseconds below 10 s, then seconds: the field's way to print a latency."""
+    if abs(seconds) < 10:
+        return f"{number(seconds * 1e3, 3)}{NBSP}ms"
+    return f"{number(seconds)}{NBSP}s"
+
+
+def span(seconds: float) -> str:
+    """A length of time in the largest unit that keeps it above 2: '600 s', '59 min', '3.5 days'."""
+    for unit, length in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if abs(seconds) >= 2 * length:
+            return f"{number(seconds / length, 3)}{NBSP}{unit}"
+    return f"{number(seconds, 3)}{NBSP}s"
+
+
+def share(value: float) -> str:
+    """For a sentence: 0.99 -> '99 %', 0.99213 -> '99.21 %'."""
+    return aligned_share(value).replace(f".00{NBSP}", NBSP)
+
+
+def aligned_share(value: float) -> str:
+    """For a column: always two decimals; never '100.00 %' for less than all, nor '0.00 %' for more than none."""
+    written = f"{100 * value:.2f}"
+    if written == "100.00" and value < 1:
+        return f"> 99.99{NBSP}%"
+    if written == "0.00" and value > 0:
+        return f"< 0.01{NBSP}%"
+    return f"{written}{NBSP}%"
+
+
+def usd(value: float) -> str:
+    """'$43.87' below a hundred, then whole dollars."""
+    return f"${value:,.2f}" if abs(value) < 100 else f"${value:,.0f}"
+
+
+def change(value: float) -> str:
+    """A signed relative change, one decimal: -0.184 -> '−18.4 %'."""
+    written = f"{abs(100 * value):,.1f}"
+    sign = "" if written == "0.0" else "−" if value < 0 else "+"
+    return f"{sign}{written}{NBSP}%"
+
+
+def text(value: object) -> str:
+    """`value` with control and direction-changing characters made visible: names come from users' traces."""
+    return "".join(
+        c if unicodedata.category(c) not in {"Cc", "Cf", "Co", "Cs"} else "\N{REPLACEMENT CHARACTER}"
+        for c in str(value)
+    )
+
+
+def cell(value: Any, kind: Kind) -> str:
+    """A table cell; unknown is a dash, never 0."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, float) and math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if kind == "verdict":
+        return "✓ pass" if value else "✗ fail"
+    if kind == "text" or isinstance(value, str):
+        return text({True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value)
+    if kind == "count":
+        return f"{round(value):,}"
+    writers = {"share": aligned_share, "duration_s": duration, "span_s": span, "usd": usd, "change": change}
+    return writers.get(kind, number)(float(value))

@@ -1,0 +1,65 @@
+"""One self-contained HTML file: opens offline, sends nothing, prints well."""
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from .document import document, for_script
+from .format import cell
+from .palette import TOKENS
+from .section import Report
+
+# Plotly 7 can upload a figure to its makers' cloud by one click; the policy below forbids it a second time
+CONFIG = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d"],
+}
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "form-action 'none'; base-uri 'none'"
+)
+PARTS = files("lmaas.reports")
+
+
+def html(report: Report) -> str:
+    """The page. Text is escaped by the template; JSON and the bundle are the only markup put in as is."""
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        report=report,
+        policy=POLICY,
+        style=Markup(_asset("templates/report.css")),
+        script=Markup(_asset("templates/report.js")),
+        plotly=Markup(_asset("assets/plotly-cartesian.min.js")) if any(s.figures for s in report.sections) else "",
+        data=Markup(for_script(_embedded(report))),
+    )
+
+
+def _embedded(report: Report) -> dict[str, Any]:
+    return {"config": CONFIG, "tokens": TOKENS, "report": document(report)}
+
+
+@cache
+def _asset(name: str) -> str:
+    """A file of ours to inline; nothing in it may end its element early."""
+    content = (PARTS / name).read_text(encoding="utf-8")
+    if "</script" in content.lower() or "</style" in content.lower():
+        raise ValueError(f"{name} would end its element")
+    return content
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("lmaas.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = cell
+    return environment

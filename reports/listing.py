@@ -1,0 +1,88 @@
+"""The catalogues as tables: policies, routers, GPU profiles, traces; and what an ingest did."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+import polars as pl
+
+from lmaas.analysis.registry import Registry
+from lmaas.analysis.trace import TraceMeta
+
+from .document import plain
+from .report import trace_facts
+from .section import Column, Report, Section, Table, table
+
+
+def plain_rows(of: Table) -> list[dict[str, Any]]:
+    """Every row and column of a table as JSON holds it."""
+    return [{name: plain(value) for name, value in row.items()} for row in of.rows.iter_rows(named=True)]
+
+
+def policies() -> dict[str, Table]:
+    """What `--policy` and `--router` take."""
+    from lmaas.policies.registry import POLICIES
+    from lmaas.replay.routers import ROUTERS
+
+    columns = (
+        Column("name", "Policy"),
+        Column("summary", "What it does"),
+        Column("parameters", "Parameters and defaults"),
+    )
+    return {
+        "policies": table("Policies, for --policy and --baseline", described(POLICIES), columns),
+        "routers": table("Routers, for --router", pl.DataFrame({"name": list(ROUTERS)}), (Column("name", "Router"),)),
+    }
+
+
+def described(registry: Registry) -> pl.DataFrame:
+    """name, summary, parameters of everything in a registry; what cannot be loaded says why."""
+    rows = []
+    for name in registry:
+        try:
+            thing = registry.load(name)
+        except Exception as error:  # an outsider's plug-in may fail in any way
+            rows.append({"name": name, "summary": f"cannot be loaded: {error}", "parameters": ""})
+            continue
+        summary = (thing.__doc__ or "").strip().partition("\n")[0]
+        rows.append({"name": name, "summary": summary, "parameters": ", ".join(_parameters(thing))})
+    return pl.DataFrame(rows, schema={"name": pl.String, "summary": pl.String, "parameters": pl.String})
+
+
+def _parameters(thing: Any) -> list[str]:
+    known = fields(thing) if is_dataclass(thing) else ()
+    return [f.name if f.default is MISSING else f"{f.name}={f.default!r}" for f in known if f.init]
+
+
+def profiles() -> dict[str, Table]:
+    """What `--profile` takes."""
+    from lmaas.replay.profile import profiles as shipped
+
+    columns = (
+        Column("name", "Profile"),
+        Column("gpu", "GPU"),
+        Column("gpus_per_replica", "GPUs", "count"),
+        Column("dtype", "Type"),
+        Column("kv_tokens", "KV tokens", "count"),
+        Column("usd_per_gpu_hour", "$/GPU-h", "usd"),
+        Column("provenance", "Provenance"),
+        Column("mape", "MAPE", "share"),
+    )
+    return {"profiles": table("GPU profiles, for --profile", shipped(), columns)}
+
+
+def ingested(meta: TraceMeta) -> Report:
+    """What `lmaas ingest` says of a trace: what was read and what was set aside."""
+    from .analyze.quality import rows_table
+
+    aside = meta.rows_read - meta.rows_kept
+    finding = f"{meta.rows_kept:,} of {meta.rows_read:,} rows kept" + (f", {aside:,} set aside." if aside else ".")
+    rows = rows_table(meta)
+    brief = Table(
+        rows.caption, rows.rows, tuple(Column(c.name, c.label, c.kind, brief=True) for c in rows.columns), rows.source
+    )
+    section = Section(
+        "ingest", "Ingested", finding, tables=(brief,) if aside else (), notes=tuple(meta.notes), brief=True
+    )
+    return Report("analyze", meta.name, trace_facts(meta), (section,))

@@ -1,0 +1,75 @@
+"""A result and the command that made it -> the report about it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from lmaas.analysis.trace import TraceMeta
+
+from .figures import Clock
+from .format import span, text
+from .section import Report, Section, Tone
+from .sections import ANALYZE, EVALUATE, sections
+
+if TYPE_CHECKING:
+    from lmaas.analysis.analyze import Analysis
+    from lmaas.policies.results import Evaluation
+
+TONES: dict[str, Tone] = {"GOOD": "good", "FAIR": "plain", "POOR": "bad"}
+
+
+def analysis_report(result: Analysis, argv: Sequence[str], run: str = "") -> Report:
+    """The report of `lmaas analyze`; `run` is the run's id."""
+    return Report(
+        "analyze",
+        f"The workload of {text(result.trace.name)}",
+        (*trace_facts(result.trace), *run_facts(run)),
+        (*sections(ANALYZE, result), reproduce(argv, result.trace)),
+        (result.quality.verdict, TONES[result.quality.verdict]),
+    )
+
+
+def evaluation_report(result: Evaluation, argv: Sequence[str], run: str = "") -> Report:
+    """The report of `lmaas evaluate`."""
+    settings = result.settings
+    clock = Clock(result.trace.epoch)
+    window = f"{clock.write(settings['start_s'])} to {clock.write(settings['end_s'])}"
+    return Report(
+        "evaluate",
+        f"Policies on {text(result.trace.name)}",
+        (*trace_facts(result.trace), ("Evaluated", window), *run_facts(run)),
+        (*sections(EVALUATE, result), reproduce(argv, result.trace)),
+    )
+
+
+def trace_facts(trace: TraceMeta) -> tuple[tuple[str, str], ...]:
+    """What identifies the trace."""
+    clock = {"known": "UTC", "assumed": "UTC assumed: the source has no zone", "relative": "relative"}[trace.epoch_kind]
+    return (
+        ("Trace", f"{text(trace.name)} ({trace.trace_id[:12]})"),
+        ("Requests", f"{trace.rows_kept:,}"),
+        ("Span", span(trace.span_s)),
+        ("Times", clock),
+    )
+
+
+def run_facts(run: str) -> tuple[tuple[str, str], ...]:
+    """What identifies the run."""
+    return (*((("Run", run),) if run else ()), ("lmaas", version("lmaas")))
+
+
+def reproduce(argv: Sequence[str], trace: TraceMeta) -> Section:
+    """The command again, and what must be the same for the same numbers."""
+    return Section(
+        "reproduce",
+        "How to reproduce",
+        "The same command on the same trace gives the same numbers, whatever the number of workers.",
+        code=shlex.join(["lmaas", *argv]),
+        notes=(
+            f"Trace {trace.trace_id}, read as {text(trace.format)} from {text(trace.source)}.",
+            "Beside this file: manifest.json (configuration, versions, host) and metrics.json (results, unrounded).",
+        ),
+    )

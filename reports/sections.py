@@ -1,0 +1,45 @@
+"""Which sections a report has, in reading order: a literal table a kind, entry points for what others add."""
+
+from typing import Any
+
+from lmaas.analysis.registry import Registry
+
+from .section import Section
+
+ANALYZE = Registry(
+    "section",
+    group="lmaas.analyze_sections",
+    builtin={
+        "overview": "lmaas.reports.analyze.overview:section",
+        "load": "lmaas.reports.analyze.load:section",
+        "lengths": "lmaas.reports.analyze.lengths:section",
+        "breakdown": "lmaas.reports.analyze.breakdown:section",
+        "latency": "lmaas.reports.analyze.latency:section",
+        "reuse": "lmaas.reports.analyze.reuse:section",
+        "quality": "lmaas.reports.analyze.quality:section",
+        "method": "lmaas.reports.analyze.method:section",
+    },
+)
+EVALUATE = Registry(
+    "section",
+    group="lmaas.evaluate_sections",
+    builtin={
+        "summary": "lmaas.reports.evaluate.summary:section",
+        "policies": "lmaas.reports.evaluate.policies:section",
+        "gates": "lmaas.reports.evaluate.gates:section",
+        "frontier": "lmaas.reports.evaluate.frontier:section",
+        "capacity": "lmaas.reports.evaluate.capacity:section",
+        "latency": "lmaas.reports.evaluate.latency:section",
+        "attainment": "lmaas.reports.evaluate.attainment:section",
+        "forecast": "lmaas.reports.evaluate.forecast:section",
+        "workload": "lmaas.reports.evaluate.workload:section",
+        "assumptions": "lmaas.reports.evaluate.assumptions:section",
+        "definitions": "lmaas.reports.evaluate.definitions:section",
+    },
+)
+
+
+def sections(registry: Registry, result: Any) -> tuple[Section, ...]:
+    """Every section of `registry` that has something to say about `result`."""
+    found = (registry.load(name)(result) for name in registry)
+    return tuple(section for section in found if section is not None)

@@ -1,0 +1,114 @@
+"""The sections as text for a terminal: stands alone, fits 100 columns, colour only where it is wanted."""
+
+import sys
+import textwrap
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text
+
+from .format import cell, text
+from .section import Column, Report, Section, Table, Tile
+
+WIDTH = 100  # columns; wider lines are hard to read and to paste
+ROWS = 12  # rows of a table; the report has them all
+FEW = 7  # columns of a table that marks none as brief
+STYLES = {"good": "blue", "bad": "red", "plain": ""}
+
+
+def console(*, error: bool = False, color: bool = True) -> Console:
+    """A console on stdout (or stderr), at most WIDTH wide; `NO_COLOR` and `TERM=dumb` are honoured by rich.
+
+    Off a terminal lines are WIDTH wide: a pipe or a file has no width of its own.
+    """
+    stream = sys.stderr if error else sys.stdout
+    found = Console(
+        file=stream, no_color=None if color else True, highlight=False, markup=False, emoji=False, soft_wrap=False
+    )
+    found.width = min(WIDTH, found.width) if found.is_terminal else WIDTH
+    return found
+
+
+def show(report: Report, screen: Console, *, everything: bool = False) -> None:
+    """Print the brief sections with their brief columns; with `everything` all sections."""
+    facts = dict(report.facts)
+    head = [
+        facts["Trace"],
+        *(f"{name.lower()} {facts[name]}" for name in ("Requests", "Span", "Evaluated") if name in facts),
+    ]
+    screen.print(Text(text(report.title), style="bold"))
+    _wrapped(screen, text(" · ".join(head)), style="dim")
+    for section in report.sections:
+        if section.brief or everything:
+            _section(section, screen, everything)
+
+
+def _section(section: Section, screen: Console, everything: bool) -> None:
+    screen.print()
+    screen.print(Text(section.title, style="bold cyan"))
+    _wrapped(screen, section.finding)
+    if section.tiles:
+        screen.print()
+        screen.print(Padding(_tiles(section.tiles), (0, 0, 0, 2), expand=False))
+    for table in section.tables:
+        columns = _columns(table, everything)
+        if columns:
+            screen.print()
+            show_table(table, screen, columns)
+    if section.code and everything:
+        screen.print(Text("  " + section.code), soft_wrap=True)
+    if section.notes:
+        screen.print()
+    for note in section.notes:
+        _wrapped(screen, note, bullet="- ", style="dim")
+
+
+def _wrapped(screen: Console, sentence: str, *, bullet: str = "", style: str = "") -> None:
+    """Two columns in, and further under a bullet; no trailing blanks, so that output pastes well."""
+    lines = textwrap.wrap(
+        sentence, screen.width - 2, initial_indent=f"  {bullet}", subsequent_indent="  " + " " * len(bullet)
+    )
+    for line in lines:
+        screen.print(Text(line, style=style), soft_wrap=True)
+
+
+def _columns(table: Table, everything: bool) -> tuple[Column, ...]:
+    brief = tuple(c for c in table.columns if c.brief)
+    return brief or (table.columns[:FEW] if everything else ())
+
+
+def show_table(table: Table, screen: Console, columns: tuple[Column, ...] | None = None, limit: int = ROWS) -> None:
+    """One table: numbers right-aligned, verdicts as a sign and a word."""
+    columns = columns or table.columns
+    screen.print(Text(f"  {text(table.caption)}", style="dim"))
+    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    for index, column in enumerate(columns):
+        words = column.kind == "text"
+        grid.add_column(
+            Text(column.label),
+            justify="left" if words else "right",
+            overflow="fold",
+            no_wrap=not words,
+            min_width=8 if index == 0 else None,
+        )
+    for row in table.rows.head(limit).iter_rows(named=True):
+        grid.add_row(*(Text(cell(row[c.name], c.kind), style=_style(c, row[c.name])) for c in columns))
+    screen.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    if table.rows.height > limit:
+        screen.print(Text(f"  ... {table.rows.height - limit:,} more rows in the report", style="dim"))
+
+
+def _style(column: Column, value: object) -> str:
+    if column.kind != "verdict" or value is None:
+        return ""
+    return STYLES["good" if value else "bad"]
+
+
+def _tiles(tiles: tuple[Tile, ...]) -> Grid:
+    grid = Grid.grid(padding=(0, 3, 0, 0))
+    grid.add_row(*(Text(t.label, style="dim") for t in tiles))
+    grid.add_row(*(Text(t.value, style="bold") for t in tiles))
+    grid.add_row(*(Text(t.delta, style=STYLES[t.tone]) for t in tiles))
+    grid.add_row(*(Text(t.baseline, style="dim") for t in tiles))
+    return grid

@@ -1,0 +1,151 @@
+"""A result into its run directory: tables, metrics, report; and where it may go."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.rundir import RunDir
+from lmaas.analysis.trace import TraceMeta
+from lmaas.analysis.workspace import Workspace, environment_errors
+
+from .document import document, dumps
+from .html import html
+from .report import analysis_report, evaluation_report
+from .section import Report
+
+if TYPE_CHECKING:
+    from lmaas.analysis.analyze import Analysis
+    from lmaas.policies.results import Evaluation
+
+TABLES = ("scores", "groups", "timeline", "forecasts", "histogram", "gates")
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
+    ".parquet": lambda rows, path: rows.write_parquet(path),
+    ".csv": lambda rows, path: rows.write_csv(path),
+    ".jsonl": lambda rows, path: rows.write_ndjson(path),
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished run: its folder, what it says, what it measured and how it ends."""
+
+    run: Path
+    report: Report
+    metrics: Mapping[str, Any]
+    exit_code: int
+
+    @property
+    def html(self) -> Path:
+        """The file to share."""
+        return self.run / "report.html"
+
+    def facts(self) -> dict[str, Any]:
+        """Where things are, for `--json`."""
+        return {"run": str(self.run), "report": str(self.html)}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run that is under way."""
+
+    run: RunDir
+    out: Path | None
+    argv: Sequence[str]
+    began: float  # time.perf_counter()
+
+    def close(self, report: Report, metrics: Mapping[str, Any], trace: TraceMeta, exit_code: int) -> Written:
+        """Write report and metrics, complete the manifest, move the folder to `out` where given."""
+        run = self.run
+        run.write_json("metrics.json", metrics)
+        run.write_text("report.json", dumps(document(report)))
+        run.write_text("report.html", html(report))
+        run.finish(exit_code, trace=trace, timings={"whole": time.perf_counter() - self.began})
+        if self.out is not None:
+            with environment_errors(self.out):
+                self.out.parent.mkdir(parents=True, exist_ok=True)
+                if self.out.exists():
+                    self.out.rmdir()  # empty, as `recording` has checked
+                shutil.move(run.path, self.out)
+        return Written(self.out or run.path, report, metrics, exit_code)
+
+
+@contextmanager
+def recording(
+    workspace: Workspace, verb: str, label: str, argv: Sequence[str], asked: Mapping[str, Any], out: Path | None
+) -> Iterator[Recording]:
+    """A run directory for what is computed inside; gone again where the user's input ends it.
+
+    A crash or an interrupt leaves it, with `exit_code: null` in its manifest.
+    """
+    _check_out(out)
+    began = time.perf_counter()
+    run = RunDir.create(workspace, verb, label, argv, asked)
+    try:
+        yield Recording(run, out, argv, began)
+    except UserError:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "a folder that is not empty" if out.is_dir() else "a file"
+        raise UserError(f"--out {out}: is {what}; a run never overwrites, choose another folder", Exit.USAGE)
+
+
+def write_analysis(result: Analysis, recorded: Recording) -> Written:
+    """The run of `lmaas analyze`: a Parquet file a table, metrics.json, report.json, report.html."""
+    for name, rows in result.tables.items():
+        recorded.run.write_table(f"{name}.parquet", rows)
+    report = analysis_report(result, recorded.argv, recorded.run.path.name)
+    return recorded.close(report, result.metrics(), result.trace, Exit.OK)
+
+
+def write_evaluation(
+    result: Evaluation,
+    recorded: Recording,
+    *,
+    gate_mode: Literal["fail", "warn"] = "fail",
+    requests_out: Path | None = None,
+) -> Written:
+    """The run of `lmaas evaluate`: TABLES as Parquet, metrics.json, report.json, report.html, and `requests_out`."""
+    for name in TABLES:
+        recorded.run.write_table(f"{name}.parquet", getattr(result, name))
+    if requests_out is not None:
+        write_requests(result.requests, requests_out)
+    report = evaluation_report(result, recorded.argv, recorded.run.path.name)
+    return recorded.close(report, result.metrics(), result.trace, ending(result.exit_code, gate_mode))
+
+
+def ending(exit_code: int, gate_mode: Literal["fail", "warn"]) -> int:
+    """The exit code of a run: a failed gate is none where gates only warn."""
+    return Exit.OK if gate_mode == "warn" and exit_code == Exit.GATE else exit_code
+
+
+def check_requests_out(path: Path | None) -> None:
+    """UserError (exit 2) before a long run where its rows could not be written as asked."""
+    if path is None:
+        return
+    if path.suffix not in WRITERS:
+        raise UserError(f"--requests-out {path}: cannot write '{path.suffix}'; use {', '.join(WRITERS)}", Exit.USAGE)
+    if not path.parent.is_dir():
+        raise UserError(f"--requests-out {path}: there is no folder {path.parent}", Exit.USAGE)
+
+
+def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:
+    """One row a request; of several policies, a first column says whose."""
+    several = len(requests) > 1
+    parts = [
+        rows.select(pl.lit(policy).alias("policy"), pl.all()) if several else rows for policy, rows in requests.items()
+    ]
+    with environment_errors(path):
+        WRITERS[path.suffix](pl.concat(parts), path)
