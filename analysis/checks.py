@@ -60,6 +60,7 @@ def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType
         *(~bad.fill_null(False) for bad in reading.checks.values()),
     )
     frame = frame.with_columns(good.fill_null(False).alias(_in("good")))
+    frame = frame.cache()  # else each of the three below would read and parse the source again
     kept = frame.filter(pl.col(_in("good")))
     table = kept.select(
         *(name for name in SCHEMA if name != "source_row"), pl.col(ROW).cast(pl.UInt64).alias("source_row")

@@ -33,19 +33,20 @@ def open_trace(
     format: str | None = None,
     mapping: Mapping[str, str] | None = None,
     time_unit: str | None = None,
+    name: str | None = None,
     say: Say = to_stderr,
 ) -> Trace:
     """The trace a command is about; it becomes the current one.
 
     A path is ingested, unless the same content and mapping is stored already; else `argument` is the id or name of
-    a stored trace; None is the current trace, and in an empty workspace the bundled sample. UserError (exit 2 for
-    the options, 4 for the input, 8 for the workspace).
+    a stored trace; None is the current trace, and in an empty workspace the bundled sample. `name`: what to call an
+    ingested trace. UserError (exit 2 for the options, 4 for the input, 8 for the workspace).
     """
     if argument is None:
         return _current_or_sample(workspace, say)
     path = Path(argument)
     if path.is_file():
-        return ingest(path, workspace, format=format, mapping=mapping, time_unit=time_unit, say=say)
+        return ingest(path, workspace, format=format, mapping=mapping, time_unit=time_unit, name=name, say=say)
     try:
         return workspace.use(workspace.trace(argument))
     except UserError:
@@ -78,8 +79,8 @@ def ingest(
     )
     stored = workspace.find(trace_id)
     if stored is not None:
-        workspace.use(stored)
-        say(f"{source.name}: stored already as trace {trace_id} ({stored.meta.rows_kept:,} requests)")
+        stored = workspace.use(stored, name)
+        say(f"{source.name}: stored already as {shown(stored.meta.name)} ({trace_id})")
         return stored
 
     def build(folder: Path) -> TraceMeta:
@@ -97,7 +98,7 @@ def ingest(
 
 
 def summary(trace: Trace) -> list[str]:
-    """What an ingest tells its user: format, time unit, the account of the rows, oddities."""
+    """What an ingest tells its user at once: format, time unit and the account of the rows."""
     meta = trace.meta
     unit = "dates" if meta.time_unit == "datetime" else f"{meta.time_unit}"
     lines = [f"{shown(Path(meta.source).name)}: format {meta.format}, times in {unit}, trace {meta.trace_id}"]
@@ -108,7 +109,7 @@ def summary(trace: Trace) -> list[str]:
     lines.append(f"{account}: {reasons}" if reasons else account)
     if reasons:
         lines.append(f"  set aside with their text in {trace.path.with_name('rejects.parquet')}")
-    return lines + [f"  {note}" for note in meta.notes]
+    return lines
 
 
 def recognise(

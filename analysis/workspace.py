@@ -84,14 +84,18 @@ class Workspace:
         folder = self.root / "traces" / trace_id
         return self._load(folder) if self._complete(folder) else None
 
-    def use(self, trace: Trace) -> Trace:
-        """Make `trace` the current one (and catalogue it, if it is not)."""
+    def use(self, trace: Trace, name: str | None = None) -> Trace:
+        """Make `trace` the current one (and catalogue it, if it is not), called `name` where that is given."""
+        if name is not None and name != trace.meta.name:
+            trace = Trace(trace.meta.model_copy(update={"name": name}), trace.path)
+            with environment_errors(self.root):
+                write_atomically(trace.path.with_name("meta.json"), trace.meta.model_dump_json(indent=2).encode())
         meta = trace.meta
         row = [meta.trace_id, meta.name, meta.source, meta.format, meta.rows_kept, meta.span_s]
         with self._catalogue() as catalogue:
             catalogue.execute(
                 "INSERT INTO traces SELECT ?, ?, ?, ?, ?, ?, coalesce(max(used), 0) + 1 FROM traces "
-                "ON CONFLICT (trace_id) DO UPDATE SET used = excluded.used",
+                "ON CONFLICT (trace_id) DO UPDATE SET used = excluded.used, name = excluded.name",
                 row,
             )
         return trace

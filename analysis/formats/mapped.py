@@ -1,6 +1,6 @@
 """Any CSV, JSONL or Parquet whose columns the user names: `--map field=column` and `--time-unit`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from difflib import get_close_matches
 
@@ -14,22 +14,6 @@ from .source import Source, missing_columns, shown
 
 FIELDS = tuple(name for name in SCHEMA if name != "source_row")  # a source's own row numbers are this one's to give
 ALIASES = {"client": "tenant"}  # ServeGen's and several gateways' word for it
-
-
-def parse_mapping(arguments: Sequence[str]) -> dict[str, str]:
-    """`["input_tokens=in", ...]` as a mapping of trace column to source column; UserError (exit 2) where malformed."""
-    mapping: dict[str, str] = {}
-    for argument in arguments:
-        field, equals, column = argument.partition("=")
-        if not equals or not field or not column:
-            raise UserError(
-                f"--map '{shown(argument)}' is not field=column; write --map input_tokens=prompt", Exit.USAGE
-            )
-        if field in mapping:
-            raise UserError(f"--map gives {shown(field)} twice: {shown(mapping[field])}, {shown(column)}", Exit.USAGE)
-        mapping[field] = column
-    check_fields(mapping)
-    return mapping
 
 
 def check_fields(mapping: Mapping[str, str]) -> None:
