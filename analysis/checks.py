@@ -82,6 +82,15 @@ def arrivals_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.Data
     return raw.select(parsed.struct.field("ns").alias("ns")).drop_nulls()
 
 
+def seconds(value: pl.Expr, per_second: float) -> pl.Expr:
+    """`value` / `per_second`, rounded correctly.
+
+    Polars turns a division by a constant into a multiplication by its inverse, which is off in the last bit: 300 ms
+    would not be 0.3 s. A divisor that is a column is divided by.
+    """
+    return value / (value * 0 + float(per_second))
+
+
 def _in(name: str) -> str:
     return f"in {name}"  # the value as the source gives it
 
@@ -167,9 +176,9 @@ def _default(name: str) -> pl.Expr:
 
 def _arrival(num: pl.Expr, reading: Reading, base_ns: int) -> pl.Expr:
     if reading.unit == "datetime":
-        return (num.struct.field("ns") - base_ns) / NS
-    seconds = num / PER_SECOND[reading.unit]
-    return pl.when(seconds.is_between(0, LATEST_S)).then(seconds)
+        return seconds(num.struct.field("ns") - base_ns, NS)
+    instant = seconds(num, PER_SECOND[reading.unit]) if reading.unit != "s" else num
+    return pl.when(instant.is_between(0, LATEST_S)).then(instant)
 
 
 def _top(dtype: pl.DataType) -> int:
@@ -193,8 +202,8 @@ def _not_missing(name: str) -> pl.Expr:
 
 def _reason(columns: list[str], kinds: Mapping[str, pl.DataType], reading: Reading) -> pl.Expr:
     """The first problem of a bad row."""
-    nothing = pl.all_horizontal(pl.col(_in(name)).is_null() for name in columns if isinstance(kinds[name], pl.String))
-    empty = nothing if all(isinstance(kinds[name], pl.String) for name in columns) else pl.lit(False)
+    texts = all(isinstance(kinds[name], pl.String) for name in columns)
+    empty = pl.all_horizontal(pl.col(_in(name)).is_null() for name in columns) if texts else pl.lit(False)
     reasons = [pl.col(MALFORMED), pl.when(empty).then(pl.lit("empty row"))]
     for name in columns:
         bad = ~_good(name).fill_null(False)

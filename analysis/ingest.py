@@ -150,9 +150,7 @@ def _format(source: Source, name: str | None) -> Format:
     if found:
         return found[0]
     # the format with most of its columns there is what the user means; if none has any, the trace table's own
-    nearest = max(
-        fitting, key=lambda known: _share(known, source) if _share(known, source) else known.name == "canonical"
-    )
+    nearest = max(fitting, key=lambda known: _share(known, source) or 0.01 * (known.name == "canonical"))
     missing = [column for column in nearest.required if column not in source.columns]
     raise missing_columns(source, missing or list(nearest.required))
 

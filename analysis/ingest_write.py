@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from .checks import NS, ROW, Checked, arrivals_ns, checked
+from .checks import NS, ROW, Checked, arrivals_ns, checked, seconds
 from .errors import UserError
 from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
@@ -50,17 +50,25 @@ def write_rows(source: Source, reading: Reading, folder: Path) -> Written:
         except pl.exceptions.PolarsError:  # some line is no row: read slowly, and set that line aside
             raw = scan_carefully(source, wanted, ROW, hashes)
             return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder)
-    except pl.exceptions.ComputeError as error:
-        if source.kind != "parquet":
-            raise
-        why = shown(str(error).splitlines()[0], 120)
-        raise UserError(f"{source.name}: Parquet, but damaged ({why}); copy or export it again") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        if source.kind == "parquet":
+            _refuse_damaged(source, wanted)
+        raise
     except OSError as error:
         if error.errno in FULL_DISK:
             raise
         packed = f"its {source.compression} data is damaged or cut short; copy it again"
         why = packed if source.compression else error.strerror or shown(str(error))
         raise UserError(f"{source.name}: cannot be read to its end: {why}") from None
+
+
+def _refuse_damaged(source: Source, wanted: list[str]) -> None:
+    """UserError if the bare columns cannot be read either: then the file is at fault, not what is done with it."""
+    try:
+        source.scan(wanted, ROW).select(pl.all().count()).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        why = shown(str(error).splitlines()[0].removeprefix("parquet: "), 120)
+        raise UserError(f"{source.name}: Parquet, but damaged ({why}); copy or export it again") from None
 
 
 def _hashes(source: Source, reading: Reading) -> str | None:
@@ -164,7 +172,7 @@ def _sort(trace: Path, reading: Reading, base_ns: int, earlier_s: int) -> None:
     beside = trace.with_name("sorted.parquet")
     arrival = pl.col("arrival_s")
     if earlier_s:  # over whole nanoseconds, so that a shuffled file gives the very numbers that the sorted one does
-        arrival = ((arrival * NS).round().cast(pl.Int64) - earlier_s * NS) / NS
+        arrival = seconds((arrival * NS).round().cast(pl.Int64) - earlier_s * NS, NS)
     rows = pl.scan_parquet(trace).with_columns(arrival.alias("arrival_s")).sort("arrival_s", maintain_order=True)
     rows.sink_parquet(beside, compression="zstd", row_group_size=ROW_GROUP, metadata=_metadata(reading, base_ns))
     beside.replace(trace)

@@ -23,7 +23,7 @@ KEY_LINES = 100  # lines of JSON whose keys count as the file's columns
 
 PACKED: dict[bytes, str] = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"7z\xbc\xaf": "7-Zip"}
 WORDS = {  # for hints only: how others call what is needed
-    "arrival_s": ("arriv", "timestamp", "time", "start", "created", "date", "ts"),
+    "arrival_s": ("arriv", "timestamp", "time", "start", "created", "date", "when", "ts"),
     "input_tokens": ("input", "prompt", "context", "prefill", "request", "isl", "in"),
     "output_tokens": ("output", "completion", "generat", "decode", "response", "osl", "out"),
 }
@@ -137,9 +137,10 @@ def shown(text: str, limit: int = 80) -> str:
 def missing_columns(source: Source, missing: Sequence[str], mapping: Mapping[str, str] | None = None) -> UserError:
     """The error for columns that a format needs and `source` does not have: what is there, what is near, how to map."""
     found = ", ".join(shown(column, 40) for column in source.columns[:12]) + (", …" if len(source.columns) > 12 else "")
-    near = [match for name in missing for match in get_close_matches(name, source.columns, n=1, cutoff=0.8)]
+    near = [match for name in missing for match in get_close_matches(name, source.columns, n=1, cutoff=0.7)]
     meant = f" (is {', '.join(shown(name, 40) for name in near)} meant?)" if near else ""
-    guessed = {name: _guess(name, source.columns) for name in WORDS} | dict(mapping or {})
+    right = {name: column for name, column in (mapping or {}).items() if column in source.columns}
+    guessed = {name: _guess(name, source.columns) for name in WORDS} | right
     maps = " ".join(f"--map {name}={shown(column or 'COLUMN', 40)}" for name, column in guessed.items())
     plural = "s" if len(missing) > 1 else ""
     return UserError(
