@@ -332,7 +332,7 @@ class Replay:
         at = done[:, c.O_REQUEST]
 
         def scatter(column: np.ndarray, empty: float, kind: type) -> np.ndarray:
-            full = np.full(n, empty, kind)
+            full: np.ndarray = np.full(n, empty, kind)
             full[at] = column
             return full
 
@@ -371,7 +371,8 @@ def _spans(log: list[tuple[int, float, int]], replicas: pl.DataFrame, end_s: flo
         pl.DataFrame(log, schema=schema, orient="row")
         .with_row_index("order")
         .sort("record", "from_s", "order")
-        .with_columns(to_s=pl.col("from_s").shift(-1).over("record").fill_null(max(end_s, 0.0)))
+        .with_columns(to_s=pl.col("from_s").shift(-1).over("record").fill_null(end_s))
+        .with_columns(to_s=pl.col("to_s").clip(upper_bound=end_s))
         .filter((pl.col("state") < STATES.index("off")) & (pl.col("to_s") > pl.col("from_s")))
         .with_columns(state=pl.col("state").replace_strict(dict(enumerate(STATES)), return_dtype=pl.String))
         .join(replicas, on="record", how="left")

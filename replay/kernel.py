@@ -45,8 +45,10 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
         t = min(event_t, min(arrival_t, ready_t))
         if st.ctl[c.C_IDLE] > 0 and t > st.clock[c.T_NOW]:
             _start_idle(st, st.clock[c.T_NOW])
-        elif t == np.inf and (st.ctl[c.C_IN_FLIGHT] == 0 or until == np.inf):
+        elif st.ctl[c.C_NEXT] >= arrivals and st.ctl[c.C_IN_FLIGHT] == 0:
             return c.DONE
+        elif t == np.inf and until == np.inf:
+            return c.DONE  # requests wait for a pool that will never have a replica
         elif t > until or (t == until and event_t > t and ready_t > t):
             st.clock[c.T_NOW] = until
             return c.TICK
@@ -69,7 +71,7 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
 
 
 def _entry(digest: int) -> Callable[..., Any]:
-    @njit(i8(ROUTE_TYPE, STATE_TYPE, i8, f8, i8), cache=True)
+    @njit(i8(ROUTE_TYPE, STATE_TYPE, i8, f8, i8), cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
     def entry(route: Route, st: State, what: int, t: float, which: int) -> Any:
         # the digest makes a change in any kernel file a miss in numba's cache, which watches this file only;
         # one entry for all the driver asks, since each would compile the replica's steps anew

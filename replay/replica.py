@@ -62,9 +62,12 @@ def ended_by(st: State, r: int, t: float) -> int:
 def grown_blocks(st: State, r: int, m: int) -> int:
     """Blocks the decoding requests add in the next m iterations after R_STEPS."""
     block, steps = st.rep[r, c.R_BLOCK], st.rep[r, c.R_STEPS]
-    total = (m // block) * st.rep[r, c.R_DECODES]
-    for i in range(m % block):
-        total += st.residue[r, (block - (steps + i) % block) % block]
+    cycles = m // block
+    total = cycles * st.rep[r, c.R_DECODES]
+    due = (-steps) % block  # the class that needs a block next; one division, not one an iteration
+    for _ in range(m - cycles * block):
+        total += st.residue[r, due]
+        due = due - 1 if due > 0 else block - 1
     return total
 
 
@@ -75,13 +78,13 @@ def iterations_that_fit(st: State, r: int, limit: int) -> int:
     left = st.rep[r, c.R_BLOCKS] - st.rep[r, c.R_USED]
     if blocks_of(limit, block) * seqs <= left:
         return limit
-    m = (left // seqs) * block
-    left %= seqs
-    while m < limit:
-        add = st.residue[r, (block - (steps + m) % block) % block]
-        if add > left:
-            break
-        left -= add
+    cycles = left // seqs
+    m = cycles * block
+    left -= cycles * seqs
+    due = (-steps) % block
+    while m < limit and st.residue[r, due] <= left:
+        left -= st.residue[r, due]
+        due = due - 1 if due > 0 else block - 1
         m += 1
     return min(m, limit)
 

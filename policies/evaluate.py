@@ -1,0 +1,193 @@
+"""The evaluator: replay every policy on the same requests and score them side by side."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.trace import Trace
+from lmaas.replay.fleet import describe
+from lmaas.replay.slo import parse_slos
+
+from .gates import parse_gates, percentile_test
+from .inputs import Inputs
+from .prepare import Prepared, prepare
+from .registry import Named, parse_policy
+from .results import Evaluation
+from .runner import Run, run_policy
+
+BASELINES = ("static-peak", "static-mean", "last-value", "hpa", "oracle")
+
+
+def _named(
+    policies: Sequence[str], baselines: Sequence[str] | None, router: str | None, scaler: str | None
+) -> tuple[list[Named], list[Named]]:
+    """(policies, baselines), each once; `--scaler X --router Y` is one more policy."""
+    asked = [parse_policy(text, router) for text in (*policies, *([scaler] if scaler else []))]
+    if not asked and baselines is not None and list(baselines) == ["none"]:
+        raise UserError("nothing to evaluate: name a policy (--policy preserve) or a baseline", Exit.USAGE)
+    texts = BASELINES if baselines is None else [text for text in baselines if text != "none"]
+    names = {named.name for named in asked}
+    beside = [named for text in texts if (named := parse_policy(text)).name not in names]
+    return list({n.name: n for n in asked}.values()), list({n.name: n for n in beside}.values())
+
+
+def evaluate(
+    trace: Trace,
+    policies: Sequence[str],
+    *,
+    baselines: Sequence[str] | None = None,
+    router: str | None = None,
+    scaler: str | None = None,
+    profile: str | None = None,
+    fleet: Path | None = None,
+    slo: Sequence[str] = (),
+    attain: float = 0.99,
+    gates: Sequence[str] = (),
+    train_fraction: float = 0.5,
+    warmup_s: float = 600.0,
+    window_s: float | None = None,
+    load: float = 1.0,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Callable[[str, float], None] | None = None,
+) -> Evaluation:
+    """Replay `policies` and their baselines on the part of the trace after `train_fraction` of its span.
+
+    Everything learned (μ, forecasts, lengths) comes from before, except for policies marked foresight. Times in
+    seconds. Raises UserError: 2 for a name or value that is wrong, 4 for a trace with nothing to replay, 5 for an
+    impossible fleet. A policy that fails while it runs is named in `failures`; the others still report.
+    """
+    asked, beside = _named(policies, baselines, router, scaler)
+    slos, conditions = parse_slos(slo), parse_gates(gates)
+    ready = prepare(
+        trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
+        warmup_s=warmup_s, window_s=window_s, load=load, seed=seed,
+    )  # fmt: skip
+    inputs = Inputs(ready)
+    say = progress or (lambda name, share: None)
+
+    def one(named: Named) -> Run | str:
+        say(named.name, 0.0)
+        try:
+            return run_policy(named, ready, inputs, lambda share: say(named.name, share))
+        except UserError:
+            raise
+        except Exception as error:  # a policy's own fault must not cost the others their results
+            return f"{type(error).__name__}: {error}"
+        finally:
+            say(named.name, 1.0)
+
+    everyone = [*asked, *beside]
+    with ThreadPoolExecutor(max_workers=jobs) as pool:  # the kernel holds no interpreter lock
+        ended = list(pool.map(one, everyone))
+    runs = [run for run in ended if isinstance(run, Run)]
+    failures = {n.name: run for n, run in zip(everyone, ended, strict=True) if isinstance(run, str)}
+    return _collect(trace, ready, asked, runs, failures, conditions, attain, train_fraction, load)
+
+
+def _collect(
+    trace: Trace,
+    ready: Prepared,
+    asked: list[Named],
+    runs: list[Run],
+    failures: dict[str, str],
+    conditions: Sequence[Any],
+    attain: float,
+    train_fraction: float,
+    load: float,
+) -> Evaluation:
+    names = {named.name for named in asked}
+    oracle = next((run.scores["gpu_hours_provisioned"] for run in runs if run.name == "oracle"), None)
+    rows, gate_rows = [], []
+    for run in runs:
+        role = "policy" if run.name in names else ("bound" if run.foresight else "baseline")
+        hours = run.scores["gpu_hours_provisioned"]
+        regret = hours / oracle - 1 if oracle else None
+        scores = {"policy": run.name, "role": role, "foresight": run.foresight, **run.scores, "regret": regret}
+        rows.append(scores)
+        for test in ready.slos:
+            if test.percentile is not None:
+                value, met = percentile_test(test, run.rows)
+                gate_rows.append((str(test), "slo", run.name, value, test.limit_s, met))
+        if role == "policy":
+            gate_rows += [(g.text, "gate", run.name, *_checked(g, scores)) for g in conditions]
+    gates = pl.DataFrame(gate_rows, schema=GATES, orient="row")
+    failed = gates.filter((pl.col("kind") == "gate") & ~pl.col("passed")).height > 0
+    if not runs:
+        reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
+        raise UserError(f"every policy failed: {reasons}", Exit.PARTIAL)
+    return Evaluation(
+        trace=trace.meta,
+        settings=_settings(ready, attain, train_fraction, load),
+        notes=(*ready.notes, *_notes(ready, runs)),
+        failures=failures,
+        scores=pl.DataFrame(rows, infer_schema_length=None),
+        groups=_stack(runs, "groups"),
+        timeline=_stack(runs, "timeline"),
+        forecasts=_stack([run for run in runs if run.forecasts.height], "forecasts"),
+        histogram=_stack(runs, "histogram"),
+        gates=gates,
+        requests={run.name: run.rows for run in runs},
+        exit_code=Exit.PARTIAL if failures else Exit.GATE if failed else Exit.OK,
+    )
+
+
+GATES = {
+    "gate": pl.String,
+    "kind": pl.String,  # gate: decides the exit code; slo: a percentile test, reported only
+    "policy": pl.String,
+    "value": pl.Float64,
+    "threshold": pl.Float64,
+    "passed": pl.Boolean,
+}
+
+
+def _checked(gate: Any, scores: dict[str, Any]) -> tuple[float | None, float, bool]:
+    value, passed = gate.check(scores)
+    return value, gate.threshold, passed
+
+
+def _stack(runs: list[Run], table: str) -> pl.DataFrame:
+    tables = [getattr(run, table).select(pl.lit(run.name).alias("policy"), pl.all()) for run in runs]
+    return pl.concat(tables, how="vertical_relaxed") if tables else pl.DataFrame()
+
+
+def _settings(ready: Prepared, attain: float, train_fraction: float, load: float) -> dict[str, Any]:
+    return {
+        "train_fraction": train_fraction,
+        "start_s": ready.start_s,
+        "cut_s": ready.cut_s,
+        "end_s": ready.end_s,
+        "window_s": ready.window_s,
+        "attain": attain,
+        "load": load,
+        "seed": ready.seed,
+        "slos": [
+            {"service": service, "tier": tier, "thresholds": said} for (service, tier), said in ready.limits.items()
+        ],
+        "pools": describe(ready.fleet),
+        "rates": [{"service": service, **asdict(rates)} for service, rates in ready.rates.items()],
+    }
+
+
+def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
+    notes = []
+    if ready.not_replayed:
+        notes.append(f"{ready.not_replayed:,} rows without input or output tokens are not replayed")
+    foresight = [run.name for run in runs if run.foresight]
+    if foresight:
+        notes.append(f"foresight: {', '.join(foresight)} read the future and are bounds, not choices")
+    notes.append("open loop: clients neither abandon nor retry, so an overloaded fleet queues without limit")
+    return notes
+
+
+def timed(seconds: dict[str, float], what: str) -> Callable[[], None]:
+    """Start a clock; calling the result stores the seconds since under `what` (for the manifest)."""
+    began = time.perf_counter()
+    return lambda: seconds.__setitem__(what, time.perf_counter() - began)

@@ -1,0 +1,80 @@
+"""What policies are fed: forecasts and length predictions, made once for all policies that ask alike."""
+
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lmaas.replay.engine import NO_EXTENSION, Extension
+
+from .prepare import Prepared
+
+
+class Inputs:
+    """Forecasts by (model, lead) and predictions by kind, computed on first use."""
+
+    def __init__(self, ready: Prepared) -> None:
+        self.ready = ready
+        self._made: dict[Any, Any] = {}
+        self._lock = Lock()
+
+    def _once(self, key: Any, make: Any) -> Any:
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            return self._made[key]
+
+    def demand(self, model: str, lead_s: float) -> pl.DataFrame:
+        """Rolling-origin forecasts of every window of the evaluated part (analysis.forecast), or the truth."""
+        return self._once((model, lead_s), lambda: self._forecast(model, lead_s))  # type: ignore[no-any-return]
+
+    def _forecast(self, model: str, lead_s: float) -> pl.DataFrame:
+        from lmaas.analysis import forecast
+
+        ready = self.ready
+        ask = {"window_s": ready.window_s, "cut_s": ready.cut_s, "end_s": ready.end_s, "lead_s": lead_s}
+        if model == "truth":
+            return forecast.truth(ready.requests, **ask)
+        return forecast.forecast(ready.requests, model=model, **ask)
+
+    def predictor(self) -> Any:
+        """The length predictor trained on what was done before the cut."""
+        from lmaas.analysis.lengths import LengthPredictor
+
+        ready = self.ready
+        return self._once(
+            "predictor", lambda: LengthPredictor.train(ready.requests, cut_s=ready.cut_s, seed=ready.seed)
+        )
+
+    def lengths(self, kind: str | None) -> np.ndarray:
+        """f8 by replayed request: predicted, true, or (None) the training median of its service."""
+        replayed = self.ready.replayed
+        if kind == "true":
+            return replayed["output_tokens"].to_numpy().astype(np.float64)
+        if kind == "predicted":
+            return self._once("lengths", lambda: self.predictor().predict(replayed))  # type: ignore[no-any-return]
+        return self._once("median", self._medians)  # type: ignore[no-any-return]
+
+    def _medians(self) -> np.ndarray:
+        ready = self.ready
+        known = ready.requests.filter(pl.col("done_s") < ready.cut_s)
+        overall = known["output_tokens"].median() if known.height else 256.0  # no history: a guess, said in the notes
+        medians = known.group_by("service").agg(median=pl.col("output_tokens").median())
+        joined = ready.replayed.join(medians, on="service", how="left", maintain_order="left")
+        return joined["median"].fill_null(overall).to_numpy().astype(np.float64)
+
+    def extension(self, kind: str | None) -> Extension:
+        """What outlived predictions grow by: the expected rest, learned before the cut."""
+        if kind == "true":
+            return NO_EXTENSION  # never outlived
+        ready = self.ready
+
+        def learn() -> Extension:
+            from lmaas.analysis.lengths import residual_table
+
+            known = ready.requests.filter(pl.col("done_s") < ready.cut_s)
+            grid, tokens = residual_table(known, ready.services)
+            return Extension(grid.astype(np.int64), np.maximum(1, np.rint(tokens)).astype(np.int64))
+
+        return self._once("extension", learn)  # type: ignore[no-any-return]

@@ -1,0 +1,135 @@
+"""Planning by windows: the sizing rule, and the base of policies that scale on a forecast."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from lmaas.replay.fleet import Fleet
+from lmaas.replay.protocol import Actions, History, Seen
+
+TOKENS = ("prompt_tokens", "output_tokens", "total_tokens")  # the rates a plan is sized by
+
+
+def latest_issued(demand: pl.DataFrame, lead_s: float) -> pl.DataFrame:
+    """The point forecast each window is planned on: the last one issued by its start minus lead_s."""
+    return (
+        demand.filter(pl.col("quantile").is_null() & (pl.col("issued_s") <= pl.col("start_s") - lead_s))
+        .sort("issued_s")
+        .group_by("start_s", "length_s", "service", "origin", "metric", maintain_order=True)
+        .last()
+    )
+
+
+def size(per_window: pl.DataFrame, mu: pl.DataFrame, headroom: float = 0.0) -> pl.DataFrame:
+    """start_s, service, region, lane, replicas: the tightest of prompt, output and total token rate (PreServe, Alg. 2).
+
+    per_window: start_s, length_s, service, origin, metric, value; mu: service, metric, mu (tokens/s a replica).
+    headroom: share added to the demand.
+    """
+    load = pl.col("value") * (1 + headroom) / (pl.col("mu") * pl.col("length_s"))
+    return (
+        per_window.join(mu, on=["service", "metric"])
+        .group_by("start_s", "service", pl.col("origin").alias("region"))
+        .agg(replicas=(load - 1e-9).max().ceil().cast(pl.Int64))  # 3.0000000001 replicas are three
+        .with_columns(lane=pl.lit("shared"))
+        .select("start_s", "service", "region", "lane", "replicas")
+        .sort("start_s", "service", "region")
+    )
+
+
+def mu_table(rates: pl.DataFrame) -> pl.DataFrame:
+    """service, metric, mu: the token rates of History.rates, long."""
+    wide = rates.select("service", *(pl.col(f"{m}_s").alias(m) for m in TOKENS))
+    return wide.unpivot(TOKENS, index="service", variable_name="metric", value_name="mu")
+
+
+def pool_counts(plan: pl.DataFrame, fleet: Fleet) -> np.ndarray:
+    """Replicas a pool of one window's plan, clamped to the pool's bounds; pools without a row get their minimum."""
+    wanted = {(s, r): n for s, r, n in plan.select("service", "region", "replicas").iter_rows()}
+    return np.array([pool.clamp(wanted.get((pool.service, pool.region), 0)) for pool in fleet.pools])
+
+
+@dataclass(frozen=True)
+class PlanState:
+    """What a planned policy keeps of its start: rates μ, the fleet, and the window and lead it plans with."""
+
+    mu: pl.DataFrame
+    fleet: Fleet
+    window_s: float
+    lead_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Scales ahead of each window on the forecast of its demand.
+
+    A window's replicas are asked for lead_s before it begins (default: the longest cold start of the fleet), and
+    surplus ones drain when it begins.
+    """
+
+    lead_s: float | None = None
+    headroom: float = 0.0  # share added to the forecast demand
+    router: str = "least-requests"
+
+    foresight: ClassVar[bool] = False
+    forecaster: ClassVar[str] = "auto"
+    lengths: ClassVar[str | None] = None
+    instant_start: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.lead_s is not None and not self.lead_s >= 0:
+            raise ValueError(f"lead_s is {self.lead_s}; a time from 0 s")
+        if not self.headroom > -1:
+            raise ValueError(f"headroom is {self.headroom}; a share above -1")
+
+    def start(self, fleet: Fleet, history: History) -> PlanState:
+        """μ and the lead this fleet needs."""
+        lead = self.lead_s
+        if lead is None:
+            lead = 0.0 if self.instant_start else max(pool.profile.startup_s.cold for pool in fleet.pools)
+        return PlanState(mu_table(history.rates), fleet, history.window_s, lead)
+
+    def initial(self, fleet: Fleet, history: History, state: PlanState) -> Sequence[int] | None:
+        """The common start."""
+        return None
+
+    def plan_all(self, demand: pl.DataFrame, state: PlanState) -> pl.DataFrame:
+        """Replicas per window and pool (see `size`), each on the latest forecast issued lead_s before it."""
+        return size(latest_issued(demand, state.lead_s), state.mu, self.headroom)
+
+    def decisions(self, starts_s: np.ndarray, state: PlanState) -> np.ndarray:
+        """When it plans: at the start of every window and lead_s before, rising."""
+        return np.unique(np.concatenate([starts_s - state.lead_s, starts_s]))
+
+    def plan(self, t: float, demand: pl.DataFrame, seen: Seen, state: PlanState) -> Actions:
+        """What the windows that overlap [t, t + lead_s] need, of forecasts issued by t."""
+        near = demand.filter(
+            (pl.col("issued_s") <= t)
+            & (pl.col("start_s") <= t + state.lead_s)
+            & (pl.col("start_s") + state.window_s > t)
+        )
+        return peak_actions(self.plan_all(near, state), state.fleet)
+
+
+def peak_actions(plan: pl.DataFrame, fleet: Fleet) -> Actions:
+    """The most replicas any window of the plan needs, a pool; nothing where the plan has no window."""
+    if plan.height == 0:
+        return Actions()
+    peak = plan.group_by("service", "region").agg(pl.col("replicas").max())
+    return Actions(dict(enumerate(int(n) for n in pool_counts(peak, fleet))))
+
+
+def common_start(fleet: Fleet, history: History) -> list[int]:
+    """The fleet file's counts, else what the last training window's demand needs."""
+    last = history.window_demand.filter(pl.col("start_s") == pl.col("start_s").max())
+    plan = size(last, mu_table(history.rates)) if last.height else _no_plan()
+    counts = pool_counts(plan, fleet)
+    return [int(n) if pool.initial is None else pool.initial for pool, n in zip(fleet.pools, counts, strict=True)]
+
+
+def _no_plan() -> pl.DataFrame:
+    schema: dict[str, Any] = {"service": pl.String, "region": pl.String, "replicas": pl.Int64}
+    return pl.DataFrame(schema=schema)

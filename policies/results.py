@@ -1,0 +1,52 @@
+"""What an evaluation found: typed tables and the published metrics."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from lmaas.analysis.trace import TraceMeta
+
+SCHEMA_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of every policy on one trace, and what they rest on.
+
+    scores: one row a policy; groups: policy, group (all, tier, service), name, n, ...; timeline: policy, start_s, ...
+    (replay.scores.timeline); forecasts: policy, start_s, service, origin, metric, actual, forecast; histogram: policy,
+    metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request. failures:
+    policy -> reason, where a policy ended early. exit_code: 0, 3 (a gate failed) or 7 (a policy failed).
+    """
+
+    trace: TraceMeta
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+    failures: dict[str, str]
+    scores: pl.DataFrame
+    groups: pl.DataFrame
+    timeline: pl.DataFrame
+    forecasts: pl.DataFrame
+    histogram: pl.DataFrame
+    gates: pl.DataFrame
+    requests: dict[str, pl.DataFrame]
+    exit_code: int
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json: reproducible, without paths, dates of the run or timings."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "trace": {
+                "trace_id": self.trace.trace_id,
+                "rows_read": self.trace.rows_read,
+                "rows_kept": self.trace.rows_kept,
+                "rows_set_aside": self.trace.rows_set_aside,
+            },
+            "settings": self.settings,
+            "notes": list(self.notes),
+            "failures": self.failures,
+            "results": self.scores.to_dicts(),
+            "groups": self.groups.to_dicts(),
+            "gates": self.gates.to_dicts(),
+        }

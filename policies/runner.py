@@ -1,0 +1,182 @@
+"""One policy on prepared requests: its start, its control ticks, its replay, its scores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lmaas.analysis.windows import demand
+from lmaas.replay.engine import NEVER, Controller, Replay, Requests
+from lmaas.replay.protocol import Actions, Seen
+from lmaas.replay.scores import cost_scores, group_scores, histogram, request_rows, request_scores, timeline
+
+from .inputs import Inputs
+from .planning import common_start, peak_actions
+from .prepare import Prepared
+from .registry import Named
+
+
+@dataclass(frozen=True)
+class Run:
+    """A policy's scores and tables (replay.scores); rows: the evaluated requests, without the warm-up."""
+
+    name: str
+    foresight: bool
+    scores: dict[str, Any]
+    rows: pl.DataFrame
+    groups: pl.DataFrame
+    timeline: pl.DataFrame
+    forecasts: pl.DataFrame
+    histogram: pl.DataFrame
+
+
+def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
+    """Plans at the policy's decision times; from `plan_all` where it has one, which equals `plan` (tested)."""
+    times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
+    times = times[times >= ready.start_s]
+    table = policy.plan_all(forecasts, state)
+
+    def after(t: float) -> float:
+        at = np.searchsorted(times, t, side="right")
+        return float(times[at]) if at < len(times) else np.inf
+
+    def act(t: float, seen: Seen) -> Actions:
+        start = pl.col("start_s")
+        # a window's plan rests on forecasts issued lead_s before it, so by now those up to t + lead_s are known
+        near = table.filter((start <= t + state.lead_s) & (start + ready.window_s > t))
+        return peak_actions(near, ready.fleet)
+
+    return Controller(after, act)
+
+
+def _reactor(policy: Any, state: Any, ready: Prepared) -> Controller:
+    """Reacts every control_s from the start of the replay."""
+
+    def after(t: float) -> float:
+        ticks = np.floor((t - ready.start_s) / policy.control_s + 1e-9)
+        return float(ready.start_s + (ticks + 1) * policy.control_s)
+
+    return Controller(after, lambda t, seen: policy.react(t, seen, state))
+
+
+def _controller(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready: Prepared) -> Controller:
+    parts = []
+    if hasattr(policy, "plan_all") and forecasts is not None:
+        parts.append(_planner(policy, state, forecasts, ready))
+    if hasattr(policy, "react"):
+        parts.append(_reactor(policy, state, ready))
+    if len(parts) < 2:
+        return parts[0] if parts else NEVER
+    first, second = parts
+
+    def act(t: float, seen: Seen) -> Actions:
+        replicas: dict[int, int] = {}
+        for part in (first, second):
+            if part.next_after(np.nextafter(t, -np.inf)) == t:
+                replicas |= part.act(t, seen).replicas
+        return Actions(replicas)
+
+    return Controller(lambda t: min(first.next_after(t), second.next_after(t)), act)
+
+
+def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable[[float], None]) -> Run:
+    """Replay one policy and score it."""
+    policy = named.policy
+    state = policy.start(ready.fleet, ready.history)
+    forecasts = None
+    if policy.forecaster is not None:
+        forecasts = inputs.demand(policy.forecaster, state.lead_s)
+    progress(0.2)
+    predicted = inputs.lengths(policy.lengths)
+    initial = policy.initial(ready.fleet, ready.history, state)
+    if initial is None and policy.foresight:
+        initial = _first_window(policy, state, forecasts, ready)
+    replayed = ready.replayed
+    replay = Replay(
+        _requests(replayed, predicted),
+        ready.fleet,
+        common_start(ready.fleet, ready.history) if initial is None else initial,
+        policy.router,
+        _controller(policy, state, forecasts, ready),
+        inputs.extension(policy.lengths),
+        instant_start=policy.instant_start,
+        seed=ready.seed,
+        begin_s=ready.start_s,
+    )
+    outcome = replay.run()
+    progress(0.7)
+    return _scored(named, ready, replayed, outcome, forecasts, predicted)
+
+
+def _first_window(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready: Prepared) -> list[int]:
+    """A policy with foresight starts at its own size: that of its first window."""
+    assert forecasts is not None
+    plan = policy.plan_all(forecasts, state)
+    counts = peak_actions(plan.filter(pl.col("start_s") == pl.col("start_s").min()), ready.fleet).replicas
+    return [counts.get(p, pool.minimum) for p, pool in enumerate(ready.fleet.pools)]
+
+
+def _requests(rows: pl.DataFrame, predicted: np.ndarray) -> Requests:
+    column = {f: rows[f].to_numpy().astype(np.int64) for f in ("pool", "input_tokens", "output_tokens", "kind")}
+    return Requests(
+        rows["arrival_s"].to_numpy(),
+        column["pool"],
+        column["input_tokens"],
+        column["output_tokens"],
+        predicted,
+        column["kind"],
+    )
+
+
+def _scored(
+    named: Named,
+    ready: Prepared,
+    replayed: pl.DataFrame,
+    outcome: Any,
+    forecasts: pl.DataFrame | None,
+    predicted: np.ndarray,
+) -> Run:
+    rows = request_rows(replayed, outcome, ready.fleet).with_columns(predicted_tokens=pl.Series(predicted))
+    rows = rows.filter(pl.col("arrival_s") >= ready.cut_s)
+    duration = max(ready.end_s - ready.cut_s, 1e-9)
+    rates = {service: rate.requests_s for service, rate in ready.rates.items()}
+    times = timeline(rows, outcome, ready.fleet, ready.edges_s, rates)
+    compared = _compared(forecasts, ready)
+    busiest = times.group_by("service", "region", "lane").agg(pl.col("provisioned").max()).sort("provisioned")
+    key = busiest.row(-1)[:3]
+    span = times.filter((pl.col("service") == key[0]) & (pl.col("region") == key[1]) & (pl.col("lane") == key[2]))
+    error = (rows["predicted_tokens"] - rows["output_tokens"].cast(pl.Float64)).abs().mean()
+    scores = {
+        **cost_scores(outcome, ready.fleet, ready.cut_s, ready.end_s),
+        **request_scores(rows, duration),
+        "not_replayed": ready.not_replayed,
+        "forecast_wape": _wape(compared),
+        "length_mae_tokens": error if named.policy.lengths == "predicted" else None,
+        "replicas_min": float(span["provisioned"].min()),  # type: ignore[arg-type]
+        "replicas_max": float(span["provisioned"].max()),  # type: ignore[arg-type]
+    }
+    return Run(named.name, named.policy.foresight, scores, rows, group_scores(rows), times, compared, histogram(rows))
+
+
+def _compared(forecasts: pl.DataFrame | None, ready: Prepared) -> pl.DataFrame:
+    """start_s, service, origin, metric, actual, forecast of every window of the evaluated part."""
+    schema = {"start_s": pl.Float64, "service": pl.String, "origin": pl.String, "metric": pl.String}
+    if forecasts is None:
+        return pl.DataFrame(schema=schema | {"actual": pl.Float64, "forecast": pl.Float64})
+    evaluated = ready.requests.filter(pl.col("arrival_s") >= ready.cut_s)
+    actual = demand(evaluated, ready.window_s, ready.cut_s, ready.end_s).rename({"value": "actual"})
+    said = forecasts.filter(pl.col("quantile").is_null()).select(
+        "start_s", pl.col("service").cast(pl.String), pl.col("origin").cast(pl.String), "metric", forecast="value"
+    )
+    keys = ["start_s", "service", "origin", "metric"]
+    actual = actual.with_columns(pl.col("service", "origin").cast(pl.String))
+    return actual.join(said, on=keys, how="left").select(*keys, "actual", "forecast").sort(keys)
+
+
+def _wape(compared: pl.DataFrame) -> float | None:
+    """Weighted absolute percentage error of total tokens over all windows and series."""
+    tokens = compared.filter(pl.col("metric") == "total_tokens").drop_nulls()
+    total = float(tokens["actual"].sum())
+    return float((tokens["forecast"] - tokens["actual"]).abs().sum()) / total if total else None

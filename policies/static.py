@@ -1,0 +1,76 @@
+"""Fleets that never change: of a given size, or sized for the training part's peak or mean demand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from lmaas.replay.fleet import Fleet
+from lmaas.replay.protocol import History
+
+from .planning import mu_table, pool_counts, size
+
+
+@dataclass(frozen=True)
+class Static:
+    """`replicas` in every pool from the first arrival to the last completion, without start-up."""
+
+    replicas: int
+    router: str = "least-requests"
+
+    foresight: ClassVar[bool] = False
+    forecaster: ClassVar[str | None] = None
+    lengths: ClassVar[str | None] = None
+    instant_start: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.replicas, int) or self.replicas < 1:
+            raise ValueError(f"replicas is {self.replicas!r}; a whole number from 1")
+
+    def start(self, fleet: Fleet, history: History) -> None:
+        """Nothing to remember."""
+
+    def initial(self, fleet: Fleet, history: History, state: None) -> Sequence[int]:
+        """The same in every pool."""
+        return [self.replicas] * len(fleet.pools)
+
+
+@dataclass(frozen=True)
+class _Sized:
+    router: str = "least-requests"
+
+    foresight: ClassVar[bool] = False
+    forecaster: ClassVar[str | None] = None
+    lengths: ClassVar[str | None] = None
+    instant_start: ClassVar[bool] = False
+
+    def start(self, fleet: Fleet, history: History) -> None:
+        """Nothing to remember."""
+
+    def initial(self, fleet: Fleet, history: History, state: None) -> Sequence[int]:
+        """What the summarised training demand needs at μ."""
+        series = history.window_demand.group_by("service", "origin", "metric")
+        sized = series.agg(self._summary(pl.col("value"))).with_columns(
+            start_s=pl.lit(history.start_s), length_s=pl.lit(history.window_s)
+        )
+        return [int(n) for n in pool_counts(size(sized, mu_table(history.rates)), fleet)]
+
+    def _summary(self, value: pl.Expr) -> pl.Expr:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class StaticPeak(_Sized):
+    """Enough for the busiest window of the training part."""
+
+    def _summary(self, value: pl.Expr) -> pl.Expr:
+        return value.max()
+
+
+@dataclass(frozen=True)
+class StaticMean(_Sized):
+    """Enough for the training part's mean demand."""
+
+    def _summary(self, value: pl.Expr) -> pl.Expr:
+        return value.mean()

@@ -1,0 +1,221 @@
+"""Scores of a replay: per request, per policy, per group and over time. Definitions: docs/metrics.md."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from . import columns as c
+from .engine import Outcome
+from .fleet import Fleet
+
+LATENCIES = ("ttft", "tpot", "e2e")
+PERCENTILES = (50, 90, 95, 99)
+HOUR_S = 3600.0
+MONTH_H = 730.0  # hours a month: 365 · 24 / 12
+_STATUS = {c.OK: "ok", c.REJECTED: "rejected", c.UNSERVED: "incomplete"}
+# upper edges of the histogram, s: ten a decade from 1 ms to about a day
+EDGES_S = np.round(10 ** (np.arange(-30, 51) / 10), 9)
+
+
+def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet) -> pl.DataFrame:
+    """One row a replayed request, in arrival order.
+
+    requests: request_id, arrival_s, service, tier, output_tokens, pool (number), limit_ttft_s, limit_tpot_s,
+    limit_e2e_s (inf: not asked). Adds status, pool (name), replica, network_s, hold_s, queue_s, ttft_s, tpot_s, e2e_s
+    (s from the request's arrival, null where undefined), preemptions, attained.
+    """
+    names = [str(pool) for pool in fleet.pools]
+    overhead = pl.Series([pool.profile.overhead_s for pool in fleet.pools], dtype=pl.Float64)
+    numbers = outcome.replicas["replica"].to_numpy()
+    replica = np.where(outcome.record >= 0, numbers[np.maximum(outcome.record, 0)], -1)
+    done = pl.col("status") == "ok"
+    return (
+        requests.with_columns(
+            status=pl.Series(outcome.status).replace_strict(_STATUS, return_dtype=pl.String),
+            replica=pl.Series(replica),
+            overhead_s=overhead.gather(requests["pool"]),
+            admitted=pl.Series(outcome.admitted_s, nan_to_null=True),
+            first=pl.Series(outcome.first_s, nan_to_null=True),
+            done=pl.Series(outcome.done_s, nan_to_null=True),
+            preemptions=pl.Series(outcome.preemptions),
+        )
+        .with_columns(
+            pool=pl.col("pool").replace_strict(dict(enumerate(names)), return_dtype=pl.String),
+            replica=pl.when(pl.col("replica") >= 0).then("replica"),
+            network_s=pl.when(done).then(0.0),
+            hold_s=pl.when(done).then(0.0),
+            queue_s=pl.col("admitted") - pl.col("arrival_s"),
+            ttft_s=pl.col("first") - pl.col("arrival_s") + pl.col("overhead_s"),
+            e2e_s=pl.col("done") - pl.col("arrival_s") + pl.col("overhead_s"),
+        )
+        .with_columns(
+            tpot_s=pl.when(pl.col("output_tokens") > 1).then(
+                (pl.col("e2e_s") - pl.col("ttft_s")) / (pl.col("output_tokens").cast(pl.Int64) - 1)
+            )
+        )
+        .with_columns(
+            attained=done
+            & (pl.col("ttft_s") <= pl.col("limit_ttft_s")).fill_null(False)
+            & (pl.col("tpot_s") <= pl.col("limit_tpot_s")).fill_null(True)  # a single token meets any TPOT
+            & (pl.col("e2e_s") <= pl.col("limit_e2e_s")).fill_null(False)
+        )
+        .drop("admitted", "first", "done", "overhead_s")
+    )
+
+
+def _latency_columns() -> dict[str, pl.Expr]:
+    columns: dict[str, pl.Expr] = {}
+    for name in LATENCIES:
+        value = pl.col(f"{name}_s")
+        columns |= {f"{name}_p{p}_s": value.quantile(p / 100, "linear") for p in PERCENTILES}
+        columns[f"n_{name}"] = value.count()
+    return columns
+
+
+def request_scores(rows: pl.DataFrame, duration_s: float) -> dict[str, Any]:
+    """Attainment, goodput, counts and exact latency percentiles of the evaluated requests."""
+    ok = pl.col("status") == "ok"
+    hours = (pl.col("arrival_s") - pl.col("arrival_s").min()) // HOUR_S
+    found = rows.select(
+        arrived=pl.len(),
+        completed=ok.sum(),
+        rejected=(pl.col("status") == "rejected").sum(),
+        slo_attainment=pl.col("attained").mean(),
+        goodput_rps=pl.col("attained").sum() / duration_s,
+        goodput_tok_s=pl.col("output_tokens").filter("attained").sum() / duration_s,
+        preemptions=pl.col("preemptions").sum(),
+        **_latency_columns(),
+    ).row(0, named=True)
+    by_hour = (
+        rows.group_by(hour=hours)
+        .agg(share=pl.col("attained").mean(), n=pl.len(), start=pl.col("arrival_s").min())
+        .filter(pl.col("n") >= min(30, rows.height))  # a handful of requests makes no worst hour
+        .sort("share", "hour")
+    )
+    worst = by_hour.row(0, named=True) if by_hour.height else {"share": None, "start": None}
+    return found | {"worst_hour_attainment": worst["share"], "worst_hour_start_s": worst["start"]}
+
+
+def group_scores(rows: pl.DataFrame) -> pl.DataFrame:
+    """group (all, tier, service), name, n, slo_attainment and latency percentiles."""
+    parts = []
+    for group in ("all", "tier", "service"):
+        name = pl.lit("all") if group == "all" else pl.col(group).cast(pl.String)
+        parts.append(
+            rows.group_by(name=name)
+            .agg(n=pl.len(), slo_attainment=pl.col("attained").mean(), **_latency_columns())
+            .sort("name")
+            .select(pl.lit(group).alias("group"), pl.all())
+        )
+    return pl.concat(parts)
+
+
+def histogram(rows: pl.DataFrame) -> pl.DataFrame:
+    """metric, le (upper edge, s), count: of the latencies of completed requests."""
+    parts = []
+    for name in LATENCIES:
+        values = rows[f"{name}_s"].drop_nulls().to_numpy()
+        counts = np.bincount(np.searchsorted(EDGES_S, values), minlength=len(EDGES_S) + 1)[: len(EDGES_S)]
+        parts.append(pl.DataFrame({"metric": [f"{name}_s"] * len(EDGES_S), "le": EDGES_S, "count": counts}))
+    return pl.concat(parts)
+
+
+def _clipped(spans: pl.DataFrame, start_s: float, end_s: float) -> pl.DataFrame:
+    return (
+        spans.with_columns(
+            from_s=pl.col("from_s").clip(lower_bound=start_s), to_s=pl.col("to_s").clip(upper_bound=end_s)
+        )
+        .filter(pl.col("to_s") > pl.col("from_s"))
+        .with_columns(length_s=pl.col("to_s") - pl.col("from_s"))
+    )
+
+
+def cost_scores(outcome: Outcome, fleet: Fleet, start_s: float, end_s: float) -> dict[str, Any]:
+    """GPU-hours provisioned (starting + active + draining), active and of the tail; cost; utilisation.
+
+    Integrated from start_s to the later of end_s and the last completion; the tail is what lies after end_s.
+    Cost is on-demand; null where a pool has no price. A month has 730 hours.
+    """
+    stop_s = max(end_s, outcome.end_s)
+    gpus = pl.Series([p.profile.gpus_per_replica for p in fleet.pools])
+    prices = [p.profile.usd_per_gpu_hour for p in fleet.pools]
+    spans = _clipped(outcome.spans, start_s, stop_s)
+    spans = spans.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(spans["pool"]))
+    by_pool = spans.group_by("pool").agg(pl.col("gpu_h").sum())
+    provisioned = float(spans["gpu_h"].sum())
+    cost = None
+    if all(price is not None for price in prices):
+        cost = float(sum(h * (prices[p] or 0.0) for p, h in by_pool.sort("pool").iter_rows()))
+    tail = _clipped(outcome.spans, end_s, stop_s)
+    tail = tail.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(tail["pool"]))
+    active = spans.filter(pl.col("state") == "active")
+    serving = outcome.spans.filter(pl.col("state") != "starting")
+    serving_s = float((serving["to_s"] - serving["from_s"]).sum())
+    hours = (end_s - start_s) / HOUR_S
+    untailed = provisioned - float(tail["gpu_h"].sum())
+    return {
+        "gpu_hours_provisioned": provisioned,
+        "gpu_hours_active": float(active["gpu_h"].sum()),
+        "gpu_hours_tail": float(tail["gpu_h"].sum()),
+        "cost_usd": cost,
+        # the tail is this replay's end, not a month's
+        "usd_per_month": None
+        if cost is None or not provisioned or not hours
+        else cost * untailed / provisioned / hours * MONTH_H,
+        "wasted_startup_hours": float(spans.filter(pl.col("state") == "starting")["gpu_h"].sum()),
+        "utilisation": float(outcome.busy_s.sum()) / serving_s if serving_s else None,
+        "scale_actions": outcome.actions,
+    }
+
+
+def mean_counts(spans: pl.DataFrame, edges_s: np.ndarray) -> np.ndarray:
+    """Mean number of spans present in each interval between edges, f8[len(edges) - 1]: exact, not sampled."""
+    if spans.height == 0:
+        return np.zeros(len(edges_s) - 1)
+    times = np.concatenate([spans["from_s"].to_numpy(), spans["to_s"].to_numpy()])
+    steps = np.concatenate([np.ones(spans.height), -np.ones(spans.height)])
+    order = np.argsort(times, kind="stable")
+    times, counts = times[order], np.cumsum(steps[order])
+    area = np.concatenate([[0.0], np.cumsum(counts[:-1] * np.diff(times))])
+    mean: np.ndarray = np.diff(np.interp(edges_s, times, area)) / np.diff(edges_s)
+    return mean
+
+
+def timeline(
+    rows: pl.DataFrame, outcome: Outcome, fleet: Fleet, edges_s: np.ndarray, rates: Mapping[str, float]
+) -> pl.DataFrame:
+    """start_s, length_s, service, region, lane, needed, active, provisioned, arrived, attained by window and pool.
+
+    needed: ceil(arrival rate / μ), the perfect-system estimate, with rates[service] in requests/s; active,
+    provisioned: mean replicas.
+    """
+    lengths = np.diff(edges_s)
+    window = np.searchsorted(edges_s, rows["arrival_s"].to_numpy(), side="right") - 1
+    by_pool = rows.select("pool", "attained").with_columns(window=pl.Series(window)).filter(pl.col("window") >= 0)
+    counts = by_pool.group_by("pool", "window").agg(arrived=pl.len(), attained=pl.col("attained").sum())
+    parts = []
+    for number, pool in enumerate(fleet.pools):
+        spans = outcome.spans.filter(pl.col("pool") == number)
+        mine = counts.filter(pl.col("pool") == str(pool))
+        arrived, attained = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
+        arrived[mine["window"].to_numpy()] = mine["arrived"].to_numpy()
+        attained[mine["window"].to_numpy()] = mine["attained"].to_numpy()
+        parts.append(
+            pl.DataFrame(
+                {
+                    "start_s": edges_s[:-1],
+                    "length_s": lengths,
+                    "service": [pool.service] * len(lengths),
+                    "region": [pool.region] * len(lengths),
+                    "lane": [pool.lane] * len(lengths),
+                    "needed": np.ceil(arrived / lengths / rates[pool.service] - 1e-9),
+                    "active": mean_counts(spans.filter(pl.col("state") == "active"), edges_s),
+                    "provisioned": mean_counts(spans, edges_s),
+                    "arrived": arrived,
+                    "attained": attained,
+                }
+            )
+        )
+    return pl.concat(parts)
