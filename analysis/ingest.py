@@ -100,7 +100,7 @@ def ingest(
 def summary(trace: Trace) -> list[str]:
     """What an ingest tells its user at once: format, time unit and the account of the rows."""
     meta = trace.meta
-    unit = "dates" if meta.time_unit == "datetime" else f"{meta.time_unit}"
+    unit = "dates" if meta.time_unit == "datetime" else meta.time_unit
     lines = [f"{shown(Path(meta.source).name)}: format {meta.format}, times in {unit}, trace {meta.trace_id}"]
     account = (
         f"  {meta.rows_read:,} rows read = {meta.rows_kept:,} kept + {sum(meta.rows_set_aside.values()):,} set aside"

@@ -21,7 +21,7 @@ def describe(source: Source, reading: Reading, written: Written, folder: Path, k
     """The metadata of the trace in `folder`; `known`: its trace_id, name and format."""
     trace = folder / TRACE
     columns = [name for name in SCHEMA if name == "source_row" or written.facts[name]]
-    arrivals = pl.scan_parquet(trace).select("arrival_s").collect()["arrival_s"].to_numpy()
+    arrivals = pl.scan_parquet(trace, glob=False).select("arrival_s").collect()["arrival_s"].to_numpy()
     naive = written.facts["naive"]
     # a request id that the source gives is part of what makes a row the same; a row number is not
     compared = [name for name in columns if name != "source_row" and (name != "request_id" or name in reading.columns)]
@@ -105,5 +105,5 @@ def duplicates(trace: Path, columns: list[str]) -> int:
     arrival = pl.col("arrival_s")
     tied = ((arrival == arrival.shift(1)) | (arrival == arrival.shift(-1))).fill_null(False)
     # only rows that share their time with a neighbour can repeat one: in most traces few, and cheap to compare
-    rows = pl.scan_parquet(trace).filter(tied).select(pl.struct(columns).hash().alias("hash"))
+    rows = pl.scan_parquet(trace, glob=False).filter(tied).select(pl.struct(columns).hash().alias("hash"))
     return int(rows.select(pl.len() - pl.col("hash").n_unique()).collect(engine="streaming").item())

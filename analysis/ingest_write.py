@@ -134,7 +134,9 @@ def _sink(parts: Checked, folder: Path, reading: Reading, base_ns: int) -> dict[
 
 
 def _reasons(rejects: Path) -> dict[str, int]:
-    rows = pl.scan_parquet(rejects).group_by("reason").len().sort(["len", "reason"], descending=[True, False])
+    rows = (
+        pl.scan_parquet(rejects, glob=False).group_by("reason").len().sort(["len", "reason"], descending=[True, False])
+    )
     return dict(rows.collect().iter_rows())
 
 
@@ -144,7 +146,11 @@ def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
     if lines.select(pl.len()).collect(engine="streaming").item() != rows_read:
         return  # quoted fields span lines: rows and lines do not correspond
     beside = rejects.with_name("lines.parquet")
-    joined = pl.scan_parquet(rejects).drop("text").join(lines, on="source_row", how="left", maintain_order="left")
+    joined = (
+        pl.scan_parquet(rejects, glob=False)
+        .drop("text")
+        .join(lines, on="source_row", how="left", maintain_order="left")
+    )
     joined.rename({"line": "text"}).sink_parquet(beside, compression="zstd")
     beside.replace(rejects)
 
@@ -154,7 +160,7 @@ def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -
         what = "no rows" if source.kind == "parquet" else "a header and no rows"
         return UserError(f"{source.name}: has {what}; expected at least one request")
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in list(set_aside.items())[:4])
-    text = pl.scan_parquet(rejects).select("text").head(1).collect().item()
+    text = pl.scan_parquet(rejects, glob=False).select("text").head(1).collect().item()
     rows = f"none of its {sum(set_aside.values()):,} rows is a request"
     return UserError(f"{source.name}: {rows}: {reasons}; the first is '{shown(text)}'")
 
@@ -162,7 +168,7 @@ def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -
 def _order(trace: Path) -> tuple[int, int]:
     """Kept rows earlier than the one before, and the whole seconds by which the earliest lies before arrival_s = 0."""
     arrival = pl.col("arrival_s")
-    facts = pl.scan_parquet(trace).select(inversions=(arrival.diff() < 0).sum(), first=arrival.min())
+    facts = pl.scan_parquet(trace, glob=False).select(inversions=(arrival.diff() < 0).sum(), first=arrival.min())
     inversions, first = facts.collect(engine="streaming").row(0)
     return int(inversions), min(int(first // 1), 0)
 
@@ -173,6 +179,10 @@ def _sort(trace: Path, reading: Reading, base_ns: int, earlier_s: int) -> None:
     arrival = pl.col("arrival_s")
     if earlier_s:  # over whole nanoseconds, so that a shuffled file gives the very numbers that the sorted one does
         arrival = seconds((arrival * NS).round().cast(pl.Int64) - earlier_s * NS, NS)
-    rows = pl.scan_parquet(trace).with_columns(arrival.alias("arrival_s")).sort("arrival_s", maintain_order=True)
+    rows = (
+        pl.scan_parquet(trace, glob=False)
+        .with_columns(arrival.alias("arrival_s"))
+        .sort("arrival_s", maintain_order=True)
+    )
     rows.sink_parquet(beside, compression="zstd", row_group_size=ROW_GROUP, metadata=_metadata(reading, base_ns))
     beside.replace(trace)

@@ -71,7 +71,7 @@ class Trace:
 
     def scan(self) -> pl.LazyFrame:
         """Lazy frame of SCHEMA; nothing is read until it is collected."""
-        return pl.scan_parquet(self.path)
+        return pl.scan_parquet(self.path, glob=False)  # a folder may be called work[1]
 
     def table(self, *columns: str) -> pl.DataFrame:
         """The rows in memory, in arrival order; only `columns` where given."""

@@ -326,3 +326,10 @@ def test_dates_agree_with_the_standard_library(text):
     got = pl.DataFrame({"t": [text]}).select(times.parse(pl.col("t"))).to_series().to_list()[0]
     assert got["ns"] == expected
     assert got["naive"] == (not any(mark in digits[10:] for mark in "Z+-"))
+
+
+def test_the_docs_name_every_format_and_every_column():
+    docs = Path(__file__).parent.parent / "docs"
+    formats, table = (docs / "formats.md").read_text(), (docs / "trace-table.md").read_text()
+    assert all(f"| `{name}` |" in formats and f"\n## {name}\n" in formats for name in FORMATS)
+    assert [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")] == list(SCHEMA)

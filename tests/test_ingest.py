@@ -182,6 +182,26 @@ def test_hostile_names_are_data(read, name, tmp_path):
     assert "\x1b" not in "".join(read.said)
 
 
+def test_names_of_files_and_folders_are_no_patterns(tmp_path):
+    workspace = Workspace.open(tmp_path / "home[1]*")
+    fixtures = Path(__file__).parent / "fixtures"
+    for name, copy in (("azure.csv", "t[1].csv"), ("mooncake.jsonl", "t*?.jsonl")):
+        path = tmp_path / copy
+        path.write_bytes((fixtures / name).read_bytes())
+        trace = ingest(path, workspace, say=lambda _: None)
+        assert (trace.table().height, trace.meta.name) == (3, copy.split(".")[0])
+        again = trace.path.rename(tmp_path / "again[x].parquet")
+        assert ingest(again, workspace, say=lambda _: None).table().height == 3
+
+
+def test_a_file_name_that_is_no_text_is_an_input_error(read, tmp_path):
+    path = tmp_path / "caf\udce9.csv"
+    path.write_bytes(HEADER.encode() + b"1,2,3,a\n")
+    with pytest.raises(UserError, match="rename it") as caught:
+        read(path)
+    str(caught.value).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

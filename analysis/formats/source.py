@@ -1,6 +1,7 @@
 """A file as rows: what it is, by its content, and its columns as they stand."""
 
 import csv
+import glob
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class Source:
     def open(cls, path: Path) -> "Source":
         """Tell by content what `path` is; UserError (exit 4) where it is nothing that could be a trace."""
         name = shown(path.name)
+        if not _is_utf8(str(path.absolute())):
+            raise UserError(f"{name}: its name is no UTF-8, which the readers need; rename it")
         if path.is_dir():
             raise UserError(f"{name}: is a folder; give one file of it")
         if not path.is_file():
@@ -91,10 +94,10 @@ class Source:
         The fast way: a malformed line fails the whole read with a PolarsError (see `careful`).
         """
         if self.kind == "parquet":
-            frame = pl.scan_parquet(self.path, row_index_name=row)
+            frame = pl.scan_parquet(self.path, row_index_name=row, glob=False)
         elif self.kind == "jsonl":
             schema = {name: _json_dtype(name == hashes) for name in columns}
-            frame = pl.scan_ndjson(self.path, schema=schema, row_index_name=row)
+            frame = pl.scan_ndjson(literal(self.path), schema=schema, row_index_name=row)
         else:
             frame = pl.scan_csv(
                 self.path,
@@ -102,6 +105,7 @@ class Source:
                 infer_schema=False,
                 new_columns=list(self.columns),
                 row_index_name=row,
+                glob=False,
             )
         return frame.select(row, *columns)
 
@@ -132,6 +136,19 @@ def shown(text: str, limit: int = 80) -> str:
     """`text` of a trace as it may be printed on a terminal: one line, no control characters, not endless."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text[: limit + 1])
     return plain if len(text) <= limit else plain[: limit - 1] + "…"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def literal(path: Path) -> str:
+    """`path` for readers that would take a `[` or `*` in it for a pattern."""
+    return glob.escape(str(path))
 
 
 def missing_columns(source: Source, missing: Sequence[str], mapping: Mapping[str, str] | None = None) -> UserError:
@@ -167,7 +184,7 @@ def _json_dtype(is_hashes: bool) -> pl.DataType:
 
 def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, pl.DataType]]:
     try:
-        schema = pl.read_parquet_schema(path)
+        schema = pl.read_parquet_schema(literal(path))
     except pl.exceptions.PolarsError as error:
         why = shown(str(error).splitlines()[0].removeprefix("parquet: "), 120)
         raise UserError(
