@@ -1,7 +1,7 @@
 """`lmaas evaluate`: a trace and policies -> what each would have cost, and whether users would have waited."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -96,7 +96,7 @@ def command(
     check_requests_out(requests_out)
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
-    asked = {
+    asked: dict[str, Any] = {
         "policies": policy or [],
         "baselines": baseline,
         "router": router,

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+from lmaas.analysis.errors import UserError
+from lmaas.analysis.units import parse_duration
+
 NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 
 
@@ -15,12 +17,13 @@ def duration_s(value: str | float) -> float:
     """'10m' -> 600.0; usage error without a unit. Defaults come as numbers and stay what they are."""
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(NUMBER + r"\s*([a-z]+)", value.strip())
-    if found and found[2] in UNITS_S:
-        return float(found[1]) * UNITS_S[found[2]]
-    if re.fullmatch(NUMBER, value.strip()):
-        raise typer.BadParameter(f"'{value}' has no unit; write {value}s, {value}m or {value}h")
-    raise typer.BadParameter(f"'{value}' is no duration; write a number and one of {', '.join(UNITS_S)}, such as 10m")
+    try:
+        seconds = parse_duration(value, "time")
+    except UserError as error:
+        raise typer.BadParameter(str(error)) from None
+    if seconds < 0:
+        raise typer.BadParameter(f"'{value}' is below 0")
+    return seconds
 
 
 def factor(value: str | float) -> float:

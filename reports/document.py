@@ -75,7 +75,8 @@ def plain(value: Any) -> Any:
         case None | bool() | int():
             return value
         case float():
-            return significant(value) if math.isfinite(value) else None
+            rounded = significant(value)
+            return rounded if math.isfinite(rounded) else None
         case datetime() | date():
             return value.isoformat()
         case timedelta():

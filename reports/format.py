@@ -15,10 +15,8 @@ NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 
 
 def significant(value: float, digits: int = DIGITS) -> float:
-    """`value` rounded to so many significant digits; integers below 10**digits stay whole."""
-    if value == 0 or not math.isfinite(value):
-        return value
-    return round(value, digits - 1 - math.floor(math.log10(abs(value))))
+    """`value` rounded to so many significant digits."""
+    return float(f"{value:.{digits - 1}e}")
 
 
 def number(value: float, digits: int = DIGITS) -> str:
@@ -87,8 +85,9 @@ def cell(value: Any, kind: Kind) -> str:
         return MISSING
     if isinstance(value, float) and math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if kind == "verdict":
-        return "✓ pass" if value else "✗ fail"
+    if kind in ("verdict", "mark"):
+        word = "" if kind == "mark" else " pass" if value else " fail"
+        return f"{'✓' if value else '✗'}{word}"
     if kind == "text" or isinstance(value, str):
         return text({True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value)
     if kind == "count":

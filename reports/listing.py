@@ -63,7 +63,6 @@ def profiles() -> dict[str, Table]:
         Column("name", "Profile"),
         Column("gpu", "GPU"),
         Column("gpus_per_replica", "GPUs", "count"),
-        Column("dtype", "Type"),
         Column("kv_tokens", "KV tokens", "count"),
         Column("usd_per_gpu_hour", "$/GPU-h", "usd"),
         Column("provenance", "Provenance"),
@@ -86,3 +85,21 @@ def ingested(meta: TraceMeta) -> Report:
         "ingest", "Ingested", finding, tables=(brief,) if aside else (), notes=tuple(meta.notes), brief=True
     )
     return Report("analyze", meta.name, trace_facts(meta), (section,))
+
+
+def traces() -> dict[str, Table]:
+    """What TRACE can be, beside a file: the traces of the workspace, last used first."""
+    from lmaas.analysis.workspace import Workspace
+
+    columns = (
+        Column("name", "Trace"),
+        Column("trace_id", "Id"),
+        Column("rows", "Requests", "count"),
+        Column("span_s", "Span", "span_s"),
+        Column("format", "Format"),
+        Column("source", "From"),
+    )
+    workspace = Workspace.open()
+    schema = {"trace_id": pl.String, "name": pl.String, "source": pl.String, "format": pl.String, "rows": pl.Int64}
+    rows = pl.DataFrame(workspace.traces(), schema=schema | {"span_s": pl.Float64, "used": pl.Int64})
+    return {"traces": table(f"Traces of {workspace.root}, the current one first", rows.drop("used"), columns)}

@@ -6,6 +6,8 @@ The same policy looks the same in every figure of every report, so a reader lear
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import polars as pl
+
 # theme tokens -> (light, dark); figures carry the token, the page resolves it
 TOKENS: dict[str, tuple[str, str]] = {
     "@ink": ("#16191d", "#eceef0"),
@@ -68,6 +70,12 @@ def policies(roles: Iterable[tuple[str, str]]) -> dict[str, Style]:
         dash = DASHES[(alike + (role == "bound")) % len(DASHES)]
         styles[name] = Style(color, dash, SYMBOLS[len(styles) % len(SYMBOLS)])
     return styles
+
+
+def policy_styles(scores: pl.DataFrame) -> dict[str, Style]:
+    """A style for every row of a `scores` table; who knows the future is drawn as a bound, asked for or not."""
+    rows = scores.select("policy", pl.when("foresight").then(pl.lit("bound")).otherwise("role")).rows()
+    return policies(rows)
 
 
 def _own(name: str, taken: list[str]) -> str:

@@ -36,7 +36,7 @@ def evaluation_report(result: Evaluation, argv: Sequence[str], run: str = "") ->
     """The report of `lmaas evaluate`."""
     settings = result.settings
     clock = Clock(result.trace.epoch)
-    window = f"{clock.write(settings['start_s'])} to {clock.write(settings['end_s'])}"
+    window = f"{clock.write(settings['cut_s'])} to {clock.write(settings['end_s'])}"
     return Report(
         "evaluate",
         f"Policies on {text(result.trace.name)}",

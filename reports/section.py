@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-Kind = Literal["text", "count", "number", "share", "duration_s", "span_s", "usd", "change", "verdict"]
+Kind = Literal["text", "count", "number", "share", "duration_s", "span_s", "usd", "change", "verdict", "mark"]
 Tone = Literal["plain", "good", "bad"]
 
 SHOWN_ROWS = 60  # a table longer than this is thinned on screen: printed reports must stay readable

@@ -2,6 +2,8 @@
 
 import sys
 import textwrap
+from itertools import accumulate
+from typing import Literal
 
 from rich.console import Console
 from rich.padding import Padding
@@ -13,7 +15,8 @@ from .section import Column, Report, Section, Table, Tile
 
 WIDTH = 100  # columns; wider lines are hard to read and to paste
 ROWS = 12  # rows of a table; the report has them all
-FEW = 7  # columns of a table that marks none as brief
+FIRST, NAME = 36, 16  # columns that the first column and other words keep before they fold
+GAP = 2  # columns between columns
 STYLES = {"good": "blue", "bad": "red", "plain": ""}
 
 
@@ -75,32 +78,36 @@ def _wrapped(screen: Console, sentence: str, *, bullet: str = "", style: str = "
 
 def _columns(table: Table, everything: bool) -> tuple[Column, ...]:
     brief = tuple(c for c in table.columns if c.brief)
-    return brief or (table.columns[:FEW] if everything else ())
+    return brief or (table.columns if everything else ())
 
 
 def show_table(table: Table, screen: Console, columns: tuple[Column, ...] | None = None, limit: int = ROWS) -> None:
-    """One table: numbers right-aligned, verdicts as a sign and a word."""
+    """One table: numbers right-aligned and whole, words folded, columns that do not fit named instead."""
     columns = columns or table.columns
-    screen.print(Text(f"  {text(table.caption)}", style="dim"))
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-    for index, column in enumerate(columns):
+    rows = [[cell(row[c.name], c.kind) for c in columns] for row in table.rows.head(limit).iter_rows(named=True)]
+    natural = [max(map(len, (c.label, *(row[i] for row in rows)))) for i, c in enumerate(columns)]
+    least = [
+        n if c.kind != "text" else min(n, NAME if i else FIRST)
+        for i, (c, n) in enumerate(zip(columns, natural, strict=True))
+    ]
+    fit = sum(total <= screen.width - 2 for total in accumulate(w + GAP for w in least))
+    grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", show_edge=False)
+    for column, width in zip(columns[:fit], least, strict=False):
         words = column.kind == "text"
-        grid.add_column(
-            Text(column.label),
-            justify="left" if words else "right",
-            overflow="fold",
-            no_wrap=not words,
-            min_width=8 if index == 0 else None,
-        )
-    for row in table.rows.head(limit).iter_rows(named=True):
-        grid.add_row(*(Text(cell(row[c.name], c.kind), style=_style(c, row[c.name])) for c in columns))
+        justify: Literal["left", "right"] = "left" if words else "right"
+        grid.add_column(Text(column.label), justify=justify, overflow="fold", no_wrap=not words, min_width=width)
+    for values, row in zip(rows, table.rows.head(limit).iter_rows(named=True), strict=True):
+        grid.add_row(*(Text(v, style=_style(c, row[c.name])) for v, c in zip(values[:fit], columns, strict=False)))
+    screen.print(Text(f"  {text(table.caption)}", style="dim"))
     screen.print(Padding(grid, (0, 0, 0, 2), expand=False))
     if table.rows.height > limit:
         screen.print(Text(f"  ... {table.rows.height - limit:,} more rows in the report", style="dim"))
+    if fit < len(columns):
+        _wrapped(screen, f"not shown: {'; '.join(text(c.label) for c in columns[fit:])}", style="dim")
 
 
 def _style(column: Column, value: object) -> str:
-    if column.kind != "verdict" or value is None:
+    if column.kind not in ("verdict", "mark") or value is None:
         return ""
     return STYLES["good" if value else "bad"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
-from lmaas.analysis.rundir import RunDir
+from lmaas.analysis.rundir import RunDir, plain
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.workspace import Workspace, environment_errors
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 TABLES = ("scores", "groups", "timeline", "forecasts", "histogram", "gates")
+REQUESTS = (
+    "request_id", "status", "pool", "replica", "arrival_s", "network_s", "hold_s", "queue_s",
+    "ttft_s", "tpot_s", "e2e_s", "preemptions",
+)  # fmt: skip
 WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
     ".parquet": lambda rows, path: rows.write_parquet(path),
     ".csv": lambda rows, path: rows.write_csv(path),
@@ -65,6 +69,7 @@ class Recording:
     def close(self, report: Report, metrics: Mapping[str, Any], trace: TraceMeta, exit_code: int) -> Written:
         """Write report and metrics, complete the manifest, move the folder to `out` where given."""
         run = self.run
+        metrics = plain(metrics)  # the same in the file and on the screen
         run.write_json("metrics.json", metrics)
         run.write_text("report.json", dumps(document(report)))
         run.write_text("report.html", html(report))
@@ -142,10 +147,9 @@ def check_requests_out(path: Path | None) -> None:
 
 
 def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:
-    """One row a request; of several policies, a first column says whose."""
+    """One row a request, columns REQUESTS; of several policies, a first column says whose."""
     several = len(requests) > 1
-    parts = [
-        rows.select(pl.lit(policy).alias("policy"), pl.all()) if several else rows for policy, rows in requests.items()
-    ]
+    whose = {policy: [pl.lit(policy).alias("policy")] if several else [] for policy in requests}
+    parts = [rows.select(*whose[policy], *REQUESTS) for policy, rows in requests.items()]
     with environment_errors(path):
         WRITERS[path.suffix](pl.concat(parts), path)

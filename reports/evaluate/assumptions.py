@@ -13,61 +13,86 @@ if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 NOT_MODELLED = (
-    "Requests stay in the region they came from: there is no routing across regions.",
-    "Clients neither time out nor retry: an overloaded fleet builds a queue as long as the overload lasts.",
-    "Every prompt is computed in full: a workload with shared prefixes needs less with a prefix cache.",
-    "Replicas do not fail, and GPUs are there when asked for, after the start-up time.",
+    "requests stay in the region they came from: there is no routing across regions",
+    "every prompt is computed in full: a workload with shared prefixes needs less with a prefix cache",
+    "replicas do not fail, and GPUs are there when asked for, after the start-up time",
 )
 
 
 def section(result: Evaluation) -> Section:
-    """Profiles with their provenance, rows left out, settings in effect."""
-    used = profiles(result.settings["profiles"])
+    """Profiles with their provenance, thresholds, measured rates, rows left out, settings in effect."""
+    settings = result.settings
+    used = profiles(settings["pools"])
+    tables = (
+        _profile_table(used),
+        _slo_table(settings),
+        _rate_table(settings),
+        rows_table(result),
+        _settings(settings),
+    )
     return Section(
         "assumptions",
         "Assumptions and limits",
         finding(used),
-        tables=tuple(
-            t for t in (_profile_table(used), rows_table(result), _settings(result.settings)) if t.rows.height
-        ),
+        tables=tuple(t for t in tables if t.rows.height),
         notes=(*map(text, result.notes), *NOT_MODELLED),
     )
 
 
-def profiles(used: dict[str, dict[str, Any]]) -> pl.DataFrame:
-    """One row a service and profile: `service` and what the settings say of the profile."""
-    return pl.DataFrame(
-        [{"service": service, **profile} for service, profile in used.items()], infer_schema_length=None
-    )
+def profiles(pools: list[dict[str, Any]]) -> pl.DataFrame:
+    """One row a pool, with its profile's held-out error and start-up time as columns."""
+    rows = [
+        {**pool, "mape": (pool.get("error") or {}).get("mape"), "cold_s": (pool.get("startup_s") or {}).get("cold")}
+        for pool in pools
+    ]
+    words: dict[str, Any] = dict.fromkeys(("pool", "profile", "provenance", "gpu"), pl.String)
+    numbers = ("gpus_per_replica", "usd_per_gpu_hour", "cold_s", "mape", "minimum", "maximum")
+    return pl.DataFrame(rows, schema=words | dict.fromkeys(numbers, pl.Float64))
 
 
 def finding(used: pl.DataFrame) -> str:
     """The weakest provenance, with its error where known."""
-    if used.is_empty() or "provenance" not in used.columns:
-        return "No GPU profile was used."
     weakest = next((p for p in ("estimated", "fitted", "measured") if p in set(used["provenance"])), None)
     if weakest is None:
         return "The provenance of the GPU profiles is not stated."
-    worst: Any = used["mape"].max() if "mape" in used.columns else None
-    error = (
-        "its held-out error is not known"
-        if worst is None
-        else f"the largest held-out error is {number(100 * float(worst), 3)} %"
-    )  # type: ignore[arg-type]
-    return f"Latencies rest on {weakest} GPU profiles; {error}."
+    worst: Any = used["mape"].max()
+    error = "held-out error not known" if worst is None else f"held-out error up to {number(100 * worst, 3)} % (MAPE)"
+    return f"Latencies rest on {weakest} GPU profiles, {error}."
 
 
 def _profile_table(used: pl.DataFrame) -> Table:
     columns = (
-        Column("service", "Service"),
-        Column("name", "Profile"),
+        Column("pool", "Pool"),
+        Column("profile", "Profile"),
         Column("gpu", "GPU"),
-        Column("gpus_per_replica", "GPUs per replica", "count"),
-        Column("usd_per_gpu_hour", "$/GPU-hour", "usd"),
+        Column("gpus_per_replica", "GPUs a replica", "count"),
+        Column("usd_per_gpu_hour", "$/GPU-h", "usd"),
+        Column("cold_s", "Cold start", "duration_s"),
         Column("provenance", "Provenance"),
-        Column("mape", "Held-out error (MAPE)", "share"),
+        Column("mape", "MAPE", "share"),
+        Column("minimum", "Least replicas", "count"),
+        Column("maximum", "Most replicas", "count"),
     )
-    return table("GPU profiles", used, columns)
+    return table("Pools and their GPU profiles", used, columns, "config.resolved.yaml")
+
+
+def _slo_table(settings: dict[str, Any]) -> Table:
+    columns = (Column("service", "Service"), Column("tier", "Tier"), Column("thresholds", "A request attains within"))
+    schema = dict.fromkeys(("service", "tier", "thresholds"), pl.String)
+    return table("SLOs in effect", pl.DataFrame(settings["slos"], schema=schema), columns)
+
+
+def _rate_table(settings: dict[str, Any]) -> Table:
+    columns = (
+        Column("service", "Service"),
+        Column("requests_s", "Requests/s", "number"),
+        Column("prompt_tokens_s", "Prompt tokens/s", "number"),
+        Column("output_tokens_s", "Output tokens/s", "number"),
+        Column("mean_running", "Present on average", "number"),
+        Column("alone_attainment", "Attained on an idle replica", "share"),
+    )
+    rows = pl.DataFrame(settings["rates"], infer_schema_length=None)
+    return table("μ: what one replica sustains at the target, found by replaying the training mix", rows, columns)
 
 
 def rows_table(result: Evaluation) -> Table:
@@ -83,18 +108,10 @@ def rows_table(result: Evaluation) -> Table:
 
 def _settings(settings: dict[str, Any]) -> Table:
     """Scalar settings in words; what is nested has its own table or is in the manifest."""
-    rows = [
-        (name, _written(name, value))
-        for name, value in settings.items()
-        if isinstance(value, str | int | float | list | tuple)
-    ]
+    rows = [(name, _written(name, value)) for name, value in settings.items() if isinstance(value, str | int | float)]
     frame = pl.DataFrame(rows, schema={"setting": pl.String, "value": pl.String}, orient="row")
     return table("Settings in effect", frame, (Column("setting", "Setting"), Column("value", "Value")), "manifest.json")
 
 
 def _written(name: str, value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(text, value)) or "none"
-    if name.endswith("_s") and isinstance(value, int | float):
-        return span(float(value))
-    return text(value)
+    return span(float(value)) if name.endswith("_s") else text(value)

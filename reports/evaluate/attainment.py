@@ -8,7 +8,7 @@ import polars as pl
 
 from .. import figures
 from ..format import share, text
-from ..palette import Style, policies
+from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
 from .choice import choose
 
@@ -25,7 +25,7 @@ def section(result: Evaluation) -> Section | None:
     rows = largest(result.groups)
     if rows.is_empty():
         return None
-    styles = policies(result.scores.select("policy", "role").rows())
+    styles = policy_styles(result.scores)
     subject = choose(result.scores, attain).subject
     spec = _spec(rows, styles, attain)
     height = 120 + 34 * rows.select("group", "name").unique().height
@@ -42,7 +42,8 @@ def section(result: Evaluation) -> Section | None:
 
 def largest(groups: pl.DataFrame) -> pl.DataFrame:
     """The rows of the largest tiers and services, largest first; a kind with `all` requests in it is left out."""
-    rows = groups.filter(pl.col("group").is_in(list(KINDS)), pl.col("slo_attainment").is_not_null())
+    named = groups.with_columns(pl.col("name").cast(pl.String).fill_null("(none)"))
+    rows = named.filter(pl.col("group").is_in(list(KINDS)), pl.col("slo_attainment").is_not_null())
     sizes = (
         rows.group_by("group", "name")
         .agg(size=pl.col("n").max())

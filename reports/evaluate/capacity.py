@@ -8,7 +8,7 @@ import polars as pl
 
 from .. import figures
 from ..format import number, share, text
-from ..palette import Style, policies
+from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
 from .choice import choose
 
@@ -26,7 +26,7 @@ def section(result: Evaluation) -> Section | None:
     pools = busiest(rows)
     if not pools:
         return None
-    styles = policies(result.scores.select("policy", "role").rows())
+    styles = policy_styles(result.scores)
     clock = figures.Clock(result.trace.epoch)
     shown = tuple(_figure(rows.filter(pl.col("pool") == pool), pool, styles, clock) for pool in pools)
     subject = choose(result.scores, result.settings["attain"]).subject
@@ -39,7 +39,7 @@ def section(result: Evaluation) -> Section | None:
         tables=(_summary(rows, pools, caption),),
         figures=shown,
         notes=(
-            "Needed: a window's arrivals over the rate that a replica sustains within the SLOs, λ/μ; an estimate.",
+            "Needed: ceil(λ/μ), arrival rate over the rate that one replica sustains within the SLOs; an estimate.",
             "Active replicas take requests; provisioned ones are paid for: starting, active or draining.",
         ),
     )

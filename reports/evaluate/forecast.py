@@ -8,7 +8,7 @@ import polars as pl
 
 from .. import figures
 from ..format import share, text
-from ..palette import Style, policies
+from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def section(result: Evaluation) -> Section | None:
     """Errors per policy and metric, and the largest series drawn; bounds are told the truth and left out."""
     told = result.scores.filter(~pl.col("foresight"))["policy"].to_list()
     order = pl.col("policy").replace_strict(dict(zip(told, range(len(told)), strict=True)), return_dtype=pl.Int32)
+    if result.forecasts.is_empty():
+        return None
     rows = result.forecasts.filter(
         pl.col("policy").is_in(told), pl.col("forecast").is_not_null(), pl.col("actual").is_not_null()
     )
@@ -110,7 +112,7 @@ def _figure(rows: pl.DataFrame, result: Evaluation) -> Figure:
     }
     actual = grids[names[0]]["actual"]
     data: list[dict[str, Any]] = [figures.line("actual", x, actual, Style("@ink", "solid", "circle"))]
-    styles = policies(result.scores.select("policy", "role").rows())
+    styles = policy_styles(result.scores)
     data += [
         figures.line(
             f"{name}, forecast",

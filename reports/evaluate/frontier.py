@@ -8,7 +8,7 @@ import polars as pl
 
 from .. import figures
 from ..format import share, text
-from ..palette import Style, policies
+from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, table
 from .choice import choose
 
@@ -44,9 +44,7 @@ def section(result: Evaluation) -> Section | None:
     caption = (
         f"SLO attainment against cost. Dashed: the target, {share(attain)}. Dotted: the frontier without foresight."
     )
-    figure = Figure(
-        _spec(scores, best, cost, attain, dict(policies(result.scores.select("policy", "role").rows()))), caption, shown
-    )
+    figure = Figure(_spec(scores, best, cost, attain, policy_styles(result.scores)), caption, shown)
     return Section("frontier", "Cost and attainment", finding(best), figures=(figure,))
 
 
@@ -64,7 +62,8 @@ def finding(best: pl.DataFrame) -> str:
     names = [text(name) for name in best["policy"]]
     if len(names) <= 1:
         return f"{names[0]} costs least and attains most." if names else "No policy was scored without foresight."
-    return f"{', '.join(names[:-1])} and {names[-1]} are the choices: any other costs at least as much as one of them and attains no more."
+    choices = f"{', '.join(names[:-1])} and {names[-1]} are the choices"
+    return f"{choices}: any other costs at least as much as one of them and attains no more."
 
 
 def _spec(

@@ -1,4 +1,7 @@
-"""Gates: every condition the run had to meet, with its value, its threshold and the margin between them."""
+"""Gates: every condition the run had to meet, with its value, its threshold and the margin between them.
+
+Percentile tests among the SLOs stand beside the gates; only gates decide the exit code.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,26 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     Column("gate", "Gate", brief=True),
+    Column("kind", "Kind"),
     Column("policy", "Policy", brief=True),
     Column("value", "Value", "number", brief=True),
     Column("threshold", "Threshold", "number", brief=True),
     Column("margin", "Margin", "change", brief=True),
     Column("passed", "Result", "verdict", brief=True),
 )
+NOTES = (
+    "gate: decides the exit code; slo: a percentile test among the SLOs, reported only. Latencies are in seconds.",
+)
 
 
 def section(result: Evaluation) -> Section | None:
-    """Absent where no gate was set."""
+    """Absent where neither a gate nor a percentile test was set."""
     if result.gates.is_empty():
         return None
     rows = with_margin(result.gates)
-    return Section("gates", "Gates", finding(rows), tables=(table("Gates", rows, COLUMNS),), brief=True)
+    return Section(
+        "gates", "Gates", finding(rows), tables=(table("Conditions", rows, COLUMNS),), notes=NOTES, brief=True
+    )
 
 
 def with_margin(gates: pl.DataFrame) -> pl.DataFrame:
@@ -38,11 +47,10 @@ def with_margin(gates: pl.DataFrame) -> pl.DataFrame:
 
 
 def finding(rows: pl.DataFrame) -> str:
-    """All pass, or the one that fails by most."""
-    failed = rows.filter(~pl.col("passed"))
+    """All are met, or the gate that fails by most; a percentile test where no gate fails."""
+    failed = rows.filter(~pl.col("passed")).sort("kind", "margin", nulls_last=True)
     if failed.is_empty():
-        return "The gate passes." if rows.height == 1 else f"All {rows.height} gates pass."
-    worst = failed.sort("margin", nulls_last=True).row(0, named=True)
-    return (
-        f"{failed.height} of {rows.height} gates fail, first of all {text(worst['gate'])} for {text(worst['policy'])}."
-    )
+        return "The condition is met." if rows.height == 1 else f"All {rows.height} conditions are met."
+    worst = failed.row(0, named=True)
+    what = f"{text(worst['gate'])} for {text(worst['policy'])}"
+    return f"{failed.height} of {rows.height} conditions are not met, first of all {what}."

@@ -8,7 +8,7 @@ import polars as pl
 
 from .. import figures
 from ..format import duration, text
-from ..palette import Style, policies
+from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
 from .choice import choose
 
@@ -29,7 +29,7 @@ def section(result: Evaluation) -> Section | None:
     tails = slower(result.histogram)
     if tails.is_empty():
         return None
-    styles = policies(result.scores.select("policy", "role").rows())
+    styles = policy_styles(result.scores)
     shown = tuple(
         _figure(tails.filter(pl.col("metric") == m), label, styles)
         for m, label in METRICS.items()

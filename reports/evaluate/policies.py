@@ -24,21 +24,24 @@ COLUMNS = (
     Column("vs_baseline", "vs baseline", "change", brief=True),
     Column("cost_usd", "Cost", "usd"),
     Column("usd_per_month", "$/month", "usd", brief=True),
-    Column("slo_attainment", "SLO attained", "share", brief=True),
-    Column("attains", "Target", "verdict", brief=True),
+    Column("slo_attainment", "Attained", "share", brief=True),
+    Column("attains", "Met", "mark", brief=True),
     Column("worst_hour_attainment", "Worst hour", "share"),
     Column("ttft_p95_s", "TTFT p95", "duration_s", brief=True),
     Column("tpot_p95_s", "TPOT p95", "duration_s", brief=True),
     Column("e2e_p95_s", "E2E p95", "duration_s", brief=True),
     Column("replicas", "Replicas", brief=True),
-    Column("regret", "Regret", "change", brief=True),
-    Column("goodput_rps", "Goodput req/s", "number"),
-    Column("goodput_tok_s", "Goodput tok/s", "number"),
-    Column("gpu_hours_active", "GPU-h active", "number"),
-    Column("gpu_hours_tail", "GPU-h in the tail", "number"),
+    Column("regret", "Regret", "change"),
+)
+WORK = (
+    Column("policy", "Policy"),
+    Column("goodput_rps", "Goodput, req/s", "number"),
+    Column("goodput_tok_s", "Goodput, tok/s", "number"),
+    Column("gpu_hours_active", "Active GPU-h", "number"),
+    Column("gpu_hours_tail", "Tail GPU-h", "number"),
     Column("utilisation", "Utilisation", "share"),
     Column("scale_actions", "Scale actions", "count"),
-    Column("wasted_startup_hours", "Wasted start-up GPU-h", "number"),
+    Column("wasted_startup_hours", "Start-up GPU-h", "number"),
     Column("arrived", "Arrived", "count"),
     Column("completed", "Completed", "count"),
     Column("rejected", "Rejected", "count"),
@@ -53,12 +56,14 @@ def section(result: Evaluation) -> Section:
     """One row a policy; bounds that know the future are marked."""
     attain = result.settings["attain"]
     choice = choose(result.scores, attain)
-    main = table("Scores of every policy", with_marks(result.scores, choice, attain), COLUMNS, "scores.parquet")
+    rows = with_marks(result.scores, choice, attain)
+    main = table("Cost, attainment and latency", rows, COLUMNS, "scores.parquet")
+    work = table("Work done and what it took", rows, WORK, "scores.parquet")
     return Section(
         "policies",
         "Policies",
         finding(result.scores, choice, attain),
-        tables=(main, _latencies(result.scores)),
+        tables=(main, work, _latencies(result.scores)),
         notes=_notes(result, choice),
         brief=True,
     )
@@ -84,13 +89,20 @@ def with_marks(scores: pl.DataFrame, choice: Choice, attain: float) -> pl.DataFr
     """`scores` with the columns derived for reading: kind, vs_baseline, attains, replicas."""
     base = choice.baseline and choice.baseline["gpu_hours_provisioned"]
     foresight = pl.when("foresight").then(pl.lit(", foresight")).otherwise(pl.lit(""))
-    low, high = pl.col("replicas_min").cast(pl.Int64), pl.col("replicas_max").cast(pl.Int64)
     return scores.with_columns(
         kind=pl.col("role") + foresight,
         vs_baseline=pl.col("gpu_hours_provisioned") / base - 1 if base else pl.lit(None, pl.Float64),
         attains=pl.col("slo_attainment") >= attain,
-        replicas=pl.when(low == high).then(low.cast(pl.String)).otherwise(pl.format("{}–{}", low, high)),
+        replicas=pl.struct("replicas_min", "replicas_max").map_elements(_range, return_dtype=pl.String),
     )
+
+
+def _range(of: dict[str, float | None]) -> str | None:
+    """'4–13'; one number where the two are the same on screen."""
+    low, high = of["replicas_min"], of["replicas_max"]
+    if low is None or high is None:
+        return None
+    return "–".join(dict.fromkeys((number(low, 3), number(high, 3))))
 
 
 def _latencies(scores: pl.DataFrame) -> Table:
@@ -103,7 +115,9 @@ def _latencies(scores: pl.DataFrame) -> Table:
 
 
 def _notes(result: Evaluation, choice: Choice) -> tuple[str, ...]:
-    notes = []
+    notes = [
+        f"Attained: share of arrived requests that meet their SLOs; met: at least {share(result.settings['attain'])}."
+    ]
     if choice.baseline:
         notes.append(f"vs baseline: provisioned GPU-hours against {text(choice.baseline['policy'])}.")
     if result.scores["foresight"].any():
@@ -111,6 +125,7 @@ def _notes(result: Evaluation, choice: Choice) -> tuple[str, ...]:
         notes.append(f"Foresight: {marked} knows what no policy can know; a bound, never a candidate.")
     if result.scores["regret"].is_not_null().any():
         notes.append("Regret: provisioned GPU-hours over the oracle's, minus 1; negative where fewer SLOs are met.")
-    notes.append("Replicas: the range of the busiest pool over the evaluated part.")
+    notes.append("Replicas: provisioned in the busiest pool, lowest and highest mean of a window.")
+    notes.append("Cost is of the whole replay with its tail; $/month is of the evaluated part, scaled to 730 h.")
     notes += [f"{text(policy)} failed: {text(reason)}" for policy, reason in result.failures.items()]
     return tuple(notes)

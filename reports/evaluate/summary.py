@@ -103,14 +103,15 @@ def _attainment(row: Row, base: Row | None, attain: float) -> Tile:
 def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]:
     """What changes how the headline is read."""
     notes = []
-    bounds = result.scores.filter(result.scores["role"] == "bound").to_dicts()
+    bounds = result.scores.filter("foresight").to_dicts()
     if choice.best is None and bounds and (bounds[0]["slo_attainment"] or 0) < attain:
         reached = share(bounds[0]["slo_attainment"] or 0)
         notes.append(
             f"Even {text(bounds[0]['policy'])}, which knows the future, reaches only {reached}: "
             "the SLOs are out of reach of this profile or fleet, whatever the policy."
         )
-    if choice.best and choice.best["role"] == "baseline" and (result.scores["role"] == "policy").any():
+    asked = result.scores.filter((result.scores["role"] == "policy") & ~result.scores["foresight"])
+    if choice.best and choice.best["role"] == "baseline" and asked.height:
         notes.append(f"{text(choice.best['policy'])} is a baseline: no policy asked for attains the target for less.")
     if result.failures:
         names = ", ".join(map(text, result.failures))
@@ -118,6 +119,6 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     worst = choice.subject["worst_hour_attainment"] if choice.subject else None
     if choice.subject and worst is not None:
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")
-    length = span(result.settings["end_s"] - result.settings["start_s"])
+    length = span(result.settings["end_s"] - result.settings["cut_s"])
     notes.append(f"Evaluated: {length} of the trace in one replay; differences between policies carry no interval.")
     return tuple(notes)

@@ -1,0 +1,219 @@
+"""An evaluation made up for the tests of reports and command line, as `lmaas.policies.evaluate` would give it."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lmaas.analysis.trace import SCHEMA, TraceMeta
+from lmaas.policies.results import Evaluation
+
+HOSTILE = "<script>alert(1)</script>"
+ROLES = {
+    "preserve": "policy",
+    "hpa": "policy",
+    "static-peak": "baseline",
+    "last-value": "baseline",
+    "oracle": "bound",
+}
+ATTAINED = [0.9921, 0.9755, 0.9998, 0.983, 0.9988]
+GPU_HOURS = [412.3, 455.1, 760.4, 441.0, 384.2]
+HOUR = 3600.0
+START = 48 * HOUR
+
+
+def meta(**changes: Any) -> TraceMeta:
+    fields = {
+        "trace_id": "9f3ac1d2e4b5a697",
+        "name": "week",
+        "source": "week.parquet",
+        "format": "canonical",
+        "epoch": datetime(2026, 11, 9, tzinfo=UTC),
+        "epoch_kind": "known",
+        "time_unit": "s",
+        "quantum_s": 0.0,
+        "block_size": None,
+        "rows_read": 1000,
+        "rows_kept": 998,
+        "rows_set_aside": {"negative tokens": 2},
+        "span_s": 2 * START,
+        "columns": list(SCHEMA),
+        "notes": [],
+    }
+    return TraceMeta(**(fields | changes))
+
+
+def scores(roles: dict[str, str] = ROLES, **changes: list[Any]) -> pl.DataFrame:
+    n = len(roles)
+    hours = [GPU_HOURS[i % 5] for i in range(n)]
+    columns: dict[str, Any] = {
+        "policy": list(roles),
+        "role": list(roles.values()),
+        "foresight": [role == "bound" for role in roles.values()],
+        "gpu_hours_provisioned": hours,
+        "gpu_hours_active": hours,
+        "gpu_hours_tail": [0.4] * n,
+        "cost_usd": [2.69 * h for h in hours],
+        "usd_per_month": [40.0 * h for h in hours],
+        "slo_attainment": [ATTAINED[i % 5] for i in range(n)],
+        "goodput_rps": [3.4] * n,
+        "goodput_tok_s": [900.0] * n,
+        "arrived": [60_000] * n,
+        "completed": [59_990] * n,
+        "rejected": [10] * n,
+        "not_replayed": [3] * n,
+    }
+    for name, base in (("ttft", 0.2), ("tpot", 0.03), ("e2e", 6.0)):
+        for quantile, times in (("p50", 1), ("p90", 2), ("p95", 3), ("p99", 6)):
+            columns[f"{name}_{quantile}_s"] = [base * times] * n
+        columns[f"n_{name}"] = [59_990] * n
+    columns |= {
+        "scale_actions": [12] * n,
+        "wasted_startup_hours": [0.1] * n,
+        "utilisation": [0.6] * n,
+        "worst_hour_attainment": [0.9] * n,
+        "worst_hour_start_s": [START] * n,
+        "preemptions": [5] * n,
+        "forecast_wape": [0.08] * n,
+        "length_mae_tokens": [80.0] * n,
+        "regret": [h / 384.2 - 1 for h in hours],
+        "replicas_min": [4.0] * n,
+        "replicas_max": [13.25] * n,
+    }
+    return pl.DataFrame(columns | changes)
+
+
+def evaluation(
+    roles: dict[str, str] = ROLES,
+    services: tuple[str, ...] = ("chat", "code"),
+    regions: tuple[str | None, ...] = ("us", "eu"),
+    hours: float = 24,
+    window: float = 600.0,
+    **changes: Any,
+) -> Evaluation:
+    """An evaluation of a daily wave, as `lmaas.policies.evaluate` would give it."""
+    n = round(hours * HOUR / window)
+    start = START + np.arange(n) * window
+    need = 6 + 4 * np.sin(start / 86_400 * 2 * math.pi)
+    lines, told, groups, counts = [], [], [], []
+    for i, (policy, role) in enumerate(roles.items()):
+        for s, service in enumerate(services):
+            for region in regions:
+                pool = {"policy": policy, "service": service, "region": region, "lane": "shared"}
+                arrived = np.round(need * 100 / (s + 1)).astype(int)
+                lines.append(
+                    pl.DataFrame({"start_s": start}).with_columns(
+                        *(pl.lit(v, pl.String).alias(k) for k, v in pool.items()),
+                        length_s=pl.lit(window),
+                        needed=pl.Series(need / (s + 1)),
+                        active=pl.Series(np.ceil(need)),
+                        provisioned=pl.Series(np.ceil(need) + 0.5),
+                        arrived=pl.Series(arrived),
+                        attained=pl.Series((arrived * 0.99).astype(int)),
+                    )
+                )
+                if role != "bound":
+                    told.append(
+                        pl.DataFrame(
+                            {"start_s": start, "actual": need, "forecast": need * (1.1 + i / 10)}
+                        ).with_columns(
+                            policy=pl.lit(policy),
+                            service=pl.lit(service),
+                            origin=pl.lit(region or "default"),
+                            metric=pl.lit("total_tokens"),
+                        )
+                    )
+        for group, names in (("all", ("all",)), ("tier", ("batch", "interactive-fast")), ("service", services)):
+            for k, name in enumerate(names):
+                groups.append(
+                    {"policy": policy, "group": group, "name": name, "n": 100 - k, "slo_attainment": 1 - k / 50}
+                )
+        for metric in ("ttft_s", "tpot_s", "e2e_s"):
+            counts.append(
+                pl.DataFrame({"le": [0.1, 1.0, 10.0], "count": [50, 45, 5]}).with_columns(
+                    policy=pl.lit(policy), metric=pl.lit(metric)
+                )
+            )
+    fields = {
+        "trace": meta(),
+        "settings": {
+            "window_s": window,
+            "cut_s": START,
+            "start_s": START - 600,
+            "end_s": START + hours * HOUR,
+            "attain": 0.99,
+            "slos": [{"service": s, "tier": "batch", "thresholds": "e2e<86400s"} for s in services],
+            "pools": [described(f"{s}/{r or 'default'}/shared") for s in services for r in regions],
+            "rates": [{"service": s, "requests_s": 1.5, "mean_running": 12.0} for s in services],
+            "seed": 0,
+        },
+        "notes": ("Default SLOs are in effect.",),
+        "failures": {},
+        "scores": scores(roles),
+        "groups": pl.DataFrame(groups),
+        "timeline": pl.concat(lines),
+        "forecasts": pl.concat(told) if told else FORECASTS.clear(),
+        "histogram": pl.concat(counts),
+        "gates": GATES.clear(),
+        "requests": dict.fromkeys(roles, REQUESTS),
+        "exit_code": 0,
+    }
+    return Evaluation(**(fields | changes))
+
+
+def described(name: str) -> dict[str, Any]:
+    """A pool as `lmaas.replay.fleet.describe` tells it."""
+    return {
+        "pool": name,
+        "profile": "llama-3.1-8b/h100/tp1",
+        "provenance": "fitted",
+        "error": {"mape": 0.019, "p95": 0.06},
+        "gpu": "H100-SXM-80GB",
+        "gpus_per_replica": 1,
+        "usd_per_gpu_hour": 2.69,
+        "startup_s": {"cold": 120.0, "warm": 60.0, "swap": 90.0, "cv": 0.4},
+        "minimum": 1,
+        "maximum": None,
+    }
+
+
+FORECASTS = pl.DataFrame(
+    schema={
+        "policy": pl.String,
+        "start_s": pl.Float64,
+        "service": pl.String,
+        "origin": pl.String,
+        "metric": pl.String,
+        "actual": pl.Float64,
+        "forecast": pl.Float64,
+    }
+)
+GATES = pl.DataFrame(
+    {
+        "gate": ["slo_attainment>=0.99", "gpu_hours_provisioned<400"],
+        "kind": ["gate", "gate"],
+        "policy": ["preserve", "preserve"],
+        "value": [0.9921, 412.3],
+        "threshold": [0.99, 400.0],
+        "passed": [True, False],
+    }
+)
+REQUESTS = pl.DataFrame(
+    {
+        "request_id": ["a", "b"],
+        "service": ["chat", "chat"],
+        "status": ["ok", "rejected"],
+        "pool": ["chat/us/shared"] * 2,
+        "replica": [0, None],
+        "arrival_s": [1.0, 2.0],
+        "network_s": [0.0, None],
+        "hold_s": [0.0, None],
+        "queue_s": [0.1, None],
+        "ttft_s": [0.5, None],
+        "tpot_s": [0.02, None],
+        "e2e_s": [1.5, None],
+        "preemptions": [0, 0],
+    }
+)
