@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HOME = "LMAAS_HOME"
 FOLDER = ".lmaas"
 CATALOGUE = "lmaas.duckdb"
+SHORT_ID = 6
 LOCK_WAIT_S = 10.0  # another process holds the catalogue for milliseconds; a longer wait means something is wrong
 STALE_S = (
     86_400.0  # unfinished folders of other machines are removed after a day, of this one when their process is gone
@@ -101,10 +102,11 @@ class Workspace:
         return trace
 
     def trace(self, name_or_id: str) -> Trace:
-        """The stored trace of this id or name (of several with one name the last used); UserError (exit 4) if none."""
+        """The stored trace of this id (its first six signs do) or name, of several the last used; UserError (exit 4)."""
         rows = self.traces()
         for row in rows:
-            if name_or_id in (row["trace_id"], row["name"]) and (trace := self.find(row["trace_id"])):
+            shortened = len(name_or_id) >= SHORT_ID and row["trace_id"].startswith(name_or_id)
+            if (shortened or name_or_id == row["name"]) and (trace := self.find(row["trace_id"])):
                 return trace
         names = list(dict.fromkeys(row["name"] for row in rows))
         near = get_close_matches(name_or_id, names, n=1)

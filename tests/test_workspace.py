@@ -86,6 +86,7 @@ def test_the_current_trace_is_the_last_used(store, workspace):
     assert open_trace("one", workspace) == first
     assert open_trace(None, workspace, say=lambda _: None) == first
     assert workspace.trace(second.meta.trace_id) == second
+    assert workspace.trace(second.meta.trace_id[:6]) == second
     assert [row["name"] for row in workspace.traces()] == ["one", "two"]
 
 
