@@ -102,7 +102,7 @@ class Workspace:
         return trace
 
     def trace(self, name_or_id: str) -> Trace:
-        """The stored trace of this id (its first six signs do) or name, of several the last used; UserError (exit 4)."""
+        """The stored trace of this id (six signs do) or name, of several the last used; UserError (exit 4) if none."""
         rows = self.traces()
         for row in rows:
             shortened = len(name_or_id) >= SHORT_ID and row["trace_id"].startswith(name_or_id)
