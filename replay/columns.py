@@ -111,6 +111,24 @@ LATENCY_COLUMNS = 5
 ) = range(11)
 POOL_INTS = 11
 
+# pools as a policy sees them, f8[:, :]; the last four are cumulative
+(
+    S_ACTIVE,
+    S_STARTING,
+    S_DRAINING,
+    S_QUEUED,
+    S_WAITING,
+    S_RUNNING,
+    S_OUTSTANDING,
+    S_KV,
+    S_KV_CAPACITY,
+    S_ARRIVED,
+    S_ARRIVED_INPUT,
+    S_COMPLETED,
+    S_COMPLETED_OUTPUT,
+) = range(13)
+SEEN_COLUMNS = 13
+
 # control block, i8[:] and f8[:]
 (
     C_NEXT,  # next arrival of the chunk

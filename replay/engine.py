@@ -154,10 +154,10 @@ class Replay:
         return st._replace(
             latency=latency,
             token_s=token_s,
-            extend_at=extension.generated.astype(np.int64),
-            extend_by=np.ascontiguousarray(extension.tokens, np.int64),
+            extend_at=np.array(extension.generated, np.int64),
+            extend_by=np.array(extension.tokens, np.int64),
             params=np.array([*self.router.params.values(), 0.0]),
-            arrival=np.ascontiguousarray(r.arrival_s, np.float64),
+            arrival=np.array(r.arrival_s, np.float64),  # a copy: Polars lends read-only arrays
             what=np.ascontiguousarray(what),
         )
 
@@ -236,7 +236,7 @@ class Replay:
         wanted = self.fleet.pools[pool].clamp(wanted)
         live = self._live(pool, c.STARTING, c.ACTIVE)
         missing = wanted - len(live)
-        self.actions += missing != 0
+        self.actions += 1
         if missing > 0:
             draining = self._live(pool, c.DRAINING)
             oldest = draining[np.argsort(self.st.rep[draining, c.R_INDEX])][:missing]
@@ -269,30 +269,21 @@ class Replay:
     def look(self, t: float) -> Seen:
         """The fleet at t, as a policy sees it."""
         self._ask(c.LOOK, t)
-        rep, pools = self.st.rep, len(self.fleet.pools)
-        pool, state = rep[:, c.R_POOL], rep[:, c.R_STATE]
-
-        def total(values: np.ndarray, *states: int) -> np.ndarray:
-            here = np.isin(state, states)
-            return np.bincount(pool[here], weights=values[here], minlength=pools)
-
-        view = self.st.rows[rep[:, c.R_ROW]]
-        one = np.ones(len(rep))
-        capacity = total(view[:, c.KV_CAPACITY_TOKENS], c.ACTIVE)
-        so_far = self.st.pool[:, [c.Q_ARRIVED, c.Q_ARRIVED_INPUT, c.Q_COMPLETED, c.Q_COMPLETED_OUTPUT]].astype(float)
+        seen = self.st.seen.copy()
+        so_far = seen[:, c.S_ARRIVED :]
         since = so_far if self.last_seen is None else so_far - self.last_seen
         interval_s, self.last_seen, self.last_t = t - self.last_t, so_far, t
         return Seen(
             t=t,
             interval_s=interval_s,
-            active=total(one, c.ACTIVE),
-            starting=total(one, c.STARTING),
-            draining=total(one, c.DRAINING),
-            queued=self.st.pool[:, c.Q_QUEUED].astype(float),
-            waiting=total(view[:, c.WAITING], c.ACTIVE),
-            running=total(view[:, c.RUNNING], c.ACTIVE),
-            outstanding_tokens=total(view[:, c.OUTSTANDING_TOKENS], c.ACTIVE),
-            kv_fraction=total(view[:, c.KV_TOKENS], c.ACTIVE) / np.maximum(capacity, 1.0),
+            active=seen[:, c.S_ACTIVE],
+            starting=seen[:, c.S_STARTING],
+            draining=seen[:, c.S_DRAINING],
+            queued=seen[:, c.S_QUEUED],
+            waiting=seen[:, c.S_WAITING],
+            running=seen[:, c.S_RUNNING],
+            outstanding_tokens=seen[:, c.S_OUTSTANDING],
+            kv_fraction=seen[:, c.S_KV] / np.maximum(seen[:, c.S_KV_CAPACITY], 1.0),
             arrivals=since[:, 0],
             arrived_input_tokens=since[:, 1],
             completions=since[:, 2],
@@ -301,11 +292,12 @@ class Replay:
 
     def _tick(self, t: float) -> None:
         self._harvest()
-        actions = self.controller.act(t, self.look(t))
-        for pool, wanted in actions.replicas.items():
+        seen = self.look(t)
+        for pool, wanted in self.controller.act(t, seen).replicas.items():
             if not np.isfinite(wanted) or wanted < 0 or not 0 <= pool < len(self.fleet.pools):
                 raise ValueError(f"asked for {wanted} replicas in pool {pool} at t={t:g} s")
-            self.scale(int(pool), int(wanted), t)
+            if self.fleet.pools[pool].clamp(wanted) != seen.active[pool] + seen.starting[pool]:
+                self.scale(int(pool), int(wanted), t)
 
     def run(self) -> Outcome:
         """Replay everything; the outcome by request and by replica."""

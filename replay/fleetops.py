@@ -169,7 +169,26 @@ def drain(st: State, r: int, t: float) -> None:
 
 @jit
 def look_at_all(st: State, t: float) -> None:
-    """Bring the token and KV columns of every live replica to time t."""
+    """Bring every live replica's token and KV columns to time t and sum them by pool into `seen`."""
+    st.seen[:] = 0.0
     for r in range(len(st.rep)):
-        if st.rep[r, c.R_STATE] == c.ACTIVE or st.rep[r, c.R_STATE] == c.DRAINING:
+        state, pool, row = st.rep[r, c.R_STATE], st.rep[r, c.R_POOL], st.rep[r, c.R_ROW]
+        if state == c.STARTING:
+            st.seen[pool, c.S_STARTING] += 1
+        elif state == c.DRAINING:
             look(st, r, t)
+            st.seen[pool, c.S_DRAINING] += 1
+        elif state == c.ACTIVE:
+            look(st, r, t)
+            st.seen[pool, c.S_ACTIVE] += 1
+            st.seen[pool, c.S_WAITING] += st.rows[row, c.WAITING]
+            st.seen[pool, c.S_RUNNING] += st.rows[row, c.RUNNING]
+            st.seen[pool, c.S_OUTSTANDING] += st.rows[row, c.OUTSTANDING_TOKENS]
+            st.seen[pool, c.S_KV] += st.rows[row, c.KV_TOKENS]
+            st.seen[pool, c.S_KV_CAPACITY] += st.rows[row, c.KV_CAPACITY_TOKENS]
+    for pool in range(len(st.pool)):
+        st.seen[pool, c.S_QUEUED] = st.pool[pool, c.Q_QUEUED]
+        st.seen[pool, c.S_ARRIVED] = st.pool[pool, c.Q_ARRIVED]
+        st.seen[pool, c.S_ARRIVED_INPUT] = st.pool[pool, c.Q_ARRIVED_INPUT]
+        st.seen[pool, c.S_COMPLETED] = st.pool[pool, c.Q_COMPLETED]
+        st.seen[pool, c.S_COMPLETED_OUTPUT] = st.pool[pool, c.Q_COMPLETED_OUTPUT]

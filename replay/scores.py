@@ -193,6 +193,7 @@ def timeline(
     """
     lengths = np.diff(edges_s)
     window = np.searchsorted(edges_s, rows["arrival_s"].to_numpy(), side="right") - 1
+    window = np.minimum(window, len(lengths) - 1)  # the last arrival lies on the last edge
     by_pool = rows.select("pool", "attained").with_columns(window=pl.Series(window)).filter(pl.col("window") >= 0)
     counts = by_pool.group_by("pool", "window").agg(arrived=pl.len(), attained=pl.col("attained").sum())
     parts = []

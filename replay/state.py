@@ -31,6 +31,7 @@ class State(NamedTuple):
     idle: np.ndarray  # i8[R], slots that may start an iteration at this instant
     is_idle: np.ndarray  # i8[R]
     pool: np.ndarray  # i8[Q, POOL_INTS]
+    seen: np.ndarray  # f8[Q, SEEN_COLUMNS], filled when the driver looks
     memory: np.ndarray  # f8[Q, 8], the router's own, a row a pool
     scores: np.ndarray  # f8[R]
     fly: np.ndarray  # i8[F, FLIGHT_INTS]
@@ -52,7 +53,7 @@ class State(NamedTuple):
 
 
 _FLOATS = {
-    "clock": 1, "rep_t": 2, "rows": 2, "event_t": 1, "memory": 2, "scores": 1, "fly_t": 2, "latency": 2,
+    "clock": 1, "rep_t": 2, "rows": 2, "event_t": 1, "memory": 2, "seen": 2, "scores": 1, "fly_t": 2, "latency": 2,
     "token_s": 2, "params": 1, "request": 1, "arrival": 1, "done_t": 2, "no_ahead": 2, "no_flight": 2,
 }  # fmt: skip
 _TABLES = {
@@ -98,6 +99,7 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
         idle=ints(slots, i),
         is_idle=ints(slots, i),
         pool=ints((pools, c.POOL_INTS), i),
+        seen=floats((pools, c.SEEN_COLUMNS), f),
         memory=np.full((pools, 8), -1.0),
         scores=floats(slots, f),
         fly=ints((flights, c.FLIGHT_INTS), i),
