@@ -49,6 +49,11 @@ def share(value: float) -> str:
     return aligned_share(value).replace(f".00{NBSP}", NBSP)
 
 
+def percent(value: float) -> str:
+    """For a sentence, three digits: 0.4579 -> '45.8 %'."""
+    return f"{number(100 * value, 3)}{NBSP}%"
+
+
 def aligned_share(value: float) -> str:
     """For a column: always two decimals; never '100.00 %' for less than all, nor '0.00 %' for more than none."""
     written = f"{100 * value:.2f}"

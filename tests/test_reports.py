@@ -13,11 +13,12 @@ from evaluation_data import FORECASTS, GATES, HOSTILE, REQUESTS, ROLES, evaluati
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmaas.analysis import rundir
 from lmaas.analysis.analyze import analyze
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import ingest
 from lmaas.analysis.workspace import Workspace
-from lmaas.reports import figures, format, palette, terminal
+from lmaas.reports import figures, format, palette, schema, terminal
 from lmaas.reports.document import document, dumps, for_script, plain
 from lmaas.reports.evaluate import (
     attainment,
@@ -61,7 +62,7 @@ def test_the_cheapest_policy_that_attains_is_recommended_and_never_one_that_know
     assert f"99.21{NBSP}%" in said
     assert "$1,109" in said
     assert "412.3 GPU-hours" in said
-    assert f"45.8{NBSP}% less" in said.replace(" % ", f"{NBSP}% ")
+    assert f"45.8{NBSP}% less than static-peak" in said
 
 
 def test_where_none_attains_the_headline_says_so_and_names_the_closest():
@@ -717,3 +718,27 @@ def test_an_analysis_run(tmp_path: Path):
 def test_every_policy_table_column_is_one_of_the_scores():
     known = {*scores().columns, "kind", "vs_baseline", "attains", "replicas"}
     assert {c.name for c in (*policies.COLUMNS, *policies.WORK)} <= known
+
+
+# ---- the published form of metrics.json
+
+
+def test_the_schema_knows_every_score_and_every_score_is_in_the_metrics():
+    assert list(schema.Scores.model_fields) == scores().columns
+    published = schema.schema("evaluate")
+    assert published["$defs"]["Scores"]["properties"].keys() == set(scores().columns)
+
+
+def test_metrics_of_an_evaluation_follow_the_schema():
+    result = evaluation(gates=GATES)
+    found = schema.EvaluationMetrics.model_validate_json(dumps(rundir.plain(result.metrics())))
+    assert not found.model_extra
+    assert [r.policy for r in found.results] == list(ROLES)
+    with pytest.raises(ValueError, match="slo_attainment"):
+        schema.EvaluationMetrics.model_validate(result.metrics() | {"results": [{"policy": "preserve"}]})
+
+
+def test_metrics_of_an_analysis_follow_the_schema(tmp_path: Path):
+    found = schema.AnalysisMetrics.model_validate_json(dumps(analyze(trace_of(tmp_path, 100)).metrics()))
+    assert not found.model_extra
+    assert found.trace.rows_read == 100

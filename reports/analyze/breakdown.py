@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ..format import number, text
+from ..format import percent, text
 from ..section import Column, Section, table
 from .tables import GROUPS, rows, worth_telling
 
@@ -59,7 +59,7 @@ def finding(told: dict[str, pl.DataFrame]) -> str:
     for by, of in told.items():
         named = of.filter(pl.col("members") == 1).sort("requests", descending=True)
         if named.height:
-            parts.append(f"{by} {text(named['name'][0])} {number(100 * named['request_share'][0], 3)} %")
+            parts.append(f"{by} {text(named['name'][0])} {percent(named['request_share'][0])}")
     return (
         f"Largest shares of requests: {', '.join(parts)}."
         if parts

@@ -21,7 +21,7 @@ TERMS = {
     "TTFT": "observed: first output token - arrival, as the source states it",
     "TPOT": "tpot = (e2e - ttft)/(output_tokens - 1), per request; none for a single token",
     "E2E": "observed: last output token - arrival",
-    "Prefix reuse": "prompt tokens in the longest run of leading blocks seen before in the same service / all",
+    "Prefix reuse": "prompt tokens in whole leading blocks that earlier requests of the service had / all",
 }
 
 

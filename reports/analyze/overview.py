@@ -46,12 +46,8 @@ def tiles(result: Analysis, facts: dict[str, Any], peak: dict[str, Any] | None) 
     reuse = rows(result, "prefix", "all")
     if reuse.height and reuse["reuse"][0] is not None:
         found.append(Tile("Prefix reuse, at most", share(reuse["reuse"][0]), "unlimited cache"))
-    elif facts.get("services"):
-        found.append(
-            Tile(
-                "Services",
-                number(facts["services"]),
-                f"{number(facts['regions'])} regions named" if facts.get("regions") else "",
-            )
-        )
+    elif facts.get("services", 0) > 1:
+        found.append(Tile("Services", number(facts["services"]), f"{number(facts['regions'] or 1)} regions"))
+    elif peak and peak["peak_to_mean"] is not None:
+        found.append(Tile("Peak / mean", number(peak["peak_to_mean"], 3), f"over {span(peak['window_s'])}"))
     return tuple(found)

@@ -15,9 +15,10 @@ COLUMNS = (
     Column("name", "Of"),
     Column("by", "Grouped by"),
     Column("requests", "Requests", "count"),
+    Column("block_reuse", "Blocks seen before", "share"),
     Column("input_tokens", "Input tokens", "count"),
-    Column("hit_tokens", "Seen before", "count"),
-    Column("reuse", "Reuse", "share"),
+    Column("hit_tokens", "Tokens saved", "count"),
+    Column("reuse", "Share saved", "share"),
 )
 
 
@@ -33,7 +34,7 @@ def section(result: Analysis) -> Section | None:
         f"A prefix cache without limits would save {share(whole['reuse'] or 0.0)} of the prompt tokens.",
         tables=(
             table(
-                "Prompt tokens in the longest run of leading blocks seen before",
+                "What a cache of unlimited size would save",
                 found.with_columns(by=found["by"].replace(GROUPS)),
                 COLUMNS,
             ),

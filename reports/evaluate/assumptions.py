@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..format import number, span, text
+from ..format import percent, span, text
 from ..section import Column, Section, Table, table
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def finding(used: pl.DataFrame) -> str:
     if weakest is None:
         return "The provenance of the GPU profiles is not stated."
     worst: Any = used["mape"].max()
-    error = "held-out error not known" if worst is None else f"held-out error up to {number(100 * worst, 3)} % (MAPE)"
+    error = "held-out error not known" if worst is None else f"held-out error up to {percent(worst)} (MAPE)"
     return f"Latencies rest on {weakest} GPU profiles, {error}."
 
 
@@ -101,7 +101,7 @@ def rows_table(result: Evaluation) -> Table:
     left_out = int(result.scores["not_replayed"].max() or 0) if result.scores.height else 0  # type: ignore[arg-type]
     rows = [("read", trace.rows_read), ("kept in the trace table", trace.rows_kept)]
     rows += [(f"set aside: {text(reason)}", count) for reason, count in trace.rows_set_aside.items()]
-    rows.append(("in the evaluated part, not replayed (no input or no output tokens)", left_out))
+    rows.append(("of these not replayed: no input or no output tokens", left_out))
     frame = pl.DataFrame(rows, schema={"what": pl.String, "rows": pl.Int64}, orient="row")
     return table("Rows", frame, (Column("what", "Rows"), Column("rows", "Count", "count")))
 

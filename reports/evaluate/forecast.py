@@ -90,6 +90,7 @@ def finding(by_metric: pl.DataFrame) -> str:
 
 
 def _error_table(rows: pl.DataFrame, caption: str) -> Table:
+    rows = rows.with_columns(pl.col("metric").replace(METRICS))
     labels = {"policy": "Policy", "service": "Service", "origin": "Origin", "metric": "Metric"}
     columns = [Column(name, label) for name, label in labels.items()]
     columns += [

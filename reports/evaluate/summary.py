@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..format import cell, change, number, share, span, text, usd
+from ..format import cell, change, number, percent, share, span, text, usd
 from ..section import Kind, Section, Tile, Tone
 from .choice import Choice, Row, choose
 
@@ -54,7 +54,7 @@ def _against(row: Row, choice: Choice) -> str:
     relative = row[choice.cost] / choice.baseline[choice.cost] - 1
     if abs(relative) < 5e-4:
         return f", as much as {text(choice.baseline['policy'])}"
-    much = f"{number(abs(100 * relative), 3)} % {'less' if relative < 0 else 'more'}"
+    much = f"{percent(abs(relative))} {'less' if relative < 0 else 'more'}"
     return f", {much} than {text(choice.baseline['policy'])} ({share(choice.baseline['slo_attainment'])})"
 
 

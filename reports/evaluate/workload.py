@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from .. import figures
-from ..format import number, span, text
+from ..format import number, percent, span, text
 from ..palette import series
 from ..section import Column, Figure, Section, Table, table
 
@@ -72,7 +72,7 @@ def finding(loads: pl.DataFrame, services: pl.DataFrame) -> str:
     if services.height == 1:
         return f"{start}."
     first = services.row(0, named=True)
-    return f"{start}; {text(first['service'])} takes {number(100 * first['share'], 3)} %."
+    return f"{start}; {text(first['service'])} takes {percent(first['share'])}."
 
 
 def _table(services: pl.DataFrame) -> Table:

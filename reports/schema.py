@@ -1,0 +1,139 @@
+"""The published form of metrics.json. Within a major version fields are only added, never renamed or dropped.
+
+python -m lmaas.reports.schema evaluate > metrics.schema.json
+"""
+
+import json
+import sys
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Version = Literal["1.0"]
+Share = float | None  # 0 to 1; null where nothing was counted
+Seconds = float | None
+
+
+class _Open(BaseModel):
+    """A reader of 1.0 must accept what 1.1 adds."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Scores(_Open):
+    """One policy. Definitions: the report's section of that name."""
+
+    policy: str
+    role: Literal["policy", "baseline", "bound"]
+    foresight: bool = Field(description="knows what no policy can know; a bound, never a candidate")
+    gpu_hours_provisioned: float
+    gpu_hours_active: float
+    gpu_hours_tail: float
+    cost_usd: float | None
+    usd_per_month: float | None
+    slo_attainment: Share
+    goodput_rps: float
+    goodput_tok_s: float
+    arrived: int
+    completed: int
+    rejected: int
+    not_replayed: int
+    ttft_p50_s: Seconds
+    ttft_p90_s: Seconds
+    ttft_p95_s: Seconds
+    ttft_p99_s: Seconds
+    n_ttft: int
+    tpot_p50_s: Seconds = Field(description="tpot = (e2e - ttft)/(output_tokens - 1), per request")
+    tpot_p90_s: Seconds
+    tpot_p95_s: Seconds
+    tpot_p99_s: Seconds
+    n_tpot: int
+    e2e_p50_s: Seconds
+    e2e_p90_s: Seconds
+    e2e_p95_s: Seconds
+    e2e_p99_s: Seconds
+    n_e2e: int
+    scale_actions: int
+    wasted_startup_hours: float
+    utilisation: Share
+    worst_hour_attainment: Share
+    worst_hour_start_s: Seconds
+    preemptions: int
+    forecast_wape: float | None
+    length_mae_tokens: float | None
+    regret: float | None = Field(description="GPU-hours provisioned over the oracle's, minus 1")
+    replicas_min: float
+    replicas_max: float
+
+
+class Group(_Open):
+    """One policy in one tier or service."""
+
+    policy: str
+    group: Literal["all", "tier", "service"]
+    name: str | None
+    n: int
+    slo_attainment: Share
+
+
+class Gate(_Open):
+    """One condition on one policy."""
+
+    gate: str
+    kind: Literal["gate", "slo"] = Field(description="a gate decides the exit code, an SLO's percentile test does not")
+    policy: str
+    value: float | None
+    threshold: float
+    passed: bool
+
+
+class Rows(_Open):
+    """The trace and what became of its rows: rows_read = rows_kept + all set aside."""
+
+    trace_id: str
+    rows_read: int
+    rows_kept: int
+    rows_set_aside: dict[str, int]
+
+
+class EvaluationMetrics(_Open):
+    """metrics.json of `lmaas evaluate`: the same bytes for the same trace, settings and seed."""
+
+    schema_version: Version
+    trace: Rows
+    settings: dict[str, Any]
+    notes: list[str]
+    failures: dict[str, str] = Field(description="policy -> why it has no scores")
+    results: list[Scores]
+    groups: list[Group]
+    gates: list[Gate]
+
+
+class Quality(_Open):
+    """The verdict on a trace."""
+
+    verdict: Literal["GOOD", "FAIR", "POOR"]
+    findings: list[str]
+
+
+class AnalysisMetrics(_Open):
+    """metrics.json of `lmaas analyze`; columns of the tables are documented in `lmaas.analysis.workload`."""
+
+    schema_version: Version
+    trace: Rows
+    quality: Quality
+    window_s: float
+    findings: list[str]
+    tables: dict[str, list[dict[str, Any]]]
+
+
+KINDS: dict[str, type[BaseModel]] = {"evaluate": EvaluationMetrics, "analyze": AnalysisMetrics}
+
+
+def schema(kind: str) -> dict[str, Any]:
+    """JSON Schema of the metrics of a verb, `evaluate` or `analyze`."""
+    return KINDS[kind].model_json_schema()
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(sys.argv[1] if len(sys.argv) > 1 else "evaluate"), indent=2))
