@@ -3,7 +3,7 @@
 import typer
 
 from .options import Format, Json, Map, Out, TimeUnit, TracePath, Window, mapping
-from .screen import Screen, emit
+from .screen import Screen
 
 
 def command(
@@ -26,7 +26,6 @@ def command(
     from lmaas.analysis.analyze import analyze
     from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
-    from lmaas.reports.terminal import show
     from lmaas.reports.write import recording, write_analysis
 
     screen: Screen = ctx.obj
@@ -35,9 +34,5 @@ def command(
     asked = {"window_s": window}
     with recording(workspace, "analyze", opened.meta.name, screen.argv, asked, out) as recorded:
         written = write_analysis(analyze(opened, window_s=window), recorded)
-    if as_json:
-        emit(written.exit_code, **written.facts(), **written.metrics)
-    else:
-        show(written.report, screen.out(), everything=screen.verbose)
-        screen.say(f"\nReport: {written.html}\nNext:   lmaas evaluate --policy preserve")
+    screen.present(written, "lmaas evaluate --policy preserve", as_json=as_json)
     return written.exit_code

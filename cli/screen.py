@@ -14,6 +14,8 @@ from lmaas.reports.format import text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lmaas.reports.write import Written
+
 SCHEMA_VERSION = "1.0"
 
 
@@ -36,6 +38,16 @@ class Screen:
         """One line on stderr, unless `--quiet`."""
         if not self.quiet:
             print(printable(message), file=sys.stderr)
+
+    def present(self, written: Written, after: str, *, as_json: bool) -> None:
+        """What a run found on stdout; where its report is and what to do after it on stderr."""
+        if as_json:
+            emit(written.exit_code, **written.facts(), **written.metrics)
+            return
+        from lmaas.reports.terminal import show
+
+        show(written.report, self.out(), everything=self.verbose)
+        self.say(f"\nReport: {written.html}\nNext:   {after}")
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[str, float], None]]:

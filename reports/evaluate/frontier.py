@@ -45,7 +45,7 @@ def section(result: Evaluation) -> Section | None:
         f"SLO attainment against cost. Dashed: the target, {share(attain)}. Dotted: the frontier without foresight."
     )
     figure = Figure(_spec(scores, best, cost, attain, policy_styles(result.scores)), caption, shown)
-    return Section("frontier", "Cost and attainment", finding(best), figures=(figure,))
+    return Section("frontier", "Cost and attainment", finding(best, scores), figures=(figure,))
 
 
 def efficient(scores: pl.DataFrame, cost: str) -> pl.DataFrame:
@@ -57,11 +57,13 @@ def efficient(scores: pl.DataFrame, cost: str) -> pl.DataFrame:
     return fair.filter(before.is_null() | (pl.col("slo_attainment") > before))
 
 
-def finding(best: pl.DataFrame) -> str:
+def finding(best: pl.DataFrame, scores: pl.DataFrame) -> str:
     """Who is on the frontier."""
     names = [text(name) for name in best["policy"]]
     if len(names) <= 1:
         return f"{names[0]} costs least and attains most." if names else "No policy was scored without foresight."
+    if best.height == scores.filter(~pl.col("foresight")).height:
+        return "Attainment costs: each policy that attains more also costs more."
     choices = f"{', '.join(names[:-1])} and {names[-1]} are the choices"
     return f"{choices}: any other costs at least as much as one of them and attains no more."
 

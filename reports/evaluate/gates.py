@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     Column("gate", "Gate", brief=True),
-    Column("kind", "Kind"),
+    Column("kind", "Kind", brief=True),
     Column("policy", "Policy", brief=True),
     Column("value", "Value", "number", brief=True),
     Column("threshold", "Threshold", "number", brief=True),

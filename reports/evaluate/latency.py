@@ -22,6 +22,7 @@ METRICS = {
 }
 TAILS = (0.5, 0.1, 0.05, 0.01, 0.001)
 LOWEST = 5e-4  # share of requests below which a tail is not drawn
+FLOOR = 1e-5  # below the axis: where a curve that falls to 0 leaves it
 
 
 def section(result: Evaluation) -> Section | None:
@@ -64,7 +65,8 @@ def finding(scores: pl.DataFrame, subject: dict[str, Any] | None) -> str:
 
 
 def _figure(rows: pl.DataFrame, label: str, styles: dict[str, Style]) -> Figure:
-    drawn = rows.filter((pl.col("slower") >= LOWEST) & (pl.col("slower") < 0.995))
+    before = pl.col("slower").shift(1, fill_value=1.0).over("policy")
+    drawn = rows.filter(before >= LOWEST, pl.col("slower") < 0.995).with_columns(pl.col("slower").clip(FLOOR))
     present = [name for name in styles if name in set(rows["policy"])]
     data = [_curve(drawn.filter(pl.col("policy") == name), name, styles[name]) for name in present]
     y = figures.axis(

@@ -84,7 +84,8 @@ def _relative(label: str, column: str, kind: Kind, row: Row, base: Row | None) -
         return Tile(label, written)
     relative = value / before - 1
     tone: Tone = "plain" if abs(relative) < 5e-4 else "good" if relative < 0 else "bad"
-    return Tile(label, written, f"{text(base['policy'])} {cell(before, kind)}", change(relative), tone)
+    delta = change(relative) + {"good": ", better", "bad": ", worse", "plain": ""}[tone]
+    return Tile(label, written, f"{text(base['policy'])} {cell(before, kind)}", delta, tone)
 
 
 def _attainment(row: Row, base: Row | None, attain: float) -> Tile:
@@ -114,8 +115,7 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     if choice.best and choice.best["role"] == "baseline" and asked.height:
         notes.append(f"{text(choice.best['policy'])} is a baseline: no policy asked for attains the target for less.")
     if result.failures:
-        names = ", ".join(map(text, result.failures))
-        notes.append(f"{len(result.failures)} of the policies failed and are not compared: {names}.")
+        notes.append(f"Failed, and not compared: {', '.join(map(text, result.failures))}.")
     worst = choice.subject["worst_hour_attainment"] if choice.subject else None
     if choice.subject and worst is not None:
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")

@@ -1,0 +1,43 @@
+"""The options of `lmaas evaluate`, one name each."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from .options import duration_s, factor, share
+
+Policies = Annotated[
+    list[str] | None,
+    Option("--policy", metavar="P", help="Policy, such as preserve or 'hpa(target=8)'. Repeatable."),
+]
+Router = Annotated[str | None, Option("--router", metavar="R", help="Router in place of the policies' own.")]
+Scaler = Annotated[str | None, Option("--scaler", metavar="S", help="Policy that scales, beside --router.")]
+Profile = Annotated[str | None, Option("--profile", metavar="NAME|FILE", help="GPU profile of every service.")]
+Fleet = Annotated[Path | None, Option("--fleet", metavar="FILE", help="Fleet file, YAML or TOML.")]
+Slos = Annotated[
+    list[str] | None,
+    Option("--slo", metavar="SLO", help="Such as 'ttft_p95<500ms @ tier=interactive-fast'. Repeatable."),
+]
+Attain = Annotated[
+    float, Option("--attain", metavar="SHARE", parser=share, help="Share of requests that must meet their SLOs.")
+]
+Gates = Annotated[
+    list[str] | None, Option("--gate", metavar="EXPR", help="Condition on a score; exit 3 if it fails. Repeatable.")
+]
+GateMode = Annotated[Literal["fail", "warn"], Option("--gate-mode", help="What a failed gate does to the exit code.")]
+Baselines = Annotated[
+    list[str] | None, Option("--baseline", metavar="none|P", help="In place of the default baselines. Repeatable.")
+]
+TrainFraction = Annotated[
+    float, Option("--train-fraction", metavar="SHARE", parser=share, help="First part of the trace, to learn from.")
+]
+WARMUP = "Replayed unscored before the evaluated part; default 600s."
+Warmup = Annotated[float, Option("--warmup", metavar="TIME", parser=duration_s, show_default=False, help=WARMUP)]
+LOAD = "Scale arrivals, such as 2x."
+Load = Annotated[float, Option("--load", metavar="FACTOR", parser=factor, show_default=False, help=LOAD)]
+RequestsOut = Annotated[
+    Path | None, Option("--requests-out", metavar="FILE", help="One row per request: .parquet, .csv or .jsonl.")
+]
+Seed = Annotated[int, Option("--seed", metavar="N", min=0, help="Of everything that is drawn.")]
+Jobs = Annotated[int, Option("--jobs", "-j", metavar="N", min=1, help="Policies replayed at once.")]
