@@ -30,9 +30,11 @@ def number(value: float, digits: int = DIGITS) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Milliseconds below 10 s, then seconds: the field's way to print a latency."""
+    """Milliseconds below 10 s, then seconds: the field's way to print a latency; hours and days from 2 h on."""
     if abs(seconds) < 10:
         return f"{number(seconds * 1e3, 3)}{NBSP}ms"
+    if abs(seconds) >= 7200:
+        return span(seconds)
     return f"{number(seconds)}{NBSP}s"
 
 

@@ -112,7 +112,7 @@ def test_tiles_state_value_baseline_and_delta():
     assert [t.label for t in tiles] == ["Cost per month", "GPU-hours provisioned", "SLO attainment", "TTFT p95"]
     assert [t.value for t in tiles] == ["$16,492", "412.3", f"99.21{NBSP}%", f"600{NBSP}ms"]
     assert tiles[1].baseline == "static-peak 760.4"
-    assert tiles[1].delta == f"−45.8{NBSP}%"
+    assert tiles[1].delta == f"−45.8{NBSP}%, better"
     assert tiles[1].tone == "good"
 
 
@@ -320,6 +320,7 @@ def test_a_share_is_never_all_nor_none_by_rounding(value: float):
         (0.0314, "duration_s", f"31.4{NBSP}ms"),
         (9.99, "duration_s", f"9,990{NBSP}ms"),
         (12.34, "duration_s", f"12.34{NBSP}s"),
+        (9000.0, "duration_s", f"2.5{NBSP}h"),
         (600.0, "span_s", f"10{NBSP}min"),
         (302_400.0, "span_s", f"3.5{NBSP}days"),
         (43.87, "usd", "$43.87"),
