@@ -36,7 +36,7 @@ class Analysis:
         """A JSON-ready dict: every table but `load` as a list of rows; a value that does not exist is null."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "trace": self.trace.model_dump(mode="json"),
+            "trace": self.trace.model_dump(mode="json", exclude={"source"}),  # a path: it differs by machine
             "quality": {"verdict": self.quality.verdict, "findings": list(self.quality.findings)},
             "window_s": self.window_s,
             "findings": list(self.findings),

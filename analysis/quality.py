@@ -123,7 +123,7 @@ def silence(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     """A silence of 5 % of the trace, and fifty mean gaps: an outage, a hole in the collection, or a stray time."""
     longest = scan["silence"] or 0.0
     mean_gap = meta.span_s / max(meta.rows_kept - 1, 1)
-    if meta.rows_kept < 3 or longest < 0.05 * meta.span_s or longest < 50 * mean_gap:
+    if meta.rows_kept < 3 or meta.span_s == 0 or longest < 0.05 * meta.span_s or longest < 50 * mean_gap:
         return None
     share = longest / meta.span_s
     text = f"no request for {longest:,.0f} s, {share:.0%} of the trace: an outage, or a hole in the collection"

@@ -1,6 +1,6 @@
 """What policies are fed: forecasts and length predictions, made once for all policies that ask alike."""
 
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ class Inputs:
     def __init__(self, ready: Prepared) -> None:
         self.ready = ready
         self._made: dict[Any, Any] = {}
-        self._lock = Lock()
+        self._lock = RLock()  # predictions ask for the predictor
 
     def _once(self, key: Any, make: Any) -> Any:
         with self._lock:
@@ -35,7 +35,7 @@ class Inputs:
         ready = self.ready
         ask = {"window_s": ready.window_s, "cut_s": ready.cut_s, "end_s": ready.end_s, "lead_s": lead_s}
         if model == "truth":
-            return forecast.truth(ready.requests, **ask)
+            return forecast.truth(ready.requests, window_s=ready.window_s, cut_s=ready.cut_s, end_s=ready.end_s)
         return forecast.forecast(ready.requests, model=model, **ask)
 
     def predictor(self) -> Any:

@@ -88,9 +88,7 @@ class Replica:
     waiting: deque[Request] = field(default_factory=deque)
     plan: list[tuple[Request, int]] | None = None
     end: float = math.inf
-    segment: tuple | None = (
-        None  # unchanged decode batch: (members, start, iterations so far, first duration)
-    )
+    segment: tuple | None = None  # unchanged decode batch: (members, start, iterations so far, first duration)
     held: int = 0  # blocks held once this iteration is planned
 
     def blocks_of(self, tokens: int) -> int:
@@ -273,9 +271,7 @@ class Fleet:
             else:
                 victim.state = "draining"
 
-    def run(
-        self, requests: list[Request], ticks: dict[float, Callable[["Fleet"], None]] | None = None
-    ) -> None:
+    def run(self, requests: list[Request], ticks: dict[float, Callable[["Fleet"], None]] | None = None) -> None:
         ticks = dict(ticks or {})
         arrivals = deque(requests)
         while True:

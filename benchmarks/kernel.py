@@ -1,0 +1,91 @@
+"""Requests replayed per second, kernel alone: `.venv/bin/python benchmarks/kernel.py [--requests 1000000]`.
+
+Prints machine, versions, and for 16 and 64 replicas of one pool the rate by router, beside the one-iteration-at-a-time
+reference on the same first requests in the same run. CPU seconds of this process, single thread.
+"""
+
+import argparse
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from reference import Fleet as SlowFleet
+from reference import Latency, Replica, Request, Shape
+
+from lmaas.replay.engine import Replay, Requests
+from lmaas.replay.fleet import Fleet, Pool
+from lmaas.replay.profile import find_profile
+
+PROFILE = "llama-3.1-8b/h100/tp1"
+RATE = 9.0  # requests/s a replica: about three quarters of what it sustains
+ROUTERS = ("round-robin", "least-requests", "least-outstanding", "preserve")
+
+
+def requests(n: int, replicas: int, seed: int = 0) -> Requests:
+    """Poisson arrivals, lognormal lengths (median 735 in, 148 out)."""
+    rng = np.random.default_rng(seed)
+    arrival = np.cumsum(rng.exponential(1 / (RATE * replicas), n))
+    inputs = np.clip(rng.lognormal(6.6, 1, n), 1, 8000).astype(np.int64)
+    outputs = np.clip(rng.lognormal(5, 0.8, n), 1, 2000).astype(np.int64)
+    zeros = np.zeros(n, np.int64)
+    return Requests(arrival, zeros, inputs, outputs, np.full(n, 200.0), zeros)
+
+
+def fast(table: Requests, replicas: int, router: str) -> float:
+    """CPU seconds of one replay."""
+    replay = Replay(table, Fleet((Pool("s", "r", find_profile(PROFILE)),)), [replicas], router)
+    began = time.process_time()
+    replay.run()
+    return time.process_time() - began
+
+
+def slow(table: Requests, replicas: int, router: str, n: int) -> float:
+    """CPU seconds of the reference on the first n requests."""
+    profile = find_profile(PROFILE)
+    lat = profile.latency
+    shape = Shape(
+        Latency(
+            lat.base, lat.token_knots, lat.token_slopes, lat.attn_pair, lat.prefix_kv, lat.decode_seq, lat.decode_kv
+        ),
+        profile.kv_tokens,
+        profile.block,
+        profile.max_batch_tokens,
+        profile.max_seqs,
+    )
+    fleet = SlowFleet([Replica(0, i, shape) for i in range(replicas)], router)
+    columns = (table.arrival_s, table.pool, table.input_tokens, table.output_tokens)
+    rows = [Request(k, float(columns[0][k]), *(int(c[k]) for c in columns[1:]), 200) for k in range(n)]
+    began = time.process_time()
+    fleet.run(rows)
+    return time.process_time() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--reference", type=int, default=300, help="requests of the one-by-one loop")
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    print(f"{platform.platform()}, {platform.processor() or platform.machine()}, Python {platform.python_version()}, "
+          f"numba {version('numba')}, numpy {version('numpy')}")  # fmt: skip
+    began = time.perf_counter()
+    fast(requests(1000, 2), 2, "round-robin")
+    print(f"first call (compiles or loads the cache): {time.perf_counter() - began:.1f} s")
+    print(f"{'replicas':>8} {'router':<18} {'M requests/CPU-s':>16} {'one by one, /CPU-s':>19} {'ratio':>8}")
+    for replicas in (16, 64):
+        table = requests(given.requests, replicas)
+        for router in ROUTERS:
+            rate = given.requests / min(fast(table, replicas, router) for _ in range(given.runs))
+            loop = given.reference / slow(table, replicas, router, given.reference)
+            print(f"{replicas:>8} {router:<18} {rate / 1e6:>16.2f} {loop:>19.0f} {rate / loop:>8.0f}")
+
+
+if __name__ == "__main__":
+    main()
