@@ -84,8 +84,11 @@ def evaluate(
             say(named.name, 1.0)
 
     everyone = [*asked, *beside]
-    with ThreadPoolExecutor(max_workers=jobs) as pool:  # the kernel holds no interpreter lock
-        ended = list(pool.map(one, everyone))
+    if jobs == 1:
+        ended = [one(named) for named in everyone]
+    else:
+        with ThreadPoolExecutor(max_workers=jobs) as pool:  # the kernel holds no interpreter lock
+            ended = list(pool.map(one, everyone))
     runs = [run for run in ended if isinstance(run, Run)]
     failures = {n.name: run for n, run in zip(everyone, ended, strict=True) if isinstance(run, str)}
     return _collect(trace, ready, asked, runs, failures, conditions, attain, train_fraction, load)

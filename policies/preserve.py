@@ -10,9 +10,9 @@ from .planning import Planned
 class PreServe(Planned):
     """Tier-1 sizing (Alg. 2) on a rolling forecast, the artifact's router, a length predictor.
 
-    The paper's: the sizing rule, ten-minute windows, μ from a load test of one instance. The artifact's: the
-    router. Ours: statsforecast models for the mLSTM, xgboost for the prompt-tuned DistilBERT, and a lead of one
-    cold start. Tier-2 (correction on the anticipated load) is not part of this version.
+    The paper's: the sizing rule, ten-minute windows. The artifact's: the router. Ours: μ from a load test of eight
+    replicas for its one, statsforecast models for the mLSTM, xgboost for the prompt-tuned DistilBERT, and a lead of
+    one cold start. Tier-2 (correction on the anticipated load) is not part of this version.
     """
 
     router: str = "preserve"

@@ -164,7 +164,7 @@ class Replay:
     def _ask(self, what: int, t: float = 0.0, which: int = 0) -> int:
         from .kernel import kernel  # compiles or loads the cache on first use
 
-        return int(kernel(self.router.route, self.st, what, t, which))
+        return int(kernel(self.router.route, what, t, which, tuple(self.st)))
 
     # --- replicas come and go ---
 

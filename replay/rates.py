@@ -1,4 +1,8 @@
-"""Sustainable rates μ of one replica, found with the replay itself (PreServe's Alg. 1: a load test of one instance)."""
+"""Sustainable rates μ of a replica, found with the replay itself: a load test of a small pool.
+
+PreServe's Alg. 1 tests one instance. A pool does better than its count times one instance, since an arrival finds a
+replica that is not prefilling; one instance tested alone would size every fleet by what happens in the smallest.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +13,8 @@ from .engine import Replay, Requests
 from .fleet import Fleet, Pool
 from .profile import Profile
 
-SAMPLE = 4000  # requests of the mix a load test plays; 1 % of them is 40, so attainment is known to about 0.2 points
+SAMPLE = 8000  # requests of the mix a load test plays; 1 % of them is 80, so attainment is known to about 0.1 points
+POOL = 8  # replicas of the load test: the middle of what busy pools run, 4 to 16
 STEPS = 14  # bisections: the rate is known to 1 in 4,000 of the first bracket
 
 
@@ -54,17 +59,18 @@ def attained(mix: Mix, ttft_s: np.ndarray, e2e_s: np.ndarray, done: np.ndarray) 
 def _load_test(
     profile: Profile, mix: Mix, gaps: np.ndarray, rate: float, targets: dict[int, float]
 ) -> tuple[bool, float]:
-    """(sustained, mean requests present) at a Poisson rate; the first tenth fills the replica and is not judged."""
+    """(sustained, mean requests present a replica) at a Poisson rate a replica; the first tenth is not judged."""
     n = len(gaps)
-    arrival = np.cumsum(gaps) / rate
+    arrival = np.cumsum(gaps) / (rate * POOL)
     zeros = np.zeros(n, np.int64)
     requests = Requests(arrival, zeros, mix.input_tokens, mix.output_tokens, mix.output_tokens.astype(float), zeros)
-    out = Replay(requests, Fleet((Pool("load-test", "default", profile),)), [1]).run()
+    pool = Fleet((Pool("load-test", "default", profile),))
+    out = Replay(requests, pool, [POOL], "least-requests").run()
     ok = attained(
         mix, out.first_s - arrival + profile.overhead_s, out.done_s - arrival + profile.overhead_s, out.status == c.OK
     )
     judged = np.arange(n) >= n // 10
-    present = float(np.nansum(out.done_s - arrival) / (out.end_s - arrival[0]))
+    present = float(np.nansum(out.done_s - arrival) / (out.end_s - arrival[0])) / POOL
     for group, target in targets.items():
         members = judged & (mix.group == group)
         if ok[members].mean() < target:
@@ -76,7 +82,7 @@ def _load_test(
 
 
 def sustainable_rates(profile: Profile, mix: Mix, attain: float, seed: int = 0) -> Rates:
-    """The highest Poisson rate at which every tier of the mix attains `attain` on one replica.
+    """The highest Poisson rate a replica at which every tier of the mix attains `attain` on a pool of POOL.
 
     A tier whose requests miss their limits even on an idle replica (a prompt too long for its TTFT) is held to
     `attain` of those that can meet them. Tiers with fewer than 50 requests in the sample are judged with the rest.
