@@ -53,8 +53,7 @@ class Prepared:
     @property
     def edges_s(self) -> np.ndarray:
         """Window boundaries of the evaluated part; the last window ends with the trace."""
-        edges = np.arange(self.cut_s, self.end_s, self.window_s)
-        return np.append(edges, self.end_s) if self.end_s > edges[-1] else np.append(edges, edges[-1] + 1.0)
+        return np.append(np.arange(self.cut_s, self.end_s, self.window_s), self.end_s)
 
 
 def _load(trace: Trace, load: float, seed: int) -> tuple[pl.DataFrame, int]:
@@ -85,7 +84,11 @@ def _with_limits(requests: pl.DataFrame, slos: Sequence[Slo]) -> tuple[pl.DataFr
 
 
 def _nominal_s(requests: pl.DataFrame, fleet: Fleet, rates: dict[str, Rates]) -> np.ndarray:
-    """Duration of each request on a replica as busy as it is at μ: prefill alone, decode in a batch of that size."""
+    """Duration of each request on a replica as busy as it is at μ: prefill alone, decode in a batch of that size.
+
+    The batch and its context are the load test's, so of the training part: a mean over all requests would let
+    the future into what was known when.
+    """
     duration = np.zeros(requests.height)
     pool, inputs, outputs = (requests[f].to_numpy() for f in ("pool", "input_tokens", "output_tokens"))
     for number, spec in enumerate(fleet.pools):
@@ -94,7 +97,8 @@ def _nominal_s(requests: pl.DataFrame, fleet: Fleet, rates: dict[str, Rates]) ->
             continue
         n_in, n_out = inputs[mine].astype(float), outputs[mine].astype(float)
         batch = max(1.0, min(rates[spec.service].mean_running, spec.profile.max_seqs))
-        context = batch * float((n_in + n_out / 2).mean())
+        rate = rates[spec.service]
+        context = batch * (rate.prompt_tokens_s + rate.output_tokens_s / 2) / rate.requests_s
         step = (
             lat.base + float(lat.token_s(int(batch) + 1)[int(batch)]) + lat.decode_seq * batch + lat.decode_kv * context
         )
@@ -195,6 +199,9 @@ def prepare(
     requests = requests.with_columns(done_s=pl.col("arrival_s") + duration)
     train_span = cut_s - float(requests["arrival_s"][0])
     window = window_s or default_window_s(train_span or end_s - start_s)
+    if end_s <= cut_s:  # all arrivals at one instant: one window of its own
+        end_s = cut_s + window
+        notes.append("all requests arrive at one instant: rates and GPU-hours are over one window")
     whole = int(train_span // window)
     seen = (
         demand(training, window, cut_s - whole * window, cut_s) if whole else demand(requests, window, start_s, end_s)

@@ -15,6 +15,7 @@ from .profile import Profile
 
 SAMPLE = 8000  # requests of the mix a load test plays; 1 % of them is 80, so attainment is known to about 0.1 points
 POOL = 8  # replicas of the load test: the middle of what busy pools run, 4 to 16
+LEAST = 1000
 STEPS = 14  # bisections: the rate is known to 1 in 4,000 of the first bracket
 
 
@@ -30,8 +31,10 @@ class Mix:
     group: np.ndarray
 
     def sample(self, n: int, seed: int) -> "Mix":
-        """At most n of the requests, drawn without replacement, in an order of their own."""
-        order = np.random.default_rng([seed, 1]).permutation(len(self.group))[:n]
+        """At most n of the requests in an order of their own; where there are few, LEAST of them with repeats."""
+        rng = np.random.default_rng([seed, 1])
+        have = len(self.group)
+        order = rng.permutation(have)[:n] if have >= LEAST else rng.integers(0, have, LEAST)
         return Mix(*(getattr(self, f)[order] for f in self.__dataclass_fields__))
 
 
@@ -96,8 +99,9 @@ def sustainable_rates(profile: Profile, mix: Mix, attain: float, seed: int = 0) 
     mix = Mix(**{**mix.__dict__, "group": np.where(small, -1, mix.group)})
     targets = {int(g): attain * float(possible[mix.group == g].mean()) for g in np.unique(mix.group)}
     gaps = np.random.default_rng([seed, 2]).exponential(1.0, len(mix.group))
-    low = 0.25 / float(alone_e2e.mean())
-    low, high = _bracket(profile, mix, gaps, low, targets)
+    alone = float(alone_e2e.mean())
+    # more than max_seqs at once, each at least as long as alone, no replica can hold
+    low, high = _bracket(profile, mix, gaps, 0.25 / alone, profile.max_seqs / alone, targets)
     for _ in range(STEPS):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if _load_test(profile, mix, gaps, middle, targets)[0] else (low, middle)
@@ -107,12 +111,12 @@ def sustainable_rates(profile: Profile, mix: Mix, attain: float, seed: int = 0) 
 
 
 def _bracket(
-    profile: Profile, mix: Mix, gaps: np.ndarray, start: float, targets: dict[int, float]
+    profile: Profile, mix: Mix, gaps: np.ndarray, start: float, most: float, targets: dict[int, float]
 ) -> tuple[float, float]:
-    """A sustained rate and one that is not, at most a factor of two apart."""
+    """A sustained rate and one that is not (or `most`), at most a factor of two apart."""
     rate = start
     if _load_test(profile, mix, gaps, rate, targets)[0]:
-        while _load_test(profile, mix, gaps, 2 * rate, targets)[0]:
+        while 2 * rate < most and _load_test(profile, mix, gaps, 2 * rate, targets)[0]:
             rate *= 2
         return rate, 2 * rate
     for _ in range(12):  # down to a 4,096th of a quarter-busy replica; below that the mix is served one at a time
