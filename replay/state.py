@@ -68,7 +68,7 @@ def _array_type(field: str) -> types.Type:
     return i8[:, ::1] if field in _TABLES else i8[::1]
 
 
-ARRAYS = types.Tuple([_array_type(field) for field in State._fields])
+ARRAYS = types.Tuple([_array_type(field) for field in State._fields])  # type: ignore[no-untyped-call]
 
 
 def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, outputs: int) -> State:
