@@ -105,9 +105,11 @@ class Auto:
         return np.asarray((state.weight * point).sum(axis=0))
 
     def _choose(self, seen: np.ndarray, state: Fitted) -> None:
-        """Models, their weights and carries per series, from forecasts of the last third of what is seen."""
+        """Models, their weights and carries per series, from forecasts of the last half of what is seen."""
         n, day = seen.shape[1], state.task.day
-        judged = min(n // 3, 2 * day)
+        # half of it: on one-hour traces a third is 16 windows and chooses by luck (over 29 cuts of the Azure
+        # conversations the worst error was 1.80 times the last value's; by half 1.35)
+        judged = min(n // 2, 2 * day)
         state.models = LEVEL_MODELS | (DAILY_MODELS if n - judged >= day >= MIN_DAY else {})
         if n < MIN_HISTORY:
             state.models = {"last": last}

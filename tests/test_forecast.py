@@ -205,17 +205,23 @@ def test_wape_is_its_definition():
 
 @pytest.mark.parametrize("name", ["code", "conv"])
 def test_the_default_beats_the_last_value_on_an_hour_of_production(name, shared):
-    """Azure 2023: windows of 36 s, so that requests of the last windows are still running at issue."""
+    """Azure 2023 in windows of about 36 s, so that requests of the last windows are still running at issue.
+
+    On average over cuts and metrics only: from one cut to the next the ratio of errors runs from 0.7 to 1.35,
+    and on the conversations' requests and prompt tokens alone there is nothing to gain.
+    """
     file = shared / "traces" / "azure-llm-2023" / f"AzureLLMInferenceTrace_{name}.csv"
     source = pl.read_csv(file, new_columns=["time", "input", "output"])
     at_s = source["time"].str.to_datetime("%Y-%m-%d %H:%M:%S%.f").dt.epoch("us") / 1e6
     requests = table(arrival_s=at_s - at_s.min(), input_tokens=source["input"], output_tokens=source["output"])
     requests = requests.with_columns(done_s=pl.col("arrival_s") + 0.5 + 0.03 * pl.col("output_tokens"))
-    cut_s, end_s = 1720.0, 3440.0
-    ask = {"window_s": cut_s / 48, "cut_s": cut_s, "end_s": end_s}
-    actual = demand(requests, cut_s / 48, cut_s, end_s)
-    error = {m: wape(forecast(requests, lead_s=0, model=m, **ask), actual).item() for m in FORECASTERS}
-    assert error["auto"] < 0.95 * error["last-value"], error
+    ratios = []
+    for cut_s in np.linspace(1400, 2100, 8):
+        ask = {"window_s": cut_s / 48, "cut_s": cut_s, "end_s": 3435.0}
+        actual = demand(requests, cut_s / 48, cut_s, 3435.0)
+        error = {m: wape(forecast(requests, lead_s=0, model=m, **ask), actual, "metric")["wape"] for m in FORECASTERS}
+        ratios.append((error["auto"] / error["last-value"]).mean())
+    assert np.mean(ratios) < 1, ratios
 
 
 # --- the default's parts ---
