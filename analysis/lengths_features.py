@@ -80,7 +80,12 @@ class Features:
             .select(*KEY, "done_s", "recent")
         )
         joined = rows.sort("arrival_s").join_asof(
-            means, left_on="arrival_s", right_on="done_s", by=list(KEY), check_sortedness=False
+            means,
+            left_on="arrival_s",
+            right_on="done_s",
+            by=list(KEY),
+            check_sortedness=False,
+            allow_exact_matches=False,  # done as it arrives (a duration of 0) is its own answer
         )
         return joined.sort("row")["recent"]
 

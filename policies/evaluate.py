@@ -1,6 +1,6 @@
 """The evaluator: replay every policy on the same requests and score them side by side."""
 
-import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -65,6 +65,8 @@ def evaluate(
     """
     asked, beside = _named(policies, baselines, router, scaler)
     slos, conditions = parse_slos(slo), parse_gates(gates)
+    if conditions and not asked:
+        raise UserError("--gate has nothing to judge: gates hold for the policies named with --policy", Exit.USAGE)
     ready = prepare(
         trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
         warmup_s=warmup_s, window_s=window_s, load=load, seed=seed,
@@ -79,7 +81,8 @@ def evaluate(
         except UserError:
             raise
         except Exception as error:  # a policy's own fault must not cost the others their results
-            return f"{type(error).__name__}: {error}"
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         finally:
             say(named.name, 1.0)
 
@@ -91,12 +94,13 @@ def evaluate(
             ended = list(pool.map(one, everyone))
     runs = [run for run in ended if isinstance(run, Run)]
     failures = {n.name: run for n, run in zip(everyone, ended, strict=True) if isinstance(run, str)}
-    return _collect(trace, ready, asked, runs, failures, conditions, attain, train_fraction, load)
+    return _collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load)
 
 
 def _collect(
     trace: Trace,
     ready: Prepared,
+    inputs: Inputs,
     asked: list[Named],
     runs: list[Run],
     failures: dict[str, str],
@@ -128,7 +132,7 @@ def _collect(
     return Evaluation(
         trace=trace.meta,
         settings=_settings(ready, attain, train_fraction, load),
-        notes=(*ready.notes, *_notes(ready, runs)),
+        notes=(*ready.notes, *inputs.notes, *_notes(ready, runs)),
         failures=failures,
         scores=pl.DataFrame(rows, infer_schema_length=None),
         groups=_stack(runs, "groups"),
@@ -188,9 +192,3 @@ def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
         notes.append(f"foresight: {', '.join(foresight)} read the future and are bounds, not choices")
     notes.append("open loop: clients neither abandon nor retry, so an overloaded fleet queues without limit")
     return notes
-
-
-def timed(seconds: dict[str, float], what: str) -> Callable[[], None]:
-    """Start a clock; calling the result stores the seconds since under `what` (for the manifest)."""
-    began = time.perf_counter()
-    return lambda: seconds.__setitem__(what, time.perf_counter() - began)

@@ -42,10 +42,13 @@ class Hpa:
     instant_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.target is not None and not self.target > 0:
+        if self.target is not None and not 0 < self.target < math.inf:
             raise ValueError(f"target is {self.target}; requests a replica, above 0")
-        if not self.control_s > 0:
-            raise ValueError(f"control_s is {self.control_s}; a time above 0 s")
+        if not 1 <= self.control_s <= 86_400:
+            raise ValueError(f"control_s is {self.control_s}; a time from 1 to 86,400 s")
+        for name in ("tolerance", "up_share", "up_replicas", "down_window_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; a number from 0")
 
     def start(self, fleet: Fleet, history: History) -> HpaState:
         """The target of every pool."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lmaas.analysis.windows import PRIOR_OUTPUT_TOKENS
 from lmaas.replay.engine import NO_EXTENSION, Extension
 
 from .prepare import Prepared
@@ -17,6 +18,7 @@ class Inputs:
     def __init__(self, ready: Prepared) -> None:
         self.ready = ready
         self._made: dict[Any, Any] = {}
+        self._notes: set[str] = set()
         self._lock = RLock()  # predictions ask for the predictor
 
     def _once(self, key: Any, make: Any) -> Any:
@@ -33,9 +35,9 @@ class Inputs:
         from lmaas.analysis import forecast
 
         ready = self.ready
-        ask = {"window_s": ready.window_s, "cut_s": ready.cut_s, "end_s": ready.end_s, "lead_s": lead_s}
+        ask = {"window_s": ready.window_s, "cut_s": ready.cut_s, "end_s": ready.horizon_s, "lead_s": lead_s}
         if model == "truth":
-            return forecast.truth(ready.requests, window_s=ready.window_s, cut_s=ready.cut_s, end_s=ready.end_s)
+            return forecast.truth(ready.requests, window_s=ready.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
         return forecast.forecast(ready.requests, model=model, **ask)
 
     def predictor(self) -> Any:
@@ -43,9 +45,19 @@ class Inputs:
         from lmaas.analysis.lengths import LengthPredictor
 
         ready = self.ready
-        return self._once(
-            "predictor", lambda: LengthPredictor.train(ready.requests, cut_s=ready.cut_s, seed=ready.seed)
-        )
+
+        def train() -> LengthPredictor:
+            predictor = LengthPredictor.train(ready.requests, cut_s=ready.cut_s, seed=ready.seed)
+            if predictor.note:
+                self._notes.add(f"output lengths: {predictor.note}")
+            return predictor
+
+        return self._once("predictor", train)
+
+    @property
+    def notes(self) -> list[str]:
+        """Where less was known than a policy asks for, a sentence each."""
+        return sorted(self._notes)
 
     def lengths(self, kind: str | None) -> np.ndarray:
         """f8 by replayed request: predicted, true, or (None) the training median of its service."""
@@ -59,7 +71,11 @@ class Inputs:
     def _medians(self) -> np.ndarray:
         ready = self.ready
         known = ready.requests.filter(pl.col("done_s") < ready.cut_s)
-        overall = known["output_tokens"].median() if known.height else 256.0  # no history: a guess, said in the notes
+        overall = known["output_tokens"].median() if known.height else PRIOR_OUTPUT_TOKENS
+        if not known.height:
+            self._notes.add(
+                f"no request was done before the cut: outputs are taken to be {PRIOR_OUTPUT_TOKENS:g} tokens"
+            )
         medians = known.group_by("service").agg(median=pl.col("output_tokens").median())
         joined = ready.replayed.join(medians, on="service", how="left", maintain_order="left")
         return joined["median"].fill_null(overall).to_numpy().astype(np.float64)

@@ -8,31 +8,43 @@ from lmaas.analysis.errors import Exit, UserError
 JITTER_S = 30.0  # copies move by up to this either way: no exact ties, and the daily rhythm stays
 
 
-def scale_load(requests: pl.DataFrame, factor: float, seed: int) -> pl.DataFrame:
+def scale_load(requests: pl.DataFrame, factor: float, cut_s: float, seed: int) -> pl.DataFrame:
     """Arrivals times `factor`: thinned below 1, seeded copies shifted by up to JITTER_S superposed above it.
 
-    Copies keep lengths, service and origin; the result is sorted by arrival and stays within the trace's span.
+    Copies keep lengths, service and origin. The part before cut_s and the part from it on are scaled apart, with
+    random numbers of their own, and no copy crosses the cut or leaves the trace's span; sorted by arrival.
     """
-    if not np.isfinite(factor) or factor <= 0:
-        raise UserError(f"--load {factor:g}x leaves no requests; use above 0x", Exit.USAGE)
+    if not np.isfinite(factor) or not 0 < factor <= 1000:
+        raise UserError(f"--load {factor:g}x: use above 0x, at most 1000x", Exit.USAGE)
     if factor == 1:
         return requests
-    rng = np.random.default_rng([seed, 3])
-    whole, part = int(factor), factor - int(factor)
-    pieces = [requests] if whole else []
-    first, last = requests["arrival_s"][0], requests["arrival_s"][-1]
-    for copy in range(1, whole + (part > 0)) if whole else range(1):
-        rows = requests
-        if copy >= whole:  # the fractional copy: each request with probability `part`
-            rows = requests.filter(pl.Series(rng.random(requests.height) < part))
-        if whole:
-            moved = rows["arrival_s"].to_numpy() + rng.uniform(-JITTER_S, JITTER_S, rows.height)
-            rows = rows.with_columns(
-                arrival_s=pl.Series(np.clip(moved, first, last)),
-                request_id=pl.format("{}+{}", "request_id", pl.lit(copy)),
-            )
-        pieces.append(rows)
-    scaled = pl.concat(pieces).sort("arrival_s", maintain_order=True)
+    first, last = float(requests["arrival_s"][0]), float(requests["arrival_s"][-1])
+    before = pl.col("arrival_s") < cut_s
+    parts = [
+        _scaled(requests.filter(before), factor, first, np.nextafter(cut_s, -np.inf), [seed, 3, 0]),
+        _scaled(requests.filter(~before), factor, max(first, cut_s), last, [seed, 3, 1]),
+    ]
+    scaled = pl.concat(parts).sort("arrival_s", maintain_order=True)
     if scaled.height == 0:
         raise UserError(f"--load {factor:g}x leaves none of {requests.height:,} requests", Exit.USAGE)
     return scaled
+
+
+def _scaled(rows: pl.DataFrame, factor: float, low_s: float, high_s: float, key: list[int]) -> pl.DataFrame:
+    """One side of the cut; a generator a copy, so that what comes later moves no earlier copy."""
+    whole, part = int(factor), factor - int(factor)
+    pieces = [rows] if whole else []
+    for copy in range(1 if whole else 0, whole + (part > 0)):
+        rng = np.random.default_rng([*key, copy])
+        keep = rng.random(rows.height) < (part if copy == whole else 1.0)
+        shift = rng.uniform(-JITTER_S, JITTER_S, rows.height)
+        copied = rows.filter(pl.Series(keep))
+        if whole:
+            moved = copied["arrival_s"].to_numpy() + shift[keep]
+            moved = low_s + np.abs(moved - low_s)  # reflected at the ends: clipping would pile copies up there
+            moved = np.clip(high_s - np.abs(high_s - moved), low_s, high_s)
+            copied = copied.with_columns(
+                arrival_s=pl.Series(moved), request_id=pl.format("{}+{}", "request_id", pl.lit(copy))
+            )
+        pieces.append(copied)
+    return pl.concat(pieces)

@@ -10,6 +10,7 @@ import polars as pl
 from lmaas.replay.fleet import Fleet
 from lmaas.replay.protocol import Actions, History, Seen
 
+WHOLE = 1 - 1e-9  # a window has ended at its end, though start + length may round to a hair after it
 TOKENS = ("prompt_tokens", "output_tokens", "total_tokens")  # the rates a plan is sized by
 
 
@@ -80,10 +81,10 @@ class Planned:
     instant_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.lead_s is not None and not self.lead_s >= 0:
-            raise ValueError(f"lead_s is {self.lead_s}; a time from 0 s")
-        if not self.headroom > -1:
-            raise ValueError(f"headroom is {self.headroom}; a share above -1")
+        if self.lead_s is not None and not 0 <= self.lead_s <= 86_400:
+            raise ValueError(f"lead_s is {self.lead_s}; a time from 0 to 86,400 s")
+        if not -1 < self.headroom <= 100:
+            raise ValueError(f"headroom is {self.headroom}; a share above -1, at most 100")
 
     def start(self, fleet: Fleet, history: History) -> PlanState:
         """μ and the lead this fleet needs."""
@@ -109,7 +110,7 @@ class Planned:
         near = demand.filter(
             (pl.col("issued_s") <= t)
             & (pl.col("start_s") <= t + state.lead_s)
-            & (pl.col("start_s") + state.window_s > t)
+            & (pl.col("start_s") + state.window_s * WHOLE > t)
         )
         return peak_actions(self.plan_all(near, state), state.fleet)
 

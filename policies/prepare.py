@@ -9,7 +9,7 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
-from lmaas.analysis.windows import default_window_s, demand
+from lmaas.analysis.windows import default_window_s, known_demand
 from lmaas.replay.fleet import NO_REGION, Fleet, FleetSpec, make_fleet, read_fleet
 from lmaas.replay.profile import Profile, find_profile
 from lmaas.replay.protocol import History
@@ -18,6 +18,8 @@ from lmaas.replay.slo import METRICS, NO_TIER, Slo, thresholds
 
 from .load import scale_load
 
+FEW = 50  # training requests below which a service's own length mix says nothing
+MOST_WINDOWS = 200_000  # 3.8 years of ten minutes; more is a stray timestamp or a mistyped window
 COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
 
 
@@ -53,10 +55,15 @@ class Prepared:
     @property
     def edges_s(self) -> np.ndarray:
         """Window boundaries of the evaluated part; the last window ends with the trace."""
-        return np.append(np.arange(self.cut_s, self.end_s, self.window_s), self.end_s)
+        return np.append(np.arange(self.cut_s, self.horizon_s, self.window_s), self.horizon_s)
+
+    @property
+    def horizon_s(self) -> float:
+        """Where the last window ends: the last arrival, or one window where all arrive at one instant."""
+        return self.end_s if self.end_s > self.cut_s else self.cut_s + self.window_s
 
 
-def _load(trace: Trace, load: float, seed: int) -> tuple[pl.DataFrame, int]:
+def _load(trace: Trace) -> tuple[pl.DataFrame, int]:
     table = trace.table(*COLUMNS)
     usable = (pl.col("input_tokens") >= 1) & (pl.col("output_tokens") >= 1)
     kept = table.filter(usable.fill_null(False))
@@ -66,11 +73,15 @@ def _load(trace: Trace, load: float, seed: int) -> tuple[pl.DataFrame, int]:
             Exit.INPUT,
         )
     kept = kept.with_columns(pl.col("service", "region", "tenant", "tier").cast(pl.String))
-    return scale_load(kept, load, seed), table.height - kept.height
+    return kept, table.height - kept.height
 
 
 def _with_limits(requests: pl.DataFrame, slos: Sequence[Slo]) -> tuple[pl.DataFrame, dict[tuple[str, str], str]]:
     pairs = requests.select("service", pl.col("tier").fill_null(NO_TIER)).unique().sort("service", "tier")
+    for slo in slos:
+        if not any(slo.covers(service, tier) for service, tier in pairs.iter_rows()):
+            there = ", ".join(f"{service} {tier}" for service, tier in pairs.head(8).iter_rows())
+            raise UserError(f"SLO '{slo}' covers no request of the trace; it has {there}", Exit.USAGE)
     rows, said = [], {}
     for service, tier in pairs.iter_rows():
         asked = thresholds(slos, service, tier)
@@ -108,17 +119,22 @@ def _nominal_s(requests: pl.DataFrame, fleet: Fleet, rates: dict[str, Rates]) ->
 
 
 def _rates(requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int) -> tuple[dict[str, Rates], list[str]]:
-    """μ per service, on its own mix; a service absent from `requests` gets the mix of all."""
+    """μ per service, on its own mix; services with few requests share one load test a profile, on the mix of all."""
     found: dict[str, Rates] = {}
+    shared: dict[str, Rates] = {}
     notes: list[str] = []
     tiers = {tier: k for k, tier in enumerate(requests["scored_tier"].unique().sort())}
     for pool in fleet.pools:
         if pool.service in found:
             continue
         own = requests.filter(pl.col("service") == pool.service)
-        if own.height == 0:
+        few = own.height < FEW and own.height < requests.height
+        if few:
             own = requests
-            notes.append(f"{pool.service} has no training requests: its μ is that of the whole trace's length mix")
+            notes.append(f"{pool.service} has under {FEW} training requests: its μ is that of all services' length mix")
+        if few and pool.profile.name in shared:
+            found[pool.service] = shared[pool.profile.name]
+            continue
         mix = Mix(
             own["input_tokens"].to_numpy().astype(np.int64),
             own["output_tokens"].to_numpy().astype(np.int64),
@@ -129,6 +145,12 @@ def _rates(requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int) -> tu
         )
         rates = sustainable_rates(pool.profile, mix, attain, seed)
         found[pool.service] = rates
+        if few:
+            shared[pool.profile.name] = rates
+        if not rates.sustained:
+            notes.append(
+                f"{pool.service}: no load, however low, attains {attain:.0%} on {pool.profile.name}; μ is a floor"
+            )
         if rates.alone_attainment < attain:
             notes.append(
                 f"{pool.service}: only {rates.alone_attainment:.1%} of its training requests can meet their SLO on an "
@@ -136,6 +158,33 @@ def _rates(requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int) -> tu
                 f"{attain:.0%}"
             )
     return found, notes
+
+
+def _known_by(requests: pl.DataFrame, fleet: Fleet, cut_s: float) -> pl.DataFrame:
+    """Requests of before the cut that, alone on their replica, would be done by then: their output is known."""
+    training = requests.filter(pl.col("arrival_s") < cut_s)
+    least = np.zeros(training.height)
+    for number, pool in enumerate(fleet.pools):
+        mine = training["pool"].to_numpy() == number
+        lengths = (training[f].to_numpy()[mine] for f in ("input_tokens", "output_tokens"))
+        least[mine] = pool.profile.alone_s(*lengths)[1]
+    observed = pl.when(pl.col("e2e_s") > 0).then("e2e_s")
+    done = pl.col("arrival_s") + observed.fill_null(pl.Series(least))
+    return training.filter(done < cut_s)
+
+
+def _history(requests: pl.DataFrame, window_s: float, cut_s: float, rates: dict[str, Rates]) -> History:
+    """The training windows' demand as known at the cut; one shorter window where none is whole."""
+    first = float(requests["arrival_s"][0])
+    length = window_s if cut_s - first >= window_s else max(cut_s - first, 1e-9)
+    known = known_demand(requests.filter(pl.col("arrival_s") < cut_s), window_s=length, cut_s=cut_s, end_s=cut_s)
+    value, n = known.at(known.windows), known.windows
+    start = cut_s - n * length
+    grid = pl.DataFrame({"start_s": start + np.arange(n) * length, "length_s": np.full(n, length)})
+    cells = known.series.join(grid, how="cross") if n else known.series.clear().join(grid, how="cross")
+    demand = cells.with_columns(value=pl.Series(value.reshape(-1)[: cells.height]))
+    demand = demand.with_columns(pl.col("service", "origin").cast(pl.String))
+    return History(start, cut_s, window_s, _rates_frame(rates), demand)
 
 
 def _rates_frame(rates: dict[str, Rates]) -> pl.DataFrame:
@@ -149,6 +198,30 @@ def _split(requests: pl.DataFrame, train_fraction: float, warmup_s: float) -> tu
     cut = first + train_fraction * (last - first)
     start = max(first, cut - warmup_s) if train_fraction > 0 else first
     return cut, start, last
+
+
+def _with_pools(requests: pl.DataFrame, fleet: Fleet, services: Sequence[str]) -> pl.DataFrame:
+    rows = [(service, region, n) for (service, region), n in fleet.index().items()]
+    keys = pl.DataFrame(rows, schema=["service", "origin", "pool"], orient="row")
+    kinds = dict(zip(services, range(len(services)), strict=True))
+    return (
+        requests.with_columns(origin=pl.col("region").fill_null(NO_REGION))
+        .join(keys, on=["service", "origin"], how="left", maintain_order="left")
+        .with_columns(kind=pl.col("service").replace_strict(kinds, return_dtype=pl.Int64))
+    )
+
+
+def _window(trace: Trace, requests: pl.DataFrame, window_s: float | None, cut_s: float, end_s: float) -> float:
+    """The window's length, s; UserError where the trace would have absurdly many."""
+    first = float(requests["arrival_s"][0])
+    window = window_s or default_window_s(cut_s - first or end_s - first)
+    if (end_s - first) / window > MOST_WINDOWS:
+        raise UserError(
+            f"{trace.meta.name} spans {end_s - first:,.0f} s, over {MOST_WINDOWS:,} windows of {window:g} s: is a "
+            "timestamp or the time unit wrong? A larger --window would do",
+            Exit.INPUT,
+        )
+    return window
 
 
 def prepare(
@@ -171,42 +244,27 @@ def prepare(
         raise UserError(f"--attain {attain:g} is no share; use above 0 to 1", Exit.USAGE)
     given: Profile | None = find_profile(profile) if profile else None
     spec = read_fleet(fleet) if fleet else FleetSpec()
-    requests, not_replayed = _load(trace, load, seed)
-    served = list(requests.select("service", "region").unique().iter_rows())
-    built = make_fleet(served, spec, given)
-    services = tuple(dict.fromkeys(pool.service for pool in built.pools))
-    index = built.index()
-    keys = pl.DataFrame([(s, r, n) for (s, r), n in index.items()], schema=["service", "origin", "pool"], orient="row")
-    kinds = dict(zip(services, range(len(services)), strict=True))
-    requests = (
-        requests.with_columns(origin=pl.col("region").fill_null(NO_REGION))
-        .join(keys, on=["service", "origin"], how="left", maintain_order="left")
-        .with_columns(kind=pl.col("service").replace_strict(kinds, return_dtype=pl.Int64))
-    )
-    requests, limits = _with_limits(requests, slos)
+    requests, not_replayed = _load(trace)
     cut_s, start_s, end_s = _split(requests, train_fraction, warmup_s)
-    training = requests.filter(pl.col("arrival_s") < cut_s)
-    notes: list[str] = []
+    requests = scale_load(requests, load, cut_s, seed)
+    built = make_fleet(list(requests.select("service", "region").unique().iter_rows()), spec, given)
+    services = tuple(dict.fromkeys(pool.service for pool in built.pools))
+    requests, limits = _with_limits(_with_pools(requests, built, services), slos)
+    training, notes = _known_by(requests, built, cut_s), []
     if training.height == 0:
         notes.append(
-            "no training part: μ is measured on the replayed lengths, and policies that forecast have no history"
+            "no training part: μ is measured on the replayed lengths; static-peak, static-mean and the common start "
+            "have no demand to size by and take each pool's minimum; forecasts begin with nothing"
         )
     rates, said = _rates(training if training.height else requests, built, attain, seed)
     notes += said
     if requests["tier"].null_count():
         notes.append(f"{requests['tier'].null_count():,} requests have no tier and are scored as {NO_TIER}")
-    duration = pl.col("e2e_s").fill_null(pl.Series(_nominal_s(requests, built, rates)))
-    requests = requests.with_columns(done_s=pl.col("arrival_s") + duration)
-    train_span = cut_s - float(requests["arrival_s"][0])
-    window = window_s or default_window_s(train_span or end_s - start_s)
-    if end_s <= cut_s:  # all arrivals at one instant: one window of its own
-        end_s = cut_s + window
-        notes.append("all requests arrive at one instant: rates and GPU-hours are over one window")
-    whole = int(train_span // window)
-    seen = (
-        demand(training, window, cut_s - whole * window, cut_s) if whole else demand(requests, window, start_s, end_s)
-    )
-    history = History(cut_s - whole * window, cut_s, window, _rates_frame(rates), seen)
+    nominal = pl.Series(_nominal_s(requests, built, rates))
+    observed = pl.when(pl.col("e2e_s") > 0).then("e2e_s")  # 0 is a broken clock: nobody answers at once
+    requests = requests.with_columns(done_s=pl.col("arrival_s") + observed.fill_null(nominal))
+    window = _window(trace, requests, window_s, cut_s, end_s)
+    history = _history(requests, window, cut_s, rates)
     return Prepared(
         requests, not_replayed, built, services, tuple(slos), limits, rates, history,
         cut_s, start_s, end_s, window, seed, tuple(notes),

@@ -37,7 +37,7 @@ def parse_policy(text: str, router: str | None = None) -> Named:
     """`name` or `name(parameter=value, ...)`; UserError (exit 2) naming what is wrong and what would work."""
     try:
         node = ast.parse(_quoted(text), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, RecursionError, MemoryError):
         raise UserError(f"policy '{text}' is not NAME or NAME(PARAMETER=VALUE, ...)", Exit.USAGE) from None
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         name, given = node.value, {}
@@ -54,7 +54,7 @@ def parse_policy(text: str, router: str | None = None) -> Named:
             raise UserError(f"policy '{name}' has no parameter '{parameter}'{hint}", Exit.USAGE)
     try:
         policy = kind(**given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"policy '{text}': {error}", Exit.USAGE) from None
     if router is not None:
         policy = replace(policy, router=router)
@@ -73,7 +73,7 @@ def _arguments(node: ast.Call, text: str) -> dict[str, Any]:
     for keyword in node.keywords:
         try:
             given[keyword.arg or ""] = ast.literal_eval(keyword.value)
-        except ValueError:
+        except (ValueError, TypeError):
             value = ast.unparse(keyword.value)
             raise UserError(f"policy '{text}': {keyword.arg}={value} is not a plain value", Exit.USAGE) from None
     return given

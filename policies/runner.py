@@ -13,7 +13,7 @@ from lmaas.replay.protocol import Actions, Seen
 from lmaas.replay.scores import cost_scores, group_scores, histogram, request_rows, request_scores, timeline
 
 from .inputs import Inputs
-from .planning import common_start, peak_actions
+from .planning import WHOLE, common_start, peak_actions
 from .prepare import Prepared
 from .registry import Named
 
@@ -45,14 +45,21 @@ def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) 
     def act(t: float, seen: Seen) -> Actions:
         start = pl.col("start_s")
         # a window's plan rests on forecasts issued lead_s before it, so by now those up to t + lead_s are known
-        near = table.filter((start <= t + state.lead_s) & (start + ready.window_s > t))
+        near = table.filter((start <= t + state.lead_s) & (start + ready.window_s * WHOLE > t))
         return peak_actions(near, ready.fleet)
 
     return Controller(after, act)
 
 
+MOST_TICKS = 5_000_000  # about ten minutes of looking; a year has two million of 15 s
+
+
 def _reactor(policy: Any, state: Any, ready: Prepared) -> Controller:
     """Reacts every control_s from the start of the replay."""
+    if (ready.end_s - ready.start_s) / policy.control_s > MOST_TICKS:
+        raise ValueError(
+            f"{ready.end_s - ready.start_s:,.0f} s are over {MOST_TICKS:,} ticks of {policy.control_s:g} s"
+        )
 
     def after(t: float) -> float:
         ticks = np.floor((t - ready.start_s) / policy.control_s + 1e-9)
@@ -69,16 +76,25 @@ def _controller(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready: 
         parts.append(_reactor(policy, state, ready))
     if len(parts) < 2:
         return parts[0] if parts else NEVER
-    first, second = parts
+    return _both(*parts)
+
+
+def _both(first: Controller, second: Controller) -> Controller:
+    """Two controllers as one; where both are due, the second's word on a pool counts."""
+    due = [-np.inf, -np.inf]
+
+    def after(t: float) -> float:
+        due[:] = first.next_after(t), second.next_after(t)
+        return min(due)
 
     def act(t: float, seen: Seen) -> Actions:
         replicas: dict[int, int] = {}
-        for part in (first, second):
-            if part.next_after(np.nextafter(t, -np.inf)) == t:
+        for part, when in zip((first, second), due, strict=True):
+            if when <= t:
                 replicas |= part.act(t, seen).replicas
         return Actions(replicas)
 
-    return Controller(lambda t: min(first.next_after(t), second.next_after(t)), act)
+    return Controller(after, act)
 
 
 def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable[[float], None]) -> Run:
@@ -140,7 +156,7 @@ def _scored(
 ) -> Run:
     rows = request_rows(replayed, outcome, ready.fleet).with_columns(predicted_tokens=pl.Series(predicted))
     rows = rows.filter(pl.col("arrival_s") >= ready.cut_s)
-    duration = max(ready.end_s - ready.cut_s, 1e-9)
+    duration = ready.horizon_s - ready.cut_s
     rates = {service: rate.requests_s for service, rate in ready.rates.items()}
     times = timeline(rows, outcome, ready.fleet, ready.edges_s, rates)
     compared = _compared(forecasts, ready)
@@ -161,18 +177,23 @@ def _scored(
 
 
 def _compared(forecasts: pl.DataFrame | None, ready: Prepared) -> pl.DataFrame:
-    """start_s, service, origin, metric, actual, forecast of every window of the evaluated part."""
+    """start_s, service, origin, metric, actual, forecast of every whole window of the evaluated part.
+
+    The last window is left out where the trace ends within it; a window without forecast counts as forecast 0.
+    """
     schema = {"start_s": pl.Float64, "service": pl.String, "origin": pl.String, "metric": pl.String}
     if forecasts is None:
         return pl.DataFrame(schema=schema | {"actual": pl.Float64, "forecast": pl.Float64})
     evaluated = ready.requests.filter(pl.col("arrival_s") >= ready.cut_s)
-    actual = demand(evaluated, ready.window_s, ready.cut_s, ready.end_s).rename({"value": "actual"})
+    actual = demand(evaluated, ready.window_s, ready.cut_s, ready.horizon_s).rename({"value": "actual"})
+    actual = actual.filter(pl.col("length_s") >= ready.window_s * (1 - 1e-9))
     said = forecasts.filter(pl.col("quantile").is_null()).select(
         "start_s", pl.col("service").cast(pl.String), pl.col("origin").cast(pl.String), "metric", forecast="value"
     )
     keys = ["start_s", "service", "origin", "metric"]
     actual = actual.with_columns(pl.col("service", "origin").cast(pl.String))
-    return actual.join(said, on=keys, how="left").select(*keys, "actual", "forecast").sort(keys)
+    joined = actual.join(said, on=keys, how="left").with_columns(pl.col("forecast").fill_null(0.0))
+    return joined.select(*keys, "actual", "forecast").sort(keys)
 
 
 def _wape(compared: pl.DataFrame) -> float | None:

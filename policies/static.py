@@ -11,6 +11,8 @@ from lmaas.replay.protocol import History
 
 from .planning import mu_table, pool_counts, size
 
+MOST = 10_000  # replicas a pool: a gigabyte of state
+
 
 @dataclass(frozen=True)
 class Static:
@@ -25,8 +27,8 @@ class Static:
     instant_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.replicas, int) or self.replicas < 1:
-            raise ValueError(f"replicas is {self.replicas!r}; a whole number from 1")
+        if not isinstance(self.replicas, int) or not 1 <= self.replicas <= MOST:
+            raise ValueError(f"replicas is {self.replicas!r}; a whole number from 1 to {MOST:,}")
 
     def start(self, fleet: Fleet, history: History) -> None:
         """Nothing to remember."""

@@ -39,7 +39,8 @@ class Outcome:
 
     status i8 (columns.OK, REJECTED, UNSERVED), record i8 (row in `replicas`), preemptions i8; admitted_s, first_s,
     done_s f8, NaN where it did not happen. replicas: record, pool, replica. spans: record, pool, replica, state (one
-    of STATES but off), from_s, to_s. busy_s f8 by record. end_s: last completion.
+    of STATES but off), from_s, to_s. busy_s f8 by record. actions_s f8: when a replica was started, taken back or
+    drained, one entry each. end_s: last completion.
     """
 
     status: np.ndarray
@@ -51,7 +52,7 @@ class Outcome:
     replicas: pl.DataFrame
     spans: pl.DataFrame
     busy_s: np.ndarray
-    actions: int
+    actions_s: np.ndarray
     end_s: float
 
 
@@ -105,14 +106,15 @@ class Replay:
         self.log: list[tuple[int, float, int]] = []  # (record, time, index in STATES)
         self.busy: dict[int, float] = {}
         self.counts = [0] * len(fleet.pools)
-        self.actions = 0
+        self.actions: list[float] = []
         first = float(requests.arrival_s[0]) if len(requests.arrival_s) else 0.0
         self.begin_s = first if begin_s is None else begin_s
         self.last_seen: np.ndarray | None = None
         self.last_t = self.begin_s
         for pool, n in enumerate(initial):
             for _ in range(n):
-                self._add(pool, self.begin_s, 0.0)
+                self._place(pool, self.begin_s, c.ACTIVE)
+        self._ask(c.ARRANGE)
 
     # --- set-up ---
 
@@ -184,6 +186,16 @@ class Replay:
 
     def _add(self, pool: int, t: float, startup_s: float) -> None:
         """A new replica of the pool, active after startup_s (0: at once)."""
+        if startup_s == 0:
+            self._ask(c.ACTIVATE, t, self._place(pool, t, c.ACTIVE))
+            return
+        r = self._place(pool, t, c.STARTING)
+        self.st.rep_t[r, c.R_READY] = t + startup_s
+        self._note(int(self.st.rep[r, c.R_RECORD]), t + startup_s, "active")
+        self._ask(c.ARRANGE)
+
+    def _place(self, pool: int, t: float, state: int) -> int:
+        """A fresh replica in a free slot of the pool; the kernel is yet to arrange the pool's rows."""
         r, profile = self._slot(pool), self.fleet.pools[pool].profile
         record, index = len(self.made), self.counts[pool]
         self.counts[pool] += 1
@@ -198,15 +210,9 @@ class Replay:
         self.st.rep_t[r] = np.inf
         self.st.rep_t[r, c.R_BUSY] = 0.0
         self.st.residue[r] = 0
-        if startup_s == 0:
-            self._note(record, t, "active")
-            self._ask(c.ACTIVATE, t, r)
-        else:
-            rep[r, c.R_STATE] = c.STARTING
-            self.st.rep_t[r, c.R_READY] = t + startup_s
-            self._note(record, t, "starting")
-            self._note(record, t + startup_s, "active")
-            self._ask(c.ARRANGE)
+        rep[r, c.R_STATE] = state
+        self._note(record, t, "active" if state == c.ACTIVE else "starting")
+        return r
 
     def _note(self, record: int, t: float, state: str) -> None:
         self.log.append((record, t, STATES.index(state)))
@@ -236,7 +242,7 @@ class Replay:
         wanted = self.fleet.pools[pool].clamp(wanted)
         live = self._live(pool, c.STARTING, c.ACTIVE)
         missing = wanted - len(live)
-        self.actions += 1
+        self.actions += [t] * abs(missing)
         if missing > 0:
             draining = self._live(pool, c.DRAINING)
             oldest = draining[np.argsort(self.st.rep[draining, c.R_INDEX])][:missing]
@@ -351,7 +357,7 @@ class Replay:
             replicas=replicas,
             spans=_spans(self.log, replicas, end),
             busy_s=np.array([self.busy.get(i, 0.0) for i in range(len(self.made))]),
-            actions=self.actions,
+            actions_s=np.array(self.actions, np.float64),
             end_s=end,
         )
 

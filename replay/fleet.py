@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lmaas.analysis.errors import Exit, UserError
 
-from .profile import Profile, Startup, default_profile, find_profile
+from .profile import Profile, Seconds, Startup, default_profile, find_profile
 
 NO_REGION = "default"
 
@@ -57,7 +57,7 @@ class ServiceSpec(_Strict):
 
     profile: str | None = None
     usd_per_gpu_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    startup_s: float | Startup | None = None
+    startup_s: Seconds | Startup | None = None
 
 
 class PoolSpec(_Strict):
@@ -93,7 +93,7 @@ def read_fleet(path: Path) -> FleetSpec:
         return FleetSpec.model_validate(raw or {})
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}", Exit.CONFIG) from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a fleet file (YAML or TOML): {error}", Exit.CONFIG) from None
     except ValidationError as error:
         first = error.errors()[0]

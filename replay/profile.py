@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lmaas.analysis.errors import Exit, UserError
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 DEFAULT = "llama-3.1-8b/h100/tp1"
 # a service without a profile gets the first whose pattern its name contains: size class, cheapest common shape
@@ -92,7 +92,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
-    kv_tokens: int = Field(ge=1)
+    kv_tokens: int = Field(ge=1, le=10**12)
     max_batch_tokens: int = Field(ge=1, le=1_000_000)
     max_seqs: int = Field(ge=1, le=65_536)
     latency: Latency
@@ -189,7 +189,7 @@ def _read_profile(path: Path) -> Profile:
         return Profile.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}", Exit.CONFIG) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a JSON profile: {error}", Exit.CONFIG) from None
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)} (docs/profiles.md)", Exit.CONFIG) from None

@@ -48,6 +48,7 @@ class Rates:
     total_tokens_s: float
     mean_running: float  # waiting ones included
     alone_attainment: float  # share that meets its thresholds on an idle replica: no fleet can beat it
+    sustained: bool = True  # False: not even the lowest rate tested attains the target
 
 
 def attained(mix: Mix, ttft_s: np.ndarray, e2e_s: np.ndarray, done: np.ndarray) -> np.ndarray:
@@ -80,7 +81,7 @@ def _load_test(
             return False, present
     _, alone = profile.alone_s(mix.input_tokens, mix.output_tokens)
     # a backlog that grows all along is no sustained rate, however lenient the limits (batch: 24 h)
-    drained: bool = out.end_s - arrival[-1] <= 0.05 * arrival[-1] + 2 * float(alone.max())
+    drained = bool(out.end_s - arrival[-1] <= 0.05 * arrival[-1] + 2 * float(alone.max()))
     return drained, present
 
 
@@ -105,9 +106,9 @@ def sustainable_rates(profile: Profile, mix: Mix, attain: float, seed: int = 0) 
     for _ in range(STEPS):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if _load_test(profile, mix, gaps, middle, targets)[0] else (low, middle)
-    running = _load_test(profile, mix, gaps, low, targets)[1]
+    sustained, running = _load_test(profile, mix, gaps, low, targets)
     prompt, output = float(mix.input_tokens.mean()), float(mix.output_tokens.mean())
-    return Rates(low, low * prompt, low * output, low * (prompt + output), running, float(possible.mean()))
+    return Rates(low, low * prompt, low * output, low * (prompt + output), running, float(possible.mean()), sustained)
 
 
 def _bracket(

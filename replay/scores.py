@@ -90,12 +90,13 @@ def request_scores(rows: pl.DataFrame, duration_s: float) -> dict[str, Any]:
     ).row(0, named=True)
     by_hour = (
         rows.group_by(hour=hours)
-        .agg(share=pl.col("attained").mean(), n=pl.len(), start=pl.col("arrival_s").min())
+        .agg(share=pl.col("attained").mean(), n=pl.len())
         .filter(pl.col("n") >= min(30, rows.height))  # a handful of requests makes no worst hour
         .sort("share", "hour")
     )
-    worst = by_hour.row(0, named=True) if by_hour.height else {"share": None, "start": None}
-    return found | {"worst_hour_attainment": worst["share"], "worst_hour_start_s": worst["start"]}
+    worst = by_hour.row(0, named=True) if by_hour.height else {"share": None, "hour": None}
+    start = None if worst["hour"] is None else rows["arrival_s"].min() + worst["hour"] * HOUR_S
+    return found | {"worst_hour_attainment": worst["share"], "worst_hour_start_s": start}
 
 
 def group_scores(rows: pl.DataFrame) -> pl.DataFrame:
@@ -143,30 +144,27 @@ def cost_scores(outcome: Outcome, fleet: Fleet, start_s: float, end_s: float) ->
     prices = [p.profile.usd_per_gpu_hour for p in fleet.pools]
     spans = _clipped(outcome.spans, start_s, stop_s)
     spans = spans.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(spans["pool"]))
-    by_pool = spans.group_by("pool").agg(pl.col("gpu_h").sum())
     provisioned = float(spans["gpu_h"].sum())
-    cost = None
-    if all(price is not None for price in prices):
-        cost = float(sum(h * (prices[p] or 0.0) for p, h in by_pool.sort("pool").iter_rows()))
     tail = _clipped(outcome.spans, end_s, stop_s)
     tail = tail.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(tail["pool"]))
+    priced = all(price is not None for price in prices)
+    usd = pl.Series([price or 0.0 for price in prices], dtype=pl.Float64)
+    cost = float((spans["gpu_h"] * usd.gather(spans["pool"])).sum()) if priced else None
+    tail_usd = float((tail["gpu_h"] * usd.gather(tail["pool"])).sum())
     active = spans.filter(pl.col("state") == "active")
     serving = outcome.spans.filter(pl.col("state") != "starting")
     serving_s = float((serving["to_s"] - serving["from_s"]).sum())
     hours = (end_s - start_s) / HOUR_S
-    untailed = provisioned - float(tail["gpu_h"].sum())
     return {
         "gpu_hours_provisioned": provisioned,
         "gpu_hours_active": float(active["gpu_h"].sum()),
         "gpu_hours_tail": float(tail["gpu_h"].sum()),
         "cost_usd": cost,
         # the tail is this replay's end, not a month's
-        "usd_per_month": None
-        if cost is None or not provisioned or not hours
-        else cost * untailed / provisioned / hours * MONTH_H,
+        "usd_per_month": None if cost is None or hours <= 0 else (cost - tail_usd) / hours * MONTH_H,
         "wasted_startup_hours": float(spans.filter(pl.col("state") == "starting")["gpu_h"].sum()),
         "utilisation": float(outcome.busy_s.sum()) / serving_s if serving_s else None,
-        "scale_actions": outcome.actions,
+        "scale_actions": int((outcome.actions_s >= start_s).sum()),
     }
 
 
@@ -180,7 +178,7 @@ def mean_counts(spans: pl.DataFrame, edges_s: np.ndarray) -> np.ndarray:
     times, counts = times[order], np.cumsum(steps[order])
     area = np.concatenate([[0.0], np.cumsum(counts[:-1] * np.diff(times))])
     mean: np.ndarray = np.diff(np.interp(edges_s, times, area)) / np.diff(edges_s)
-    return mean
+    return np.round(mean, 9)  # three replicas are 3, not 3.000000000000012
 
 
 def timeline(

@@ -28,4 +28,4 @@ class Broken:
     def react(self, t, seen, state):
         if self.how == "raise":
             raise ZeroDivisionError("by design")
-        return Actions({0: {"nan": float("nan"), "negative": -1, "pool": 3}[self.how]})
+        return Actions({0: {"nan": float("nan"), "negative": -1, "pool": 99}[self.how]})

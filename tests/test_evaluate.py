@@ -219,16 +219,29 @@ def decisions(found, policy, until):
     return times.select("start_s", "service", "region", "active", "provisioned"), routed
 
 
-@pytest.fixture(scope="module")
-def other_future(home, profile):
-    after = 0.75 * HOURS * 3600
-    trace = stored(home, scrambled(rows(), after), "scrambled")
+@pytest.fixture(scope="module", params=[0.5, 0.75])
+def other_future(request, home, profile):
+    """From the cut on, and from the middle of the evaluated part on, everything is otherwise."""
+    after = request.param * HOURS * 3600
+    trace = stored(home, scrambled(rows(), after), f"scrambled-{request.param}")
     return after, evaluate(trace, ["preserve"], profile=profile, window_s=300.0)
 
 
 @pytest.mark.parametrize("policy", ["preserve", "static-peak", "static-mean", "last-value", "hpa"])
 def test_never_looks_ahead(result, other_future, policy):
     until, other = other_future
+    assert other.settings["rates"] == result.settings["rates"]
+    if until == result.settings["cut_s"]:  # what was learned before the cut sizes the first window
+        until += 1e-6
+        mine, theirs = (
+            found.timeline.filter(pl.col("policy") == policy)
+            .group_by("service", "region")
+            .agg(pl.col("active").first())
+            for found in (result, other)
+        )
+        if policy != "hpa":
+            assert mine.sort("service", "region").equals(theirs.sort("service", "region"))
+        return
     for mine, theirs in zip(decisions(result, policy, until), decisions(other, policy, until), strict=True):
         assert mine.height > 20
         assert mine.equals(theirs)
@@ -241,6 +254,34 @@ def test_the_look_ahead_test_can_fail(result, other_future):
     assert not mine[0].equals(theirs[0])
 
 
+def test_a_short_training_part_sizes_fleets_alone(home, profile):
+    """No whole training window: what comes after the cut still sizes nothing."""
+    table = rows(6, hours=1.0)
+    cut = table["arrival_s"][-1] * 0.5
+    later = table.filter(pl.col("arrival_s") >= cut)
+    crowded = (
+        pl.concat([table, *[later] * 8])
+        .sort("arrival_s")
+        .with_columns(request_id=pl.int_range(pl.len()).cast(pl.String))
+    )
+    found = [
+        evaluate(stored(home, t, f"short-{k}"), ["static-peak"], baselines=["none"], profile=profile, window_s=2500.0)
+        for k, t in enumerate([table, crowded])
+    ]
+    sizes = [f.timeline.sort("service", "region", "start_s")["provisioned"].to_list() for f in found]
+    assert sizes[0] == sizes[1]
+
+
+def test_load_keeps_training_and_evaluation_apart(home, profile):
+    table = rows(7)
+    cut = 0.5 * HOURS * 3600
+    trace = [stored(home, t, f"load-{k}") for k, t in enumerate([table, scrambled(table, cut)])]
+    found = [evaluate(t, ["static-mean"], baselines=["none"], profile=profile, load=2.0) for t in trace]
+    assert found[0].settings["rates"] == found[1].settings["rates"]
+    arrived = found[0].scores["arrived"].item()
+    assert arrived == 2 * table.filter(pl.col("arrival_s") >= cut).height
+
+
 @pytest.fixture
 def with_broken(monkeypatch):
     table = Registry("policy", POLICIES.group, {**POLICIES.builtin, "broken": "broken_policy:Broken"}, POLICIES.listing)
@@ -248,14 +289,11 @@ def with_broken(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("how", "says"), [("raise", "by design"), ("nan", "nan replicas"), ("negative", "-1 replicas"), ("pool", None)]
+    ("how", "says"), [("raise", "by design"), ("nan", "nan replicas"), ("negative", "-1 replicas"), ("pool", "pool 99")]
 )
 def test_a_policy_that_fails_ends_alone(trace, profile, with_broken, how, says):
     name = f"broken(how='{how}')"
     found = evaluate(trace, [name], baselines=["static-mean"], profile=profile)
-    if says is None:  # pool 3 exists here: a fine answer
-        assert found.failures == {}
-        return
     assert says in found.failures[name]
     assert found.scores["policy"].to_list() == ["static-mean"]
     assert found.exit_code == Exit.PARTIAL
@@ -370,4 +408,7 @@ def test_one_request_is_enough(home, profile):
     found = evaluate(trace, ["preserve"], profile=profile)
     assert set(found.scores["arrived"]) == {1}
     assert set(found.scores["completed"]) == {1}
+    (e2e,) = found.requests["static-peak"]["e2e_s"]
+    hours = found.scores.filter(pl.col("policy") == "static-peak")["gpu_hours_provisioned"].item()
+    assert hours == pytest.approx(2 * (e2e - PROFILE["overhead_s"]) / 3600)  # first arrival to last completion
     assert found.exit_code == Exit.OK

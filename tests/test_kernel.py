@@ -1,6 +1,7 @@
 """The kernel equals the slow reference, request by request."""
 
 import json
+import math
 import os
 
 import numpy as np
@@ -80,7 +81,25 @@ def check(case):
     outcome, _ = play_fast(case)
     assert_same(expected(rows), outcome)
     assert len(outcome.replicas) == len(fleet.replicas)
+    same_lives(fleet, outcome)
     return rows, outcome
+
+
+def same_lives(fleet, outcome):
+    """Every replica starts, serves and goes off when the reference's does."""
+    lives = {(p, k): [] for _, p, k in outcome.replicas.iter_rows()}
+    for _, pool, replica, state, begin, end in outcome.spans.sort("record", "from_s").iter_rows():
+        lives[pool, replica].append((state, begin, end))
+    for replica in fleet.replicas:
+        spans = lives[replica.pool, replica.index]
+        if not spans:  # gone the instant it came
+            continue
+        assert math.isclose(spans[0][1], replica.started, rel_tol=1e-9, abs_tol=1e-9)
+        if replica.off is not None and replica.off <= outcome.end_s:
+            assert math.isclose(spans[-1][2], replica.off, rel_tol=1e-9, abs_tol=1e-9)
+        else:
+            assert math.isclose(spans[-1][2], outcome.end_s, rel_tol=1e-9, abs_tol=1e-9)
+            assert spans[-1][0] == replica.state
 
 
 @quick
