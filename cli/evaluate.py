@@ -47,13 +47,11 @@ def command(
     """
     from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
-    from lmaas.policies.evaluate import evaluate
+    from lmaas.policies.evaluate import check, evaluate
     from lmaas.reports.write import check_requests_out, recording, write_evaluation
 
     screen: Screen = ctx.obj
-    check_requests_out(requests_out)
-    workspace = Workspace.open()
-    opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+    check_requests_out(requests_out, trace)
     asked: dict[str, Any] = {
         "policies": policy or [],
         "baselines": baseline,
@@ -70,6 +68,10 @@ def command(
         "load": load,
         "seed": seed,
     }
+    unread = ("warmup_s", "window_s", "load", "seed")
+    check(**{name: value for name, value in asked.items() if name not in unread})  # before a large file is read
+    workspace = Workspace.open()
+    opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
     label = "-".join(policy or ["baselines"])
     with recording(workspace, "evaluate", label, screen.argv, asked, out) as recorded:
         with screen.progress("replay") as progress:

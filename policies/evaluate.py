@@ -11,10 +11,12 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
-from lmaas.replay.fleet import describe
-from lmaas.replay.slo import parse_slos
+from lmaas.replay.fleet import describe, read_fleet
+from lmaas.replay.profile import find_profile
+from lmaas.replay.routers import ROUTERS
+from lmaas.replay.slo import Slo, parse_slos
 
-from .gates import parse_gates, percentile_test
+from .gates import Gate, parse_gates, percentile_test
 from .inputs import Inputs
 from .prepare import Prepared, prepare
 from .registry import Named, parse_policy
@@ -35,6 +37,40 @@ def _named(
     names = {named.name for named in asked}
     beside = [named for text in texts if (named := parse_policy(text)).name not in names]
     return list({n.name: n for n in asked}.values()), list({n.name: n for n in beside}.values())
+
+
+def check(
+    policies: Sequence[str],
+    *,
+    baselines: Sequence[str] | None = None,
+    router: str | None = None,
+    scaler: str | None = None,
+    profile: str | None = None,
+    fleet: Path | None = None,
+    slo: Sequence[str] = (),
+    gates: Sequence[str] = (),
+    attain: float = 0.99,
+    train_fraction: float = 0.5,
+) -> tuple[list[Named], list[Named], tuple[Slo, ...], tuple[Gate, ...]]:
+    """What can be said of a question before any trace is read: policies, baselines, SLOs and gates, or a UserError."""
+    asked, beside = _named(policies, baselines, router, scaler)
+    slos, conditions = parse_slos(slo), parse_gates(gates)
+    if conditions and not asked:
+        raise UserError("--gate has nothing to judge: gates hold for the policies named with --policy", Exit.USAGE)
+    if router is not None and not asked:
+        raise UserError("--router has no policy to route for: name one with --policy", Exit.USAGE)
+    if not 0 <= train_fraction < 1:
+        raise UserError(f"--train-fraction {train_fraction:g} leaves nothing to evaluate; use 0 to below 1", Exit.USAGE)
+    if not 0 < attain <= 1:
+        raise UserError(f"--attain {attain:g} is no share; use above 0 to 1", Exit.USAGE)
+    for named in (*asked, *beside):
+        if named.router not in ROUTERS:
+            ROUTERS.load(named.router)  # says which there are
+    if profile is not None:
+        find_profile(profile)
+    if fleet is not None:
+        read_fleet(fleet)
+    return asked, beside, slos, conditions
 
 
 def evaluate(
@@ -63,10 +99,10 @@ def evaluate(
     seconds. Raises UserError: 2 for a name or value that is wrong, 4 for a trace with nothing to replay, 5 for an
     impossible fleet. A policy that fails while it runs is named in `failures`; the others still report.
     """
-    asked, beside = _named(policies, baselines, router, scaler)
-    slos, conditions = parse_slos(slo), parse_gates(gates)
-    if conditions and not asked:
-        raise UserError("--gate has nothing to judge: gates hold for the policies named with --policy", Exit.USAGE)
+    asked, beside, slos, conditions = check(
+        policies, baselines=baselines, router=router, scaler=scaler, profile=profile, fleet=fleet, slo=slo,
+        gates=gates, attain=attain, train_fraction=train_fraction,
+    )  # fmt: skip
     ready = prepare(
         trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
         warmup_s=warmup_s, window_s=window_s, load=load, seed=seed,

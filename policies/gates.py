@@ -51,11 +51,22 @@ def parse_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
         if score not in PLAIN:
             known = ", ".join((*_ALIASES, *PLAIN, "ttft_p95"))
             raise UserError(f"gate '{text}': no score '{match['score']}'; there are {known}", Exit.USAGE)
-        try:
-            gates.append(Gate(text, score, match["op"], float(match["value"])))
-        except ValueError:
-            raise UserError(f"gate '{text}': '{match['value']}' is not a number", Exit.USAGE) from None
+        gates.append(Gate(text, score, match["op"], _number(match["value"], score, text)))
     return tuple(gates)
+
+
+SHARES = ("slo_attainment", "worst_hour_attainment", "utilisation")
+
+
+def _number(value: str, score: str, text: str) -> float:
+    """A threshold; shares may be written as 0.99 or 99%, and lie between 0 and 1."""
+    try:
+        number = float(value.removesuffix("%")) / (100 if value.endswith("%") and score in SHARES else 1)
+    except ValueError:
+        raise UserError(f"gate '{text}': '{value}' is not a number", Exit.USAGE) from None
+    if score in SHARES and not 0 <= number <= 1:
+        raise UserError(f"gate '{text}': a share lies between 0 and 1; write 0.99 or 99%", Exit.USAGE)
+    return number
 
 
 def percentile_test(slo: Slo, rows: pl.DataFrame) -> tuple[float | None, bool]:

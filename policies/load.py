@@ -5,6 +5,7 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 
+MOST = 100_000_000  # requests: about ten gigabytes
 JITTER_S = 30.0  # copies move by up to this either way: no exact ties, and the daily rhythm stays
 
 
@@ -18,6 +19,8 @@ def scale_load(requests: pl.DataFrame, factor: float, cut_s: float, seed: int) -
         raise UserError(f"--load {factor:g}x: use above 0x, at most 1000x", Exit.USAGE)
     if factor == 1:
         return requests
+    if factor * requests.height > MOST:
+        raise UserError(f"--load {factor:g}x of {requests.height:,} requests is over {MOST:,}", Exit.USAGE)
     first, last = float(requests["arrival_s"][0]), float(requests["arrival_s"][-1])
     before = pl.col("arrival_s") < cut_s
     parts = [

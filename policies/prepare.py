@@ -214,6 +214,8 @@ def _with_pools(requests: pl.DataFrame, fleet: Fleet, services: Sequence[str]) -
 def _window(trace: Trace, requests: pl.DataFrame, window_s: float | None, cut_s: float, end_s: float) -> float:
     """The window's length, s; UserError where the trace would have absurdly many."""
     first = float(requests["arrival_s"][0])
+    if window_s is not None and not window_s > 0:
+        raise UserError(f"--window {window_s:g}s is no window; use a time above 0 s", Exit.USAGE)
     window = window_s or default_window_s(cut_s - first or end_s - first)
     if (end_s - first) / window > MOST_WINDOWS:
         raise UserError(
@@ -238,10 +240,6 @@ def prepare(
     seed: int,
 ) -> Prepared:
     """Read, split, size up; UserError where there is nothing to replay (4) or the configuration is wrong (2, 5)."""
-    if not 0 <= train_fraction < 1:
-        raise UserError(f"--train-fraction {train_fraction:g} leaves nothing to evaluate; use 0 to below 1", Exit.USAGE)
-    if not 0 < attain <= 1:
-        raise UserError(f"--attain {attain:g} is no share; use above 0 to 1", Exit.USAGE)
     given: Profile | None = find_profile(profile) if profile else None
     spec = read_fleet(fleet) if fleet else FleetSpec()
     requests, not_replayed = _load(trace)

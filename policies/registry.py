@@ -1,7 +1,7 @@
 """Every policy that ships, in one table, and how users write one: `preserve`, `static(replicas=3)`."""
 
 import ast
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -52,6 +52,9 @@ def parse_policy(text: str, router: str | None = None) -> Named:
             near = get_close_matches(parameter, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; it has {', '.join(known) or 'none'}"
             raise UserError(f"policy '{name}' has no parameter '{parameter}'{hint}", Exit.USAGE)
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if lacking := [name_ for name_ in needed if name_ not in given]:
+        raise UserError(f"policy '{name}' needs {', '.join(lacking)}; write {name}({lacking[0]}=3)", Exit.USAGE)
     try:
         policy = kind(**given)
     except (TypeError, ValueError, OverflowError) as error:

@@ -62,7 +62,8 @@ def _test(text: str, scope: Mapping[str, str], whole: str) -> Slo:
     if match is None:
         if "=" in text:
             name, _, value = (x.strip() for x in text.partition("="))
-            raise UserError(f"SLO '{text}' has no '<' and needs a unit; write {name}<{value}ms or the like", Exit.USAGE)
+            united = value if re.search(r"[a-z]$", value) else f"{value}ms"
+            raise UserError(f"SLO '{text}' has no '<' or no unit; write {name}<{united} or the like", Exit.USAGE)
         raise UserError(f"SLO '{text}' is not METRIC<VALUE, such as ttft_p95<500ms", Exit.USAGE)
     if match["metric"] not in METRICS:
         raise UserError(f"SLO '{text}': no metric '{match['metric']}'; there are {', '.join(METRICS)}", Exit.USAGE)

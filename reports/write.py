@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -136,14 +137,18 @@ def ending(exit_code: int, gate_mode: Literal["fail", "warn"]) -> int:
     return Exit.OK if gate_mode == "warn" and exit_code == Exit.GATE else exit_code
 
 
-def check_requests_out(path: Path | None) -> None:
-    """UserError (exit 2) before a long run where its rows could not be written as asked."""
+def check_requests_out(path: Path | None, trace: str | None = None) -> None:
+    """UserError (exit 2) before a long run where its rows could not be written, or would overwrite the trace."""
     if path is None:
         return
     if path.suffix not in WRITERS:
         raise UserError(f"--requests-out {path}: cannot write '{path.suffix}'; use {', '.join(WRITERS)}", Exit.USAGE)
     if not path.parent.is_dir():
         raise UserError(f"--requests-out {path}: there is no folder {path.parent}", Exit.USAGE)
+    if path.is_dir():
+        raise UserError(f"--requests-out {path}: this is a folder; name a file in it", Exit.USAGE)
+    if trace is not None and path.exists() and Path(trace).exists() and path.samefile(trace):
+        raise UserError(f"--requests-out {path}: this is the trace itself; name another file", Exit.USAGE)
 
 
 def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:
@@ -151,5 +156,10 @@ def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:
     several = len(requests) > 1
     whose = {policy: [pl.lit(policy).alias("policy")] if several else [] for policy in requests}
     parts = [rows.select(*whose[policy], *REQUESTS) for policy, rows in requests.items()]
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with environment_errors(path):
-        WRITERS[path.suffix](pl.concat(parts), path)
+        try:
+            WRITERS[path.suffix](pl.concat(parts), unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)

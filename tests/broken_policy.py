@@ -28,4 +28,6 @@ class Broken:
     def react(self, t, seen, state):
         if self.how == "raise":
             raise ZeroDivisionError("by design")
-        return Actions({0: {"nan": float("nan"), "negative": -1, "pool": 99}[self.how]})
+        if self.how == "pool":
+            return Actions({99: 1})
+        return Actions({0: {"nan": float("nan"), "negative": -1}[self.how]})

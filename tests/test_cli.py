@@ -58,13 +58,17 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Replay], dict[str, An
     """Put a function in the place of the evaluator; what it was called with."""
 
     def put(answer: Replay) -> dict[str, Any]:
+        from lmaas.policies import evaluate as real  # the checks before a trace is read stay the real ones
+
         seen: dict[str, Any] = {}
 
         def evaluate(trace: Any, policies: Any, **settings: Any) -> Any:
             seen.update(settings, trace=trace, policies=policies)
             return answer()
 
-        monkeypatch.setitem(sys.modules, "lmaas.policies.evaluate", SimpleNamespace(evaluate=evaluate))
+        monkeypatch.setitem(
+            sys.modules, "lmaas.policies.evaluate", SimpleNamespace(evaluate=evaluate, check=real.check)
+        )
         return seen
 
     return put

@@ -121,7 +121,7 @@ def test_static_sizes():
         ("preserve(lead_s=-1)", "lead_s is -1"),
         ("static(replicas=0)", "whole number from 1"),
         ("static(replicas=2.5)", "whole number from 1"),
-        ("static", "replicas"),
+        ("static", "write static(replicas=3)"),
         ("static(3)", "NAME(PARAMETER=VALUE"),
         ("static(replicas=open('x'))", "not a plain value"),
         ("static(replicas=3", "NAME(PARAMETER=VALUE"),

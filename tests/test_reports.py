@@ -702,9 +702,11 @@ def test_request_rows_say_whose_they_are_only_where_there_are_several(tmp_path: 
 def test_request_rows_that_cannot_be_written_are_refused_at_once(tmp_path: Path):
     check_requests_out(None)
     check_requests_out(tmp_path / "r.csv")
-    for path in (tmp_path / "r.xlsx", tmp_path / "none" / "r.csv"):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "trace.csv").write_text("arrival_s\n")
+    for name in ("r.xlsx", "none/r.csv", "folder.csv", "trace.csv"):
         with pytest.raises(UserError) as error:
-            check_requests_out(path)
+            check_requests_out(tmp_path / name, str(tmp_path / "trace.csv"))
         assert error.value.code == Exit.USAGE
 
 

@@ -23,6 +23,7 @@ def test_one_text_many_tests():
     [
         ("ttft_p95<500", "has no unit; write ttft_p95<500ms"),
         ("ttft_p95=500", "write ttft_p95<500ms"),
+        ("ttft_p95=500ms", "write ttft_p95<500ms or"),
         ("latency<1s", "no metric 'latency'"),
         ("ttft_p0<1s", "percentile 0"),
         ("ttft<1parsec", "not a duration"),
@@ -78,7 +79,8 @@ def test_gates():
     assert hours.check(scores) == (9.0, True)
     assert ttft.check(scores) == (None, False)  # what was not measured does not pass
     assert ttft.threshold == 0.5
-    for text in ("attain", "speed>1", "attain>=much", "ttft_p95<500", "attain==1"):
+    assert parse_gates(["attain>=99%"])[0].threshold == 0.99
+    for text in ("attain", "speed>1", "attain>=much", "ttft_p95<500", "attain==1", "attain>=99"):
         with pytest.raises(UserError):
             parse_gates([text])
 

@@ -73,7 +73,8 @@ def finding(scores: pl.DataFrame, choice: Choice, attain: float) -> str:
     """How many attain, and over what range the cost goes."""
     fair = scores.filter(~pl.col("foresight"))
     met = fair.filter(pl.col("slo_attainment") >= attain).height
-    low, high = fair["gpu_hours_provisioned"].min(), fair["gpu_hours_provisioned"].max()
+    among = fair.filter(pl.col("slo_attainment") >= attain) if met else fair
+    low, high = among["gpu_hours_provisioned"].min(), among["gpu_hours_provisioned"].max()
     if fair.height == 1:
         name = text(fair["policy"][0])
         return f"{name}, the only policy replayed without foresight, {'attains' if met else 'misses'} {share(attain)}."
@@ -81,7 +82,7 @@ def finding(scores: pl.DataFrame, choice: Choice, attain: float) -> str:
         return "No policy was scored."
     return (
         f"{met} of {fair.height} policies without foresight attain {share(attain)}; "
-        f"they take {number(float(low))} to {number(float(high))} GPU-hours."  # type: ignore[arg-type]
+        f"{'they take' if met else 'all take'} {number(float(low))} to {number(float(high))} GPU-hours."  # type: ignore[arg-type]
     )
 
 

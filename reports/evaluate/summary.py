@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 
+SHORT_S = 86_400.0  # a daily rhythm is the least a month's cost should rest on
+FEW = 300  # requests: at 99 % three may miss
+
+
 def section(result: Evaluation) -> Section:
     """Cheapest policy without foresight that attains the target, or that none does."""
     attain = result.settings["attain"]
@@ -104,13 +108,10 @@ def _attainment(row: Row, base: Row | None, attain: float) -> Tile:
 def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]:
     """What changes how the headline is read."""
     notes = []
-    bounds = result.scores.filter("foresight").to_dicts()
-    if choice.best is None and bounds and (bounds[0]["slo_attainment"] or 0) < attain:
-        reached = share(bounds[0]["slo_attainment"] or 0)
-        notes.append(
-            f"Even {text(bounds[0]['policy'])}, which knows the future, reaches only {reached}: "
-            "the SLOs are out of reach of this profile or fleet, whatever the policy."
-        )
+    if choice.best is None:
+        notes.append(_why_none(result, attain))
+    if choice.best and _all_alike(result):
+        notes.append("Every policy ran the same fleet: at this load the trace cannot tell them apart (try --load 10x).")
     asked = result.scores.filter((result.scores["role"] == "policy") & ~result.scores["foresight"])
     if choice.best and choice.best["role"] == "baseline" and asked.height:
         notes.append(f"{text(choice.best['policy'])} is a baseline: no policy asked for attains the target for less.")
@@ -119,6 +120,51 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     worst = choice.subject["worst_hour_attainment"] if choice.subject else None
     if choice.subject and worst is not None:
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")
-    length = span(result.settings["end_s"] - result.settings["cut_s"])
-    notes.append(f"Evaluated: {length} of the trace in one replay; differences between policies carry no interval.")
+    evaluated_s = result.settings["end_s"] - result.settings["cut_s"]
+    notes.append(
+        f"Evaluated: {span(evaluated_s)} of the trace in one replay; differences between policies carry no interval."
+    )
+    if evaluated_s < SHORT_S:
+        notes.append("Under a day was evaluated: a month of it is arithmetic, not a forecast.")
+    arrived = choice.subject["arrived"] if choice.subject else 0
+    if arrived < FEW:
+        notes.append(f"Only {arrived:,} requests were evaluated: too few to judge a policy by.")
+    notes.append(_in_effect(result))
     return tuple(notes)
+
+
+def _why_none(result: Evaluation, attain: float) -> str:
+    """Whether the SLOs are out of any fleet's reach, or these policies are too small: two different answers."""
+    rates = result.settings.get("rates", [])
+    short = [rate for rate in rates if rate["alone_attainment"] < attain]
+    if short:
+        worst = min(short, key=lambda rate: rate["alone_attainment"])
+        return (
+            f"Of {text(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs on an "
+            "idle replica of this profile: no number of replicas attains the target; another profile or SLO would."
+        )
+    return (
+        "The SLOs are within reach of the profile, but no policy here ran enough replicas; sizing by mean rates misses "
+        "bursts. Try headroom, such as 'preserve(headroom=0.5)', or a larger static fleet."
+    )
+
+
+def _all_alike(result: Evaluation) -> bool:
+    scores = result.scores
+    return scores.height > 1 and all(
+        scores[column].n_unique() == 1 for column in ("gpu_hours_provisioned", "slo_attainment", "ttft_p99_s")
+    )
+
+
+def _in_effect(result: Evaluation) -> str:
+    """Profiles, prices and SLOs the numbers rest on, where a reader of the terminal sees them."""
+    profiles: dict[str, None] = {}
+    for pool in result.settings.get("pools", []):
+        price = pool["usd_per_gpu_hour"]
+        at = "" if price is None else f" at ${price:g}/GPU-h"
+        profiles[f"{text(pool['pool'].split('/')[0])} on {text(pool['profile'])}{at}"] = None
+    limits: dict[str, None] = {}
+    for slo in result.settings.get("slos", []):
+        limits[f"{text(slo['tier'])} {text(slo['thresholds'])}"] = None
+    said = [", ".join(list(part)[:6]) + (", ..." if len(part) > 6 else "") for part in (profiles, limits) if part]
+    return "In effect: " + "; ".join(said) + "." if said else "In effect: defaults."
