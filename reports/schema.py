@@ -25,7 +25,7 @@ class Scores(_Open):
 
     policy: str
     role: Literal["policy", "baseline", "bound"]
-    foresight: bool = Field(description="knows what no policy can know; a bound, never a candidate")
+    foresight: bool = Field(description="knows what no policy can know; a reference, never a candidate")
     gpu_hours_provisioned: float
     gpu_hours_active: float
     gpu_hours_tail: float

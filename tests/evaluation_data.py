@@ -146,7 +146,9 @@ def evaluation(
             "attain": 0.99,
             "slos": [{"service": s, "tier": "batch", "thresholds": "e2e<86400s"} for s in services],
             "pools": [described(f"{s}/{r or 'default'}/shared") for s in services for r in regions],
-            "rates": [{"service": s, "requests_s": 1.5, "mean_running": 12.0} for s in services],
+            "rates": [
+                {"service": s, "requests_s": 1.5, "mean_running": 12.0, "alone_attainment": 1.0} for s in services
+            ],
             "seed": 0,
         },
         "notes": ("Default SLOs are in effect.",),

@@ -72,7 +72,9 @@ def test_where_none_attains_the_headline_says_so_and_names_the_closest():
     assert found.closest["policy"] == "hpa"  # as close as static-peak, and cheaper
     assert summary.finding(found, 0.99).startswith("No policy without foresight attains")
     result = evaluation(scores=scores(slo_attainment=[0.9, 0.95, 0.95, 0.8, 0.97]))
-    assert any("Even oracle" in note for note in section_of(result, "summary").notes)
+    assert any("no policy here ran enough replicas" in note for note in section_of(result, "summary").notes)
+    result.settings["rates"][0]["alone_attainment"] = 0.9  # now no number of replicas would do
+    assert any("no number of replicas attains the target" in note for note in section_of(result, "summary").notes)
 
 
 def test_one_missing_price_makes_gpu_hours_decide():

@@ -123,7 +123,9 @@ def _notes(result: Evaluation, choice: Choice) -> tuple[str, ...]:
         notes.append(f"vs baseline: provisioned GPU-hours against {text(choice.baseline['policy'])}.")
     if result.scores["foresight"].any():
         marked = ", ".join(map(text, result.scores.filter("foresight")["policy"]))
-        notes.append(f"Foresight: {marked} knows what no policy can know; a bound, never a candidate.")
+        notes.append(
+            f"Foresight: {marked} knows what no policy can know; a reference, never a candidate. It is sized by mean rates too, so it can miss bursts."
+        )
     if result.scores["regret"].is_not_null().any():
         notes.append("Regret: provisioned GPU-hours over the oracle's, minus 1; negative where fewer SLOs are met.")
     notes.append("Replicas: provisioned in the busiest pool, lowest and highest mean of a window.")
