@@ -124,8 +124,8 @@ def _notes(result: Evaluation, choice: Choice) -> tuple[str, ...]:
     if result.scores["foresight"].any():
         marked = ", ".join(map(text, result.scores.filter("foresight")["policy"]))
         notes.append(
-            f"Foresight: {marked} knows what no policy can know; a reference, never a candidate. Sized by mean rates too, "
-            "it can miss bursts."
+            f"Foresight: {marked} knows what no policy can know; a reference, never a candidate. Sized by mean rates "
+            "too, it can miss bursts."
         )
     if result.scores["regret"].is_not_null().any():
         notes.append("Regret: provisioned GPU-hours over the oracle's, minus 1; negative where fewer SLOs are met.")
