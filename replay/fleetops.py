@@ -4,7 +4,8 @@ import numpy as np
 
 from . import columns as c
 from .jit import Route, jit
-from .replica import blocks_of, finished, look, publish, receive
+from .replica import finished, look, publish, receive
+from .runs import blocks_of
 from .state import State
 
 

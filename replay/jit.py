@@ -21,12 +21,17 @@ jit: Callable[[Callable[..., Any]], Any] = njit(forceinline=True, _nrt=False)  #
 router: Callable[[Callable[..., Any]], Any] = njit(ROUTE, cache=True, _nrt=False)  # type: ignore[call-overload]
 
 
+KERNEL_FILES = (
+    "columns.py", "jit.py", "heap.py", "state.py", "runs.py", "outlive.py", "replica.py", "fleetops.py", "kernel.py"
+)  # fmt: skip
+
+
 def source_digest() -> int:
     """A number that changes with any kernel source.
 
     numba's cache watches the entry's own file only; the entry closes over this number, part of its key.
     """
     digest = hashlib.blake2b(digest_size=6)
-    for name in ("columns.py", "jit.py", "heap.py", "state.py", "replica.py", "fleetops.py", "kernel.py"):
+    for name in KERNEL_FILES:
         digest.update(Path(__file__).with_name(name).read_bytes())
     return int.from_bytes(digest.digest(), "little")

@@ -1,24 +1,18 @@
 """One replica, jitted: queueing, planning an iteration, running many at once, ending them (docs/replay.md).
 
-A run is either one mixed iteration or c.R_COUNT decode iterations of an unchanged batch, whose m-th ends at
+A run is either one mixed iteration or R_COUNT decode iterations of an unchanged batch, whose m-th ends at
 since + m·first + decode_kv·B·m(m-1)/2. Requests that decode are not touched during a run: what they hold
-follows from c.R_STEPS, the replica's count of ended iterations.
+follows from R_STEPS, the replica's count of ended iterations.
 """
-
-import math
 
 import numpy as np
 
 from . import columns as c
 from .heap import pop, push, remove_at, schedule
 from .jit import jit
+from .outlive import extend, settle_outlived, watch
+from .runs import blocks_of, end_of, ended_by, grown_blocks, iterations_that_fit
 from .state import State
-
-
-@jit
-def blocks_of(tokens: int, block: int) -> int:
-    """KV blocks that `tokens` tokens occupy."""
-    return (tokens + block - 1) // block
 
 
 @jit
@@ -28,65 +22,6 @@ def publish(st: State, r: int) -> None:
     st.rows[row, c.WAITING] = st.rep[r, c.R_WAITING]
     st.rows[row, c.RUNNING] = st.rep[r, c.R_RUNNING]
     st.rows[row, c.PREFILL_TOKENS] = st.rep[r, c.R_PREFILL]
-
-
-# --- time within a run ---
-
-
-@jit
-def end_of(st: State, r: int, m: int) -> float:
-    """End of the run's m-th iteration, in seconds."""
-    growth = st.latency[st.rep[r, c.R_PROFILE], c.L_DECODE_KV] * st.rep[r, c.R_DECODES]
-    return st.rep_t[r, c.R_SINCE] + (m * st.rep_t[r, c.R_FIRST] + growth * (m * (m - 1) / 2))
-
-
-@jit
-def ended_by(st: State, r: int, t: float) -> int:
-    """How many iterations of the run have ended at or before t: the inverse of `end_of`."""
-    x = t - st.rep_t[r, c.R_SINCE]
-    if x <= 0.0:
-        return 0
-    growth = st.latency[st.rep[r, c.R_PROFILE], c.L_DECODE_KV] * st.rep[r, c.R_DECODES]
-    b = st.rep_t[r, c.R_FIRST] - growth / 2
-    m = int(2.0 * x / (b + math.sqrt(b * b + 2.0 * growth * x)))  # the stable root; exact for growth = 0
-    count = st.rep[r, c.R_COUNT]
-    m = min(m, count)
-    while m < count and end_of(st, r, m + 1) <= t:  # rounding of the root: at most a step or two
-        m += 1
-    while m > 0 and end_of(st, r, m) > t:
-        m -= 1
-    return m
-
-
-@jit
-def grown_blocks(st: State, r: int, m: int) -> int:
-    """Blocks the decoding requests add in the next m iterations after R_STEPS."""
-    block, steps = st.rep[r, c.R_BLOCK], st.rep[r, c.R_STEPS]
-    cycles = m // block
-    total = cycles * st.rep[r, c.R_DECODES]
-    due = (-steps) % block  # the class that needs a block next; one division, not one an iteration
-    for _ in range(m - cycles * block):
-        total += st.residue[r, due]
-        due = due - 1 if due > 0 else block - 1
-    return total
-
-
-@jit
-def iterations_that_fit(st: State, r: int, limit: int) -> int:
-    """The most decode iterations, up to `limit`, for which the free blocks surely suffice."""
-    block, seqs, steps = st.rep[r, c.R_BLOCK], st.rep[r, c.R_DECODES], st.rep[r, c.R_STEPS]
-    left = st.rep[r, c.R_BLOCKS] - st.rep[r, c.R_USED]
-    if blocks_of(limit, block) * seqs <= left:
-        return limit
-    cycles = left // seqs
-    m = cycles * block
-    left -= cycles * seqs
-    due = (-steps) % block
-    while m < limit and st.residue[r, due] <= left:
-        left -= st.residue[r, due]
-        due = due - 1 if due > 0 else block - 1
-        m += 1
-    return min(m, limit)
 
 
 # --- requests move ---
@@ -199,8 +134,8 @@ def _join_decode(st: State, r: int, q: int) -> None:
     st.rep[r, c.R_HEAP] = push(st.done_key[r], st.done_id[r], st.rep[r, c.R_HEAP], key, q)
     if st.ctl[c.C_TOKENS] == 1:
         while st.fly[q, c.F_PREDICTED] <= generated:
-            _extend(st, r, q)
-        _watch(st, r, q)
+            extend(st, r, q)
+        watch(st, r, q)
 
 
 @jit
@@ -215,56 +150,6 @@ def _leave_decode(st: State, r: int, q: int) -> None:
     st.fly[q, c.F_OUTLIVES] = -1
 
 
-# --- outlived predictions ---
-
-
-@jit
-def _extend(st: State, r: int, q: int) -> None:
-    """q generated as much as predicted and goes on: add the expected rest, at least one token."""
-    generated, kind = st.fly[q, c.F_PREDICTED], st.fly[q, c.F_KIND]
-    e = 0
-    while e + 1 < len(st.extend_at) and st.extend_at[e + 1] <= generated:
-        e += 1
-    more = max(1, st.extend_by[kind, e])
-    st.fly[q, c.F_PREDICTED] += more
-    st.rep[r, c.R_PREDICTED] += more
-
-
-@jit
-def _watch(st: State, r: int, q: int) -> None:
-    """Enter q into the outlive heap under the step at which it reaches its prediction."""
-    if st.rep[r, c.R_OUTLIVE] == st.out_key.shape[1]:
-        _compact_outlive(st, r)
-    key = st.fly[q, c.F_PREDICTED] - st.fly[q, c.F_GENERATED]
-    st.fly[q, c.F_OUTLIVES] = key
-    st.rep[r, c.R_OUTLIVE] = push(st.out_key[r], st.out_id[r], st.rep[r, c.R_OUTLIVE], key, q)
-
-
-@jit
-def _compact_outlive(st: State, r: int) -> None:
-    """Drop entries of requests that left; a kept request is marked (-key - 2) so that it stays once."""
-    n, kept = st.rep[r, c.R_OUTLIVE], 0
-    for e in range(n):
-        key, q = st.out_key[r, e], st.out_id[r, e]
-        if st.fly[q, c.F_REPLICA] == r and st.fly[q, c.F_PHASE] == c.P_DECODE and st.fly[q, c.F_OUTLIVES] == key:
-            st.fly[q, c.F_OUTLIVES] = -key - 2
-            kept = push(st.out_key[r], st.out_id[r], kept, key, q)
-    for e in range(kept):
-        st.fly[st.out_id[r, e], c.F_OUTLIVES] = st.out_key[r, e]
-    st.rep[r, c.R_OUTLIVE] = kept
-
-
-@jit
-def _settle_outlived(st: State, r: int, steps: int) -> None:
-    """Re-predict every request that reached its prediction by virtual step `steps`."""
-    while st.rep[r, c.R_OUTLIVE] > 0 and st.out_key[r, 0] <= steps:
-        key, q = st.out_key[r, 0], st.out_id[r, 0]
-        st.rep[r, c.R_OUTLIVE] = pop(st.out_key[r], st.out_id[r], st.rep[r, c.R_OUTLIVE])
-        if st.fly[q, c.F_REPLICA] == r and st.fly[q, c.F_PHASE] == c.P_DECODE and st.fly[q, c.F_OUTLIVES] == key:
-            _extend(st, r, q)
-            _watch(st, r, q)
-
-
 @jit
 def look(st: State, r: int, t: float) -> None:
     """Bring the replica's token and KV columns to time t (events at t itself have been applied)."""
@@ -273,7 +158,7 @@ def look(st: State, r: int, t: float) -> None:
         if st.rep[r, c.R_PLANNED] == 0:
             m = min(ended_by(st, r, t), st.rep[r, c.R_COUNT] - 1)
             ahead = grown_blocks(st, r, m + 1)
-        _settle_outlived(st, r, st.rep[r, c.R_STEPS] + m)
+        settle_outlived(st, r, st.rep[r, c.R_STEPS] + m)
     predicted = st.rep[r, c.R_PREDICTED]
     generated = st.rep[r, c.R_GENERATED] + m * st.rep[r, c.R_DECODES]
     st.rows[row, c.OUTSTANDING_TOKENS] = st.rep[r, c.R_PREFILL] + predicted - generated
@@ -465,7 +350,7 @@ def finish(st: State, r: int, t: float) -> None:
         _leave_decode(st, r, q)
         _complete(st, r, q, t)
     if st.ctl[c.C_TOKENS] == 1:
-        _settle_outlived(st, r, steps)
+        settle_outlived(st, r, steps)
     _finish_chunks(st, r, t)
     _set_event(st, r, np.inf)
     publish(st, r)
