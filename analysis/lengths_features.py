@@ -43,7 +43,7 @@ class Features:
     def matrix(self, requests: pl.DataFrame) -> np.ndarray:
         """f4[rows, features], NaN where nothing is known; rows as in `requests`.
 
-        A tenant's recent output counts requests with done_s <= this arrival_s only: those of `requests`, where
+        A tenant's recent output counts requests with done_s < this arrival_s only: those of `requests`, where
         it has output_tokens and done_s, and remembered ones that arrived before its first row.
         """
         columns = [pl.col(c).cast(pl.String) for c in CATEGORIES]

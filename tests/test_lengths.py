@@ -172,7 +172,7 @@ def test_the_hour_is_a_feature_only_once_every_hour_was_seen_twice(rng):
         assert Features.learn(habits(rng, hours=24 * days, rate=0.01)).hour == expected
 
 
-def test_recent_outputs_are_those_done_by_arrival(rng):
+def test_recent_outputs_are_those_done_before_arrival(rng):
     """The feature against its definition: plain Python over the rows."""
     requests = habits(rng, rate=0.1, hours=1)
     features = Features.learn(requests.head(300))
@@ -225,6 +225,15 @@ def test_training_on_what_was_still_running_at_the_cut_is_caught(rng):
         return LengthPredictor.train(requests.with_columns(done_s=pl.col("arrival_s")), cut_s=CUT_S).predict(requests)
 
     assert sees_the_future(cheat, habits(rng, rate=1.0), CUT_S)
+
+
+def test_a_request_done_as_it_arrives_does_not_see_its_own_answer(rng):
+    requests = habits(rng)
+    predictor = LengthPredictor.train(requests, cut_s=CUT_S)
+    instant = requests.filter(pl.col("arrival_s") >= CUT_S).with_columns(done_s=pl.col("arrival_s"))
+    last = pl.arange(pl.len()) == pl.len() - 1
+    other = instant.with_columns(output_tokens=pl.when(last).then(40_000).otherwise("output_tokens").cast(pl.UInt32))
+    np.testing.assert_array_equal(predictor.predict(other), predictor.predict(instant))
 
 
 def test_an_answer_planted_in_a_later_row_is_no_gain(rng):
