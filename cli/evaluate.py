@@ -48,6 +48,7 @@ def command(
     from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
     from lmaas.policies.evaluate import check, evaluate
+    from lmaas.replay.engine import compiled
     from lmaas.reports.write import check_requests_out, recording, write_evaluation
 
     screen: Screen = ctx.obj
@@ -73,6 +74,8 @@ def command(
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
     label = "-".join(policy or ["baselines"])
+    if not compiled():
+        screen.say("compiling the replay kernel for this machine, once: about half a minute")
     with recording(workspace, "evaluate", label, screen.argv, asked, out) as recorded:
         with screen.progress("replay") as progress:
             result = evaluate(opened, **asked, jobs=jobs, progress=progress)

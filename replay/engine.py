@@ -1,7 +1,9 @@
 """The driver around the kernel: arrays in, control ticks answered, arrays out."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +67,12 @@ class Extension:
 
 
 NO_EXTENSION = Extension(np.zeros(1, np.int64), np.full((1, 1), 30, np.int64))
+
+
+def compiled() -> bool:
+    """Whether the kernel lies compiled in numba's cache beside it; elsewhere (NUMBA_CACHE_DIR) it is not looked for."""
+    beside = Path(__file__).parent / "__pycache__"
+    return os.environ.get("NUMBA_CACHE_DIR") is not None or any(beside.glob("kernel.*.nbi"))
 
 
 class Controller(NamedTuple):

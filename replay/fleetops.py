@@ -3,13 +3,13 @@
 import numpy as np
 
 from . import columns as c
-from .jit import Route, jit
+from .jit import Route, jit, seldom
 from .replica import finished, look, publish, receive
 from .runs import blocks_of
 from .state import State
 
 
-@jit
+@seldom
 def arrange(st: State, pool: int) -> None:
     """Give the pool's active replicas its first view rows, by index; called when one joins or leaves."""
     first, slots = st.pool[pool, c.Q_FIRST], st.pool[pool, c.Q_SLOTS]
@@ -121,7 +121,7 @@ def _queue_in_pool(st: State, pool: int, q: int) -> None:
     st.pool[pool, c.Q_QUEUED] += 1
 
 
-@jit
+@seldom
 def activate(st: State, route: Route, r: int, t: float) -> int:
     """The replica joins its pool and the pool's queue is routed; DONE or BAD_ROUTE."""
     pool = st.rep[r, c.R_POOL]
@@ -140,7 +140,7 @@ def activate(st: State, route: Route, r: int, t: float) -> int:
     return c.DONE
 
 
-@jit
+@seldom
 def next_ready(st: State) -> int:
     """Refresh the clock's T_READY; returns the first slot ready then, by pool and index, or -1."""
     best = -1
@@ -157,7 +157,7 @@ def next_ready(st: State) -> int:
     return best
 
 
-@jit
+@seldom
 def drain(st: State, r: int, t: float) -> None:
     """No new requests for the replica; off at once where it has none, else when its last one completes."""
     if st.rep[r, c.R_RUNNING] == 0 and st.rep[r, c.R_WAITING] == 0:
@@ -168,7 +168,7 @@ def drain(st: State, r: int, t: float) -> None:
     arrange(st, st.rep[r, c.R_POOL])
 
 
-@jit
+@seldom
 def look_at_all(st: State, t: float) -> None:
     """Bring every live replica's token and KV columns to time t and sum them by pool into `seen`."""
     st.seen[:] = 0.0

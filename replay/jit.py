@@ -18,6 +18,8 @@ Route = Any  # a function compiled for ROUTE
 # Helpers are compiled into the cached entry. Inlined and without reference counts: a State is passed by value, and
 # counting its arrays at every call made the kernel twenty times slower (nothing here allocates).
 jit: Callable[[Callable[..., Any]], Any] = njit(forceinline=True, _nrt=False)  # type: ignore[call-overload]
+# For what happens now and then (preemption, replicas coming and going): a call is cheaper than another copy to compile.
+seldom: Callable[[Callable[..., Any]], Any] = njit(_nrt=False)  # type: ignore[call-overload]
 router: Callable[[Callable[..., Any]], Any] = njit(ROUTE, cache=True, _nrt=False)  # type: ignore[call-overload]
 
 

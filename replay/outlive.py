@@ -2,11 +2,11 @@
 
 from . import columns as c
 from .heap import pop, push
-from .jit import jit
+from .jit import jit, seldom
 from .state import State
 
 
-@jit
+@seldom
 def extend(st: State, r: int, q: int) -> None:
     """q generated as much as predicted and goes on: add the expected rest, at least one token."""
     generated, kind = st.fly[q, c.F_PREDICTED], st.fly[q, c.F_KIND]
@@ -28,7 +28,7 @@ def watch(st: State, r: int, q: int) -> None:
     st.rep[r, c.R_OUTLIVE] = push(st.out_key[r], st.out_id[r], st.rep[r, c.R_OUTLIVE], key, q)
 
 
-@jit
+@seldom
 def _compact_outlive(st: State, r: int) -> None:
     """Drop entries of requests that left; a kept request is marked (-key - 2) so that it stays once."""
     n, kept = st.rep[r, c.R_OUTLIVE], 0

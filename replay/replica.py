@@ -9,7 +9,7 @@ import numpy as np
 
 from . import columns as c
 from .heap import pop, push, remove_at, schedule
-from .jit import jit
+from .jit import jit, seldom
 from .outlive import extend, settle_outlived, watch
 from .runs import blocks_of, end_of, ended_by, grown_blocks, iterations_that_fit
 from .state import State
@@ -64,7 +64,7 @@ def _is_running(st: State, r: int, q: int, place: int) -> bool:
     return st.fly[q, c.F_REPLICA] == r and st.fly[q, c.F_PLACE] == place and st.fly[q, c.F_PHASE] != c.P_WAITING
 
 
-@jit
+@seldom
 def _compact_stack(st: State, r: int) -> None:
     n = 0
     for place in range(st.rep[r, c.R_STACK]):
@@ -169,7 +169,7 @@ def look(st: State, r: int, t: float) -> None:
 # --- start and finish ---
 
 
-@jit
+@seldom
 def _preempt(st: State, r: int, q: int) -> int:
     """Take q's blocks and send it back to the front of the queue; returns the blocks freed."""
     if st.fly[q, c.F_PHASE] == c.P_DECODE:
@@ -193,7 +193,7 @@ def _preempt(st: State, r: int, q: int) -> int:
     return freed
 
 
-@jit
+@seldom
 def _make_room(st: State, r: int) -> None:
     """Walk the running requests in admission order, preempting the last for blocks the earlier ones lack."""
     _compact_stack(st, r)
