@@ -99,7 +99,13 @@ def same_lives(fleet, outcome):
             assert math.isclose(spans[-1][2], replica.off, rel_tol=1e-9, abs_tol=1e-9)
         else:
             assert math.isclose(spans[-1][2], outcome.end_s, rel_tol=1e-9, abs_tol=1e-9)
-            assert spans[-1][0] == replica.state
+        if (
+            replica.ready > replica.started
+            and replica.ready < outcome.end_s
+            and replica.state in ("active", "draining")
+        ):
+            assert spans[0][0] == "starting"
+            assert math.isclose(spans[0][2], replica.ready, rel_tol=1e-9, abs_tol=1e-9)
 
 
 @quick
