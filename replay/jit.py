@@ -10,22 +10,17 @@ from typing import Any
 
 from numba import f8, i8, njit, types
 
-# route(request, replicas, ahead, flight, flight_start, params, memory, scores) -> index or SCORES
+# route(request, replicas, ahead, flight, flight_start, params, memory, scores) -> row, SCORES, HOLD or OPEN
 ROUTE = i8(f8[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], f8[::1], f8[::1], f8[::1])
 ROUTE_TYPE = types.FunctionType(ROUTE)
 Route = Any  # a function compiled for ROUTE
 
-# Helpers are compiled into the cached entry. Inlined and without reference counts: a State is passed by value, and
-# counting its arrays at every call made the kernel twenty times slower (nothing here allocates).
-jit: Callable[[Callable[..., Any]], Any] = njit(forceinline=True, _nrt=False)  # type: ignore[call-overload]
-# For what happens now and then (preemption, replicas coming and going): a call is cheaper than another copy to compile.
-seldom: Callable[[Callable[..., Any]], Any] = njit(_nrt=False)  # type: ignore[call-overload]
+# Each function compiled for itself costs LLVM all that it calls once more, so a `jit` is a step worth that, and `hot`
+# (small, or called once) is written into its callers. No reference counts (nothing here allocates), no way in from Python.
+_INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+jit: Callable[[Callable[..., Any]], Any] = njit(**_INNER)  # type: ignore[call-overload]
+hot: Callable[[Callable[..., Any]], Any] = njit(**_INNER)  # type: ignore[call-overload]
 router: Callable[[Callable[..., Any]], Any] = njit(ROUTE, cache=True, _nrt=False)  # type: ignore[call-overload]
-
-
-KERNEL_FILES = (
-    "columns.py", "jit.py", "heap.py", "state.py", "runs.py", "outlive.py", "replica.py", "fleetops.py", "kernel.py"
-)  # fmt: skip
 
 
 def source_digest() -> int:
@@ -34,6 +29,7 @@ def source_digest() -> int:
     numba's cache watches the entry's own file only; the entry closes over this number, part of its key.
     """
     digest = hashlib.blake2b(digest_size=6)
-    for name in KERNEL_FILES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
+    here = Path(__file__).parent
+    for path in [here / "columns.py", Path(__file__), *sorted((here / "kernel").glob("*.py"))]:
+        digest.update(path.read_bytes())
     return int.from_bytes(digest.digest(), "little")

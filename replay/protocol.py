@@ -1,6 +1,6 @@
 """What a policy sees and says: the protocol between `policies`, which implements it, and the replay."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,7 +22,9 @@ class Seen:
     active: np.ndarray
     starting: np.ndarray
     draining: np.ndarray
+    donated: np.ndarray
     queued: np.ndarray  # requests waiting for a pool without an active replica
+    held: np.ndarray  # requests in hold queues
     waiting: np.ndarray  # requests routed to a replica and not yet admitted
     running: np.ndarray
     outstanding_tokens: np.ndarray
@@ -35,9 +37,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Actions:
-    """What a policy wants done at this instant; replicas[pool] is the count it wants starting or active."""
+    """What a policy wants done at this instant, in this order (docs/replay.md).
 
-    replicas: dict[int, int] = field(default_factory=dict)
+    replicas[pool]: the count it wants starting or active. donate[pool]: replicas to lend as spot. reshape: (pool,
+    replica, profile name) to restart with another profile. release[pool]: held requests to send on.
+    """
+
+    replicas: Mapping[int, int] = field(default_factory=dict)
+    donate: Mapping[int, int] = field(default_factory=dict)
+    reshape: Sequence[tuple[int, int, str]] = ()
+    release: Mapping[int, int] = field(default_factory=dict)
 
 
 NOTHING = Actions()

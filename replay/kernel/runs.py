@@ -1,38 +1,39 @@
 """Time and blocks within a run: when its iterations end, how many fit, what they add (docs/replay.md).
 
-The m-th of R_COUNT decode iterations of an unchanged batch ends at since + m·first + decode_kv·B·m(m-1)/2.
+The m-th of `count` decode iterations of an unchanged batch ends at since + m·first + decode_kv·B·m(m-1)/2.
 """
 
 import math
 
-from . import columns as c
-from .jit import jit
+from ..jit import hot, jit
 from .state import State
 
 
-@jit
+@hot
 def blocks_of(tokens: int, block: int) -> int:
     """KV blocks that `tokens` tokens occupy."""
     return (tokens + block - 1) // block
 
 
-@jit
+@hot
 def end_of(st: State, r: int, m: int) -> float:
     """End of the run's m-th iteration, in seconds."""
-    growth = st.latency[st.rep[r, c.R_PROFILE], c.L_DECODE_KV] * st.rep[r, c.R_DECODES]
-    return st.rep_t[r, c.R_SINCE] + (m * st.rep_t[r, c.R_FIRST] + growth * (m * (m - 1) / 2))
+    rep = st.rep[r]
+    growth = st.shape[rep.profile].decode_kv * rep.decodes
+    return rep.since + (m * rep.first + growth * (m * (m - 1) / 2))
 
 
 @jit
 def ended_by(st: State, r: int, t: float) -> int:
     """How many iterations of the run have ended at or before t: the inverse of `end_of`."""
-    x = t - st.rep_t[r, c.R_SINCE]
+    rep = st.rep[r]
+    x = t - rep.since
     if x <= 0.0:
         return 0
-    growth = st.latency[st.rep[r, c.R_PROFILE], c.L_DECODE_KV] * st.rep[r, c.R_DECODES]
-    b = st.rep_t[r, c.R_FIRST] - growth / 2
+    growth = st.shape[rep.profile].decode_kv * rep.decodes
+    b = rep.first - growth / 2
     m = int(2.0 * x / (b + math.sqrt(b * b + 2.0 * growth * x)))  # the stable root; exact for growth = 0
-    count = st.rep[r, c.R_COUNT]
+    count = rep.count
     m = min(m, count)
     while m < count and end_of(st, r, m + 1) <= t:  # rounding of the root: at most a step or two
         m += 1
@@ -43,11 +44,12 @@ def ended_by(st: State, r: int, t: float) -> int:
 
 @jit
 def grown_blocks(st: State, r: int, m: int) -> int:
-    """Blocks the decoding requests add in the next m iterations after R_STEPS."""
-    block, steps = st.rep[r, c.R_BLOCK], st.rep[r, c.R_STEPS]
+    """Blocks the decoding requests add in the next m iterations after `steps`."""
+    rep = st.rep[r]
+    block = rep.block
     cycles = m // block
-    total = cycles * st.rep[r, c.R_DECODES]
-    due = (-steps) % block  # the class that needs a block next; one division, not one an iteration
+    total = cycles * rep.decodes
+    due = (-rep.steps) % block  # the class that needs a block next; one division, not one an iteration
     for _ in range(m - cycles * block):
         total += st.residue[r, due]
         due = due - 1 if due > 0 else block - 1
@@ -57,14 +59,15 @@ def grown_blocks(st: State, r: int, m: int) -> int:
 @jit
 def iterations_that_fit(st: State, r: int, limit: int) -> int:
     """The most decode iterations, up to `limit`, for which the free blocks surely suffice."""
-    block, seqs, steps = st.rep[r, c.R_BLOCK], st.rep[r, c.R_DECODES], st.rep[r, c.R_STEPS]
-    left = st.rep[r, c.R_BLOCKS] - st.rep[r, c.R_USED]
+    rep = st.rep[r]
+    block, seqs = rep.block, rep.decodes
+    left = rep.blocks - rep.used
     if blocks_of(limit, block) * seqs <= left:
         return limit
     cycles = left // seqs
     m = cycles * block
     left -= cycles * seqs
-    due = (-steps) % block
+    due = (-rep.steps) % block
     while m < limit and st.residue[r, due] <= left:
         left -= st.residue[r, due]
         due = due - 1 if due > 0 else block - 1

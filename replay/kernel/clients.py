@@ -1,0 +1,73 @@
+"""Clients that lose patience: they leave, and send again while they have tries left."""
+
+from .. import columns as c
+from ..jit import jit
+from . import layout as k
+from .arrivals import travel
+from .batch import count_out
+from .ends import off_if_empty, write_out
+from .state import State
+from .view import publish
+
+
+@jit
+def lose_patience(st: State, q: int, request: int, sends: int, t: float) -> None:
+    """The client that sent `request` for the sends-th time has waited long enough, if it still waits for a token."""
+    fly = st.fly[q]
+    # its first try may be long over, and the slot another's
+    if fly.request != request or fly.sends != sends or fly.gone == 1 or fly.first_s <= t or fly.phase == k.ELSEWHERE:
+        return
+    if st.ctl[0].tries > fly.tries:
+        _send_again(st, q, t)
+    else:
+        write_out(st, q, c.ABANDONED, t)
+    _leave(st, q, t)
+
+
+@jit
+def _send_again(st: State, q: int, t: float) -> None:
+    """The same request, new, in a slot of its own; the old slot is freed by whoever holds it."""
+    ctl = st.ctl[0]
+    ctl.free -= 1
+    again = st.free[ctl.free]
+    st.fly[again] = st.fly[q]
+    fly = st.fly[again]
+    if fly.phase == k.HELD:
+        fly.hold_s += t - fly.since_s
+    wait = ctl.backoff_s * ctl.factor**fly.tries
+    fly.tries += 1
+    start_over(st, again)
+    travel(st, again, t + wait, k.NEW)
+
+
+@jit
+def start_over(st: State, q: int) -> None:
+    """q begins again from nothing, on no replica."""
+    fly = st.fly[q]
+    fly.sends += 1
+    fly.computed = 0
+    fly.generated = 0
+    fly.predicted = fly.foretold
+    fly.replica = -1
+    fly.late_key = -1
+    fly.shared = 0
+    fly.admitted_s = float("inf")
+    fly.first_s = float("inf")
+
+
+@jit
+def _leave(st: State, q: int, t: float) -> None:
+    """Mark q gone where it is; it no longer counts there. In a batch it stays until the iteration ends."""
+    fly = st.fly[q]
+    fly.gone = 1
+    if fly.phase == k.QUEUED:
+        st.pool[fly.pool].queued -= 1
+    elif fly.phase == k.HELD:
+        st.pool[fly.pool].held -= 1
+    elif fly.phase == k.WAITING:
+        rep = st.rep[fly.replica]
+        rep.waiting -= 1
+        rep.prefill -= fly.input
+        count_out(st, fly.replica, q)
+        publish(st, fly.replica)
+        off_if_empty(st, fly.replica, t)

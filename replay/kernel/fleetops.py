@@ -1,0 +1,164 @@
+"""Pools and replicas changing, jitted: activation, draining, loss, the pool's queue, what policies see."""
+
+import numpy as np
+
+from .. import columns as c
+from ..jit import Route, jit
+from . import layout as k
+from .arrivals import release, send, travel
+from .batch import compact_stack
+from .clients import start_over
+from .ends import end_replica, off_if_empty
+from .heap import schedule
+from .queues import dequeue, free_slot
+from .state import State
+from .view import look, plant
+
+
+@jit
+def arrange(st: State, pool: int) -> None:
+    """Give the pool's active replicas its first view rows, by index; called when one joins or leaves."""
+    p = st.pool[pool]
+    first, slots, n = p.first, p.slots, 0
+    for r in range(first, first + slots):
+        if st.rep[r].state == k.ACTIVE:
+            at = n
+            while at > 0 and st.rep[st.slot_of[first + at - 1]].index > st.rep[r].index:
+                st.slot_of[first + at] = st.slot_of[first + at - 1]
+                at -= 1
+            st.slot_of[first + at] = r
+            n += 1
+    p.active = n
+    for r in range(first, first + slots):
+        if st.rep[r].state != k.ACTIVE:
+            st.slot_of[first + n] = r
+            n += 1
+    for row in range(first, first + slots):
+        rep = st.rep[st.slot_of[row]]
+        rep.row = row
+        rep.valid_s = -np.inf
+        st.rows[row, c.INDEX] = rep.index
+        st.rows[row, c.PROFILE] = rep.profile
+        st.rows[row, c.KV_CAPACITY_TOKENS] = rep.blocks * rep.block
+        st.rows[row, c.MAX_SEQS] = rep.max_seqs
+        st.rows[row, c.WAITING] = rep.waiting
+        st.rows[row, c.RUNNING] = rep.running
+        st.rows[row, c.PREFILL_TOKENS] = rep.prefill
+    if st.ctl[0].linear == 1:
+        plant(st, pool)
+
+
+@jit
+def activate(st: State, route: Route, r: int, t: float) -> int:
+    """The replica joins its pool, whose queue and held-by-router requests are routed; DONE_ALL or BAD_ROUTE."""
+    pool = st.pool[st.rep[r].pool]
+    st.rep[r].state = k.ACTIVE
+    st.rep[r].ready_s = np.inf
+    arrange(st, st.rep[r].pool)
+    if st.ctl[0].reroute == 1:
+        release(st, st.rep[r].pool, pool.held, t)
+    q = pool.head
+    pool.head = -1
+    pool.tail = -1
+    pool.queued = 0
+    while q >= 0:
+        following = st.fly[q].next
+        if st.fly[q].gone == 1:
+            free_slot(st, q)
+        elif send(st, route, q, t) == k.BAD_ROUTE:
+            return k.BAD_ROUTE
+        q = following
+    return k.DONE_ALL
+
+
+@jit
+def drain(st: State, r: int, t: float) -> None:
+    """No new requests for the replica; off at once where it has none, else when its last one completes."""
+    st.rep[r].state = k.DRAINING
+    off_if_empty(st, r, t)
+    arrange(st, st.rep[r].pool)
+
+
+# --- faults ---
+
+
+@jit
+def _again(st: State, q: int, t: float) -> None:
+    """q's replica is gone: it starts over from its origin, now."""
+    if st.fly[q].gone == 1:
+        free_slot(st, q)
+        return
+    start_over(st, q)
+    st.fly[q].restarts += 1
+    travel(st, q, t, k.NEW)
+
+
+@jit
+def lose(st: State, r: int, t: float) -> None:
+    """The replica is gone at t, its iteration with it; its requests start again, running ones first."""
+    rep = st.rep[r]
+    if rep.running > 0:
+        rep.busy_s += t - rep.since
+    compact_stack(st, r)
+    for place in range(rep.stack):
+        _again(st, st.stack[r, place], t)
+    while rep.waiting > 0:
+        q = rep.head
+        dequeue(st, r)
+        rep.waiting += st.fly[q].gone  # those that gave up are no longer counted
+        _again(st, q, t)
+    schedule(st, r, np.inf)
+    rep.running = 0
+    rep.stack = 0
+    end_replica(st, r, t)
+    arrange(st, rep.pool)
+
+
+@jit
+def lose_queue(st: State, pool: int, t: float) -> None:
+    """The pool's region is down: requests in its queue start again elsewhere."""
+    p = st.pool[pool]
+    q = p.head
+    p.head = -1
+    p.tail = -1
+    p.queued = 0
+    while q >= 0:
+        following = st.fly[q].next
+        _again(st, q, t)
+        q = following
+
+
+# --- what policies see ---
+
+
+@jit
+def look_at_all(st: State, t: float) -> None:
+    """Bring every live replica's token and KV columns to time t and sum them by pool into `seen`."""
+    st.seen[:] = 0.0
+    for r in range(len(st.rep)):
+        rep = st.rep[r]
+        seen = st.seen[rep.pool]
+        if rep.state == k.STARTING:
+            seen[k.S_STARTING] += 1
+        elif rep.state == k.DRAINING:
+            look(st, r, t)
+            seen[k.S_DRAINING] += 1
+        elif rep.state == k.ACTIVE:
+            look(st, r, t)
+            row = st.rows[rep.row]
+            seen[k.S_ACTIVE] += 1
+            seen[k.S_WAITING] += row[c.WAITING]
+            seen[k.S_RUNNING] += row[c.RUNNING]
+            seen[k.S_OUTSTANDING] += row[c.OUTSTANDING_TOKENS]
+            seen[k.S_KV] += row[c.KV_TOKENS]
+            seen[k.S_KV_CAPACITY] += row[c.KV_CAPACITY_TOKENS]
+    for p in range(len(st.pool)):
+        pool, seen = st.pool[p], st.seen[p]
+        seen[k.S_QUEUED] = pool.queued
+        seen[k.S_HELD] = pool.held
+        seen[k.S_ARRIVED] = pool.arrived
+        seen[k.S_ARRIVED_INPUT] = pool.arrived_input
+        seen[k.S_COMPLETED] = pool.completed
+        seen[k.S_COMPLETED_OUTPUT] = pool.completed_output
+
+

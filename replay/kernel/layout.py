@@ -1,0 +1,143 @@
+"""Records and codes the kernel's arrays are made of. One place for every field's meaning."""
+
+import numpy as np
+
+
+def _record(ints: str, floats: str = "") -> np.dtype:
+    return np.dtype([(name, np.int64) for name in ints.split()] + [(name, np.float64) for name in floats.split()])
+
+
+# one row: where the loop stands, and which features this replay uses (0 or 1), so that others cost nothing
+CONTROL = _record(
+    "next last"  # next arrival of the chunk, and how many of its rows arrive by themselves
+    " free in_flight out"  # unused flight slots, requests somewhere, rows written to `done`
+    " idle events agenda"  # entries of these arrays in use
+    " receipts"  # requests received by replicas so far: order of receipt
+    " nodes"  # head of the unused cache nodes
+    " tokens"  # keep predictions current: routers that read tokens, policies that scale
+    " look"  # the router reads token columns
+    " match"  # the router reads MATCHED_TOKENS
+    " linear"  # the router's score is a weighted sum of columns: a tournament tree instead of a scan
+    " ranked patient sessions regions holds cached"
+    " rule"  # region rule
+    " hash_tokens"  # H
+    " tries"  # how often a client sends again
+    " reroute"  # 1: requests held by the router are routed again when a replica becomes active
+    " wanted",  # 1: the driver is to look at once (OPEN, a replica it waits for is off)
+    "now threshold release_below release_twice_below timeout_s backoff_s factor",
+)
+
+REPLICA = _record(
+    "pool state record index profile"
+    " row"  # in the view; a pool's active replicas come first, by index
+    " at"  # position in the heap of events, -1: none
+    " idle"  # 1: in the list of those that may start
+    " steps"  # iterations ended so far: the virtual clock of running requests
+    " decodes context"  # decoding requests, and the sum of their computed tokens
+    " used blocks block max_seqs max_batch"
+    " head tail waiting"  # the waiting queue: a list, or (ranked) a heap under head
+    " running partial"  # partial: the one request whose prompt is partly prefilled, -1: none
+    " stack heap late planned"  # entries of the admission stack, completion heap, outlive heap, plan
+    " count"  # iterations in the run in progress; where planned > 0 it is one
+    " prefill predicted generated input"  # sums over the requests here: not yet prefilled, predicted output, ...
+    " leaving"  # running requests that go at the end of the iteration in progress
+    " transit"  # requests migrating away, whose blocks are still held
+    " awaited"  # 1: the driver wants to know when it is off
+    " per_hash"  # KV blocks a hash block
+    " evictable oldest newest",  # cached blocks without users, and their list by age
+    "since first event_s ready_s off_s busy_s"  # run's start, its first duration, its end, ...
+    " valid_s",  # the view row's token columns hold until then
+)
+FREE, STARTING, ACTIVE, DRAINING, ENDED = range(5)  # state; ENDED: off, not yet seen by the driver
+
+FLIGHT = _record(
+    "request input output predicted foretold kind tier"  # foretold: the prediction at arrival
+    " computed generated"  # while decoding: less the replica's steps
+    " next other"  # links of queues: list, or the two children of a heap
+    " replica record pool group origin"  # replica -1: on none
+    " phase place"  # place: position in the admission stack
+    " late_key"  # key of the entry in the outlive heap, -1: none
+    " receipt gone stage held sends"
+    " preemptions restarts tries cached"
+    " hash_at hash_n shared"  # its hashes, and how many of them it shares in the cache
+    " session follow"  # number of the session's next request, -1: none
+    " target source",  # replica slots of a migration, -1: none
+    "arrival_s sent_s admitted_s first_s rank network_s hold_s since_s",
+)
+# phase; QUEUED: in a pool's queue, HELD: in its hold queue, TRAVELLING: in the agenda, ELSEWHERE: the slot is free
+WAITING, PREFILL, DECODE, QUEUED, HELD, TRAVELLING, ELSEWHERE = range(7)
+NEW, REACHING, RELEASED, MOVED = range(4)  # stage: what an agenda entry means for its request
+
+ARRIVAL = np.dtype(
+    [
+        ("number", np.int64),
+        ("arrival_s", np.float64),
+        ("rank", np.float64),
+        ("think_s", np.float64),
+        ("pool", np.int32),
+        ("input", np.int32),
+        ("output", np.int32),
+        ("predicted", np.int32),
+        ("kind", np.int32),
+        ("tier", np.int32),
+        ("held", np.int32),  # 1: waits in the hold queue until released
+        ("group", np.int32),  # row of `choices`, -1: the pool is given
+        ("origin", np.int32),
+        ("hash_n", np.int32),
+        ("hash_at", np.int64),
+        ("session", np.int64),
+        ("follow", np.int64),
+    ]
+)
+
+DONE = _record(
+    "request status pool record preemptions restarts tries cached",
+    "arrival_s admitted_s first_s done_s network_s hold_s",
+)
+
+# cumulative counts, for the driver's differences
+POOL = _record(
+    "first slots"  # its replica slots and view rows
+    " active head tail queued"  # queue of requests that found no active replica
+    " hold held"  # hold queue (a heap), and requests in it
+    " region down tree leaves"  # tree: offset of its tournament tree
+    " ended_now"  # completions at this instant that may release held requests
+    " opened"  # replicas asked for by OPEN, cumulative
+    " arrived arrived_input completed completed_output rejected"
+)
+
+SHAPE = _record("", "base attn_pair prefix_kv decode_seq decode_kv")  # a profile in use
+EVENT = np.dtype([("t", np.float64), ("slot", np.int64)])
+ENTRY = np.dtype([("t", np.float64), ("order", np.int64), ("slot", np.int64), ("stamp", np.int64)])
+CHUNK = np.dtype([("slot", np.int64), ("take", np.int64)])
+NODE = _record("hash owner users chain older newer")  # a hash block in a replica's prefix cache
+
+# what an agenda entry is, in the order of one instant; the policy's tick stands between READY and PATIENCE
+RELEASE, READY, PATIENCE, ARRIVE = range(4)
+PHASE = 1 << 48  # order = phase * PHASE + request (or pool, or slot)
+
+# pools as a policy sees them, f8[:, :]; the last four are cumulative
+(
+    S_ACTIVE,
+    S_STARTING,
+    S_DRAINING,
+    S_QUEUED,
+    S_WAITING,
+    S_RUNNING,
+    S_OUTSTANDING,
+    S_KV,
+    S_KV_CAPACITY,
+    S_HELD,
+    S_ARRIVED,
+    S_ARRIVED_INPUT,
+    S_COMPLETED,
+    S_COMPLETED_OUTPUT,
+) = range(14)
+SEEN_COLUMNS = 14
+
+# why the kernel returned
+DONE_ALL, TICK, MORE, OUT_FULL, FLIGHT_FULL, AGENDA_FULL, BAD_ROUTE, WANTED = range(8)
+
+# what the driver asks of the kernel's one entry
+RUN, ACTIVATE, STARTS, DRAIN, LOOK, ARRANGE, LOSE, LOSE_QUEUE, RELEASE_HELD = range(9)
+HOME, THRESHOLD = range(2)  # region rules

@@ -1,0 +1,250 @@
+"""Replicas coming and going: started, drained, lent, reshaped, lost, within the machines a region has."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .columns import OUTSTANDING_TOKENS
+from .kernel import layout as k
+from .kernel.state import State, fresh_replica, more_slots
+from .outcome import Lives
+from .world import World, cache_room
+
+Ask = Callable[[int, float, int], int]  # a command to the kernel: what, t, which
+
+
+class Lifecycle:
+    """Every replica of a replay: its slot in the kernel, its machines, its life so far.
+
+    `ask` runs a command of the kernel; `state` is replaced where arrays grow. Spec: docs/replay.md, "Replicas come and go".
+    """
+
+    def __init__(self, world: World, state: State, ask: Ask, seed: int, instant_start: bool) -> None:
+        self.world, self.state, self.ask = world, state, ask
+        self.seed, self.instant_start = seed, instant_start
+        self.lives = Lives()
+        self.actions_s: list[float] = []
+        pools = len(world.fleet.pools)
+        self.born = [0] * pools  # replicas numbered so far
+        self.denied = np.zeros(pools, np.int64)
+        self.taken: dict[tuple[str, str | None], int] = {}  # (region, GPU type) -> GPUs occupied
+        self.lent: list[int] = []  # records donated and on their machines, oldest first
+        self.lending: set[int] = set()  # records that drain to be donated
+        self.reshaping: dict[int, int] = {}  # record that drains -> profile row it comes back with
+        self.down: set[str] = set()
+
+    # --- machines ---
+
+    def _key(self, pool: int, profile: int) -> tuple[str, str | None]:
+        return self.world.fleet.pools[pool].region, self.world.profiles[profile].gpu
+
+    def _occupy(self, pool: int, profile: int, sign: int) -> None:
+        key = self._key(pool, profile)
+        self.taken[key] = self.taken.get(key, 0) + sign * self.world.profiles[profile].gpus_per_replica
+
+    def _has_room(self, pool: int, profile: int, spared: int = 0) -> bool:
+        """Whether one more replica finds machines, `spared` GPUs being vacated for it."""
+        region, gpu = self._key(pool, profile)
+        if region not in self.world.fleet.inventory:
+            return True
+        have = self.world.fleet.inventory[region].get(gpu or "", 0)
+        return self.taken.get((region, gpu), 0) - spared + self.world.profiles[profile].gpus_per_replica <= have
+
+    # --- slots ---
+
+    def _slot(self, pool: int) -> int:
+        first, slots = int(self.state.pool.first[pool]), int(self.state.pool.slots[pool])
+        free = np.flatnonzero(self.state.rep.state[first : first + slots] == k.FREE)
+        if len(free):
+            return first + int(free[0])
+        counts = self.state.pool.slots.copy()
+        counts[pool] *= 2
+        self.state = more_slots(self.state, counts)
+        self.ask(k.ARRANGE, 0.0, 0)
+        return self._slot(pool)
+
+    def place(self, pool: int, t: float, state: int, profile: int, index: int | None = None) -> int:
+        """A fresh replica in a free slot of the pool; the kernel is yet to arrange the pool's rows. Returns the slot."""
+        slot, shape = self._slot(pool), self.world.profiles[profile]
+        if index is None:
+            index = self.born[pool]
+            self.born[pool] += 1
+        record = self.lives.born(pool, index, profile, shape.gpus_per_replica)
+        self._occupy(pool, profile, 1)
+        rep = fresh_replica(self.state, slot)
+        values = {
+            "pool": pool, "record": record, "index": index, "profile": profile, "state": state, "block": shape.block,
+            "blocks": shape.kv_tokens // shape.block, "max_seqs": shape.max_seqs, "max_batch": shape.max_batch_tokens,
+        }  # fmt: skip
+        for field, value in values.items():
+            rep[field] = value
+        if int(self.state.ctl.cached[0]):
+            rep.per_hash = int(self.state.ctl.hash_tokens[0]) // shape.block
+            per_slot = int((self.state.rep.blocks // np.maximum(self.state.rep.per_hash, 1)).sum())
+            self.state = cache_room(self.state, per_slot + 1)
+        self.lives.note(record, t, "active" if state == k.ACTIVE else "starting")
+        return slot
+
+    def harvest(self) -> None:
+        """What went off since the last look: its slot is free, its machines too, unless it is lent or comes back."""
+        rep = self.state.rep
+        for slot in np.flatnonzero(rep.state == k.ENDED):
+            one = rep[slot]
+            record, pool, profile, off_s = int(one.record), int(one.pool), int(one.profile), float(one.off_s)
+            self.lives.busy_s[record] = float(one.busy_s)
+            one.state = k.FREE
+            if record in self.lending:
+                self.lending.remove(record)
+                self.lent.append(record)
+                self.lives.note(record, off_s, "donated")
+                continue
+            self.lives.note(record, off_s, "off")
+            self._occupy(pool, profile, -1)
+            if record in self.reshaping:
+                self._begin(pool, off_s, "swap", self.reshaping.pop(record), self.lives.who[record][1])
+
+    # --- starting ---
+
+    def _startup_s(self, pool: int, kind: str, profile: int, index: int) -> float:
+        if self.instant_start:
+            return 0.0
+        startup = self.world.profiles[profile].startup_s
+        # by pool and index, so that every policy meets the same start-up times
+        return startup.draw(getattr(startup, kind), np.random.default_rng([self.seed, pool, index]))
+
+    def _begin(self, pool: int, t: float, kind: str, profile: int, index: int | None = None) -> None:
+        """A replica starts at t; at once active where its start takes no time."""
+        lasts_s = self._startup_s(pool, kind, profile, self.born[pool] if index is None else index)
+        slot = self.place(pool, t, k.ACTIVE if lasts_s == 0 else k.STARTING, profile, index)
+        if lasts_s == 0:
+            self.ask(k.ACTIVATE, t, slot)
+            return
+        rep = self.state.rep[slot]
+        rep.ready_s = t + lasts_s
+        self.lives.promise(int(rep.record), t + lasts_s, "active")
+        self.ask(k.STARTS, t + lasts_s, slot)
+
+    def _start_one(self, pool: int, t: float) -> bool:
+        """Reclaim a lent replica, start on free machines, or take another pool's lent one; False: denied."""
+        own = int(self.world.own[pool])
+        region = self.world.fleet.pools[pool].region
+        if region in self.down:
+            return False
+        for record in self.lent:
+            if self.lives.who[record][0] == pool:
+                self._vacate(record, t)
+                self._begin(pool, t, "warm", self.lives.who[record][2])
+                return True
+        if self._has_room(pool, own):
+            self._begin(pool, t, "cold", own)
+            return True
+        for record in self.lent:
+            lender, _, profile, gpus = self.lives.who[record]
+            if self._key(lender, profile) == self._key(pool, own) and self._has_room(pool, own, spared=gpus):
+                self._vacate(record, t)
+                self._begin(pool, t, "swap", own)
+                return True
+        return False
+
+    def _vacate(self, record: int, t: float) -> None:
+        pool, _, profile, _ = self.lives.who[record]
+        self.lent.remove(record)
+        self.lives.note(record, t, "off")
+        self._occupy(pool, profile, -1)
+
+    # --- scaling ---
+
+    def live(self, pool: int, *states: int) -> np.ndarray:
+        """Slots of the pool's replicas in these states."""
+        first, slots = int(self.state.pool.first[pool]), int(self.state.pool.slots[pool])
+        rows = np.arange(first, first + slots)
+        return rows[np.isin(self.state.rep.state[rows], states)]
+
+    def scale(self, pool: int, wanted: int, t: float) -> None:
+        """Bring the pool to `wanted` starting or active replicas, within its bounds and its region's machines."""
+        wanted = self.world.fleet.pools[pool].clamp(wanted)
+        missing = wanted - len(self.live(pool, k.STARTING, k.ACTIVE))
+        if missing < 0:
+            self.drain(pool, -missing, t)
+        if missing <= 0:
+            return
+        draining = [s for s in self.live(pool, k.DRAINING) if int(self.state.rep.record[s]) not in self.reshaping]
+        oldest = sorted(draining, key=lambda s: int(self.state.rep.index[s]))[:missing]
+        records = [int(self.state.rep.record[s]) for s in oldest]
+        for record in records:
+            self.lending.discard(record)
+            self.lives.note(record, t, "active")
+            self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
+        started = len(records)
+        while started < missing and self._start_one(pool, t):
+            started += 1
+        self.denied[pool] += missing - started
+        self.actions_s += [t] * started
+
+    def _is(self, record: int) -> np.ndarray:
+        return (self.state.rep.record == record) & (self.state.rep.state != k.FREE)
+
+    def drain(self, pool: int, surplus: int, t: float, lend: bool = False) -> None:
+        """Drain those with the fewest outstanding tokens, ties to the youngest; starting ones are cancelled first."""
+        self.ask(k.LOOK, t, 0)
+        rep, live = self.state.rep, self.live(pool, k.STARTING, k.ACTIVE)
+        tokens = self.state.rows[rep.row[live], OUTSTANDING_TOKENS]
+        tokens = np.where(rep.state[live] == k.STARTING, 0.0, tokens)
+        order = np.lexsort((-rep.index[live], tokens))
+        for slot in live[order[:surplus]]:
+            record = int(rep.record[slot])
+            if rep.state[slot] != k.STARTING:  # a start that is cancelled ends here
+                self.lives.note(record, t, "draining")
+            if lend:
+                self.lending.add(record)
+            self.actions_s.append(t)
+            self.ask(k.DRAIN, t, int(slot))
+        self.harvest()
+
+    def reshape(self, pool: int, index: int, profile: int, t: float) -> None:
+        """The pool's replica `index` drains and comes back with the other profile; ignored where it is not active."""
+        for slot in self.live(pool, k.ACTIVE):
+            if int(self.state.rep.index[slot]) == index:
+                record = int(self.state.rep.record[slot])
+                self.reshaping[record] = profile
+                self.state.rep.awaited[slot] = 1
+                self.actions_s.append(t)
+                self.lives.note(record, t, "draining")
+                self.ask(k.DRAIN, t, int(slot))
+        self.harvest()
+
+    # --- faults ---
+
+    def lose(self, slots: Sequence[int], t: float) -> None:
+        """These replicas are gone at t, lent or not, and their requests start again."""
+        for slot in slots:
+            record = int(self.state.rep.record[slot])
+            self.lending.discard(record)
+            self.reshaping.pop(record, None)
+            self.ask(k.LOSE, t, int(slot))
+        self.harvest()
+
+    def lose_region(self, region: str, t: float) -> None:
+        """Every replica of the region is gone; it starts none until `restore`."""
+        self.down.add(region)
+        pools = [p for p, pool in enumerate(self.world.fleet.pools) if pool.region == region]
+        self.state.pool.down[pools] = 1
+        for pool in pools:
+            self.lose([int(s) for s in self.live(pool, k.STARTING, k.ACTIVE, k.DRAINING)], t)
+            self.ask(k.LOSE_QUEUE, t, pool)
+        for record in [r for r in self.lent if self.lives.who[r][0] in pools]:
+            self._vacate(record, t)
+
+    def lose_replica(self, pool: int, index: int, t: float) -> None:
+        """One replica of the pool is gone, if it lives."""
+        live = self.live(pool, k.STARTING, k.ACTIVE, k.DRAINING)
+        self.lose([int(s) for s in live if int(self.state.rep.index[s]) == index], t)
+        for record in [r for r in self.lent if self.lives.who[r][:2] == (pool, index)]:
+            self._vacate(record, t)
+
+    def restore(self, region: str) -> None:
+        """The region is up again, empty."""
+        self.down.discard(region)
+        for p, pool in enumerate(self.world.fleet.pools):
+            if pool.region == region:
+                self.state.pool.down[p] = 0

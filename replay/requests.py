@@ -1,0 +1,88 @@
+"""What is replayed, as arrays, and the rows the kernel takes them in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .kernel.state import zeros
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests in arrival order, by number from 0; arrays of one length, those that are None do not matter.
+
+    arrival_s f8, rising; pool i8, number in the fleet (with regions: any pool of the service); input_tokens,
+    output_tokens i8 >= 1; predicted_tokens f8, what routers take the output to be; kind i8, row of the extension table.
+    tier i8, for routers; rank f8, order of waiting queues, lower first; held bool, waits in a hold queue until released;
+    origin i8, row of the fleet's regions; session i8, for routers.
+    follow i8, number of the session's next request or -1, and think_s f8 before each: closed-loop sessions, where only
+    first turns arrive by themselves. hashes u8 of all requests one after another, hash_at and hash_n i8 by request,
+    hash_tokens a hash block: for prefix caches.
+    """
+
+    arrival_s: np.ndarray
+    pool: np.ndarray
+    input_tokens: np.ndarray
+    output_tokens: np.ndarray
+    predicted_tokens: np.ndarray
+    kind: np.ndarray
+    tier: np.ndarray | None = None
+    rank: np.ndarray | None = None
+    held: np.ndarray | None = None
+    origin: np.ndarray | None = None
+    session: np.ndarray | None = None
+    follow: np.ndarray | None = None
+    think_s: np.ndarray | None = None
+    hashes: np.ndarray | None = None
+    hash_at: np.ndarray | None = None
+    hash_n: np.ndarray | None = None
+    hash_tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+
+_GIVEN = {
+    "arrival_s": "arrival_s", "pool": "pool", "input": "input_tokens", "output": "output_tokens", "kind": "kind",
+    "tier": "tier", "rank": "rank", "held": "held", "origin": "origin", "session": "session", "think_s": "think_s",
+    "hash_at": "hash_at", "hash_n": "hash_n",
+}  # fmt: skip
+
+
+def arrivals(requests: Requests, first: int, group_of: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """The kernel's rows, those that arrive by themselves first, and how many these are.
+
+    first: number of the first request; group_of: i8[pools, regions], row of the kernel's choices (None: no network).
+    """
+    rows = zeros("arr", len(requests))
+    rows.number = np.arange(first, first + len(requests))
+    for field, given in _GIVEN.items():
+        column = getattr(requests, given)
+        if column is not None:
+            rows[field] = column
+    rows.predicted = np.clip(np.rint(requests.predicted_tokens), 1, (1 << 31) - 1)
+    rows.group = -1 if group_of is None or requests.origin is None else group_of[requests.pool, requests.origin]
+    rows.follow = -1
+    if requests.follow is None:
+        return rows, len(rows)
+    follows = requests.follow[requests.follow >= 0]
+    by_itself = np.ones(len(rows), bool)
+    by_itself[follows] = False
+    order = np.argsort(~by_itself, kind="stable")
+    row_of = np.empty(len(rows), np.int64)
+    row_of[order] = np.arange(len(rows))
+    rows.follow = np.where(requests.follow >= 0, row_of[requests.follow], -1)
+    return rows[order].copy(), int(by_itself.sum())
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What an outlived prediction grows by: tokens[kind, i] once generated[i] tokens are there (grid, rising)."""
+
+    generated: np.ndarray
+    tokens: np.ndarray
+
+
+NO_EXTENSION = Extension(np.zeros(1, np.int64), np.full((1, 1), 30, np.int64))
+
+__all__ = ["NO_EXTENSION", "Extension", "Requests", "arrivals"]

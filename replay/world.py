@@ -1,0 +1,145 @@
+"""The fleet as the kernel's arrays: profiles in use, pools, regions, room for what will happen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .fleet import Fleet, preferences
+from .kernel import layout as k
+from .kernel.state import State, empty_state, with_trees, zeros
+from .profile import Profile
+from .requests import Extension, Requests
+from .routers import Router
+
+COEFFICIENTS = ("base", "attn_pair", "prefix_kv", "decode_seq", "decode_kv")
+
+
+@dataclass(frozen=True)
+class World:
+    """A fleet's profiles by row, and which pools serve whom: group_of i8[pools, regions], -1 where there is no choice."""
+
+    fleet: Fleet
+    profiles: tuple[Profile, ...]
+    own: np.ndarray  # i8[pools], row of each pool's own profile
+    group_of: np.ndarray | None
+    choices: np.ndarray
+    lag_s: np.ndarray
+
+
+def world_of(fleet: Fleet, extra: Sequence[Profile] = ()) -> World:
+    """What of the fleet does not change during a replay; `extra`: profiles that replicas may be reshaped to."""
+    profiles: list[Profile] = []
+    for profile in [p for pool in fleet.pools for p in pool.profiles] + list(extra):
+        if profile not in profiles:
+            profiles.append(profile)
+    own = np.array([profiles.index(pool.profile) for pool in fleet.pools], np.int64)
+    if not fleet.regions:
+        return World(fleet, tuple(profiles), own, None, zeros("choices", 1, 1) - 1, zeros("lag_s", 1, 1))
+    services = sorted({pool.service for pool in fleet.pools})
+    pairs = [(service, origin) for service in services for origin in fleet.regions]
+    ranked = [preferences(fleet, service, origin) for service, origin in pairs]
+    choices = np.full((len(pairs), max(map(len, ranked))), -1, np.int64)
+    lag_s = np.zeros(choices.shape)
+    for row, ((_, origin), pools) in enumerate(zip(pairs, ranked, strict=True)):
+        choices[row, : len(pools)] = pools
+        lag_s[row, : len(pools)] = [fleet.network_s(origin, fleet.pools[p].region) for p in pools]
+    group_of = np.array(
+        [
+            [services.index(pool.service) * len(fleet.regions) + region for region in range(len(fleet.regions))]
+            for pool in fleet.pools
+        ]
+    )
+    return World(fleet, tuple(profiles), own, group_of, choices, lag_s)
+
+
+def state_of(
+    world: World, requests: Requests, slots: Sequence[int], router: Router, extension: Extension, tokens: bool, out: int
+) -> State:
+    """A state for the world with `slots` replica slots a pool and `out` rows of results; no arrivals yet."""
+    fleet, shapes = world.fleet, world.profiles
+    flights = min(max(1024, len(requests) // 8), 1 << 20)
+    widest, block = max(p.max_seqs for p in shapes), max(p.block for p in shapes)
+    st = empty_state(int(sum(slots)), widest, block, len(fleet.pools), flights, out + 2 * widest + 2)
+    st.pool.first = np.concatenate([[0], np.cumsum(slots)[:-1]])
+    st.pool.slots = slots
+    regions = [fleet.regions.index(p.region) if p.region in fleet.regions else -1 for p in fleet.pools]
+    st.pool.region = regions
+    shape = zeros("shape", len(shapes))
+    for name in COEFFICIENTS:
+        shape[name] = [getattr(p.latency, name) for p in shapes]
+    most = max(p.max_batch_tokens for p in shapes)
+    grid = np.vstack([np.asarray(extension.generated, np.int64), np.asarray(extension.tokens, np.int64)])
+    weights = zeros("weights", len(st.weights))
+    for column, weight in (router.weights or {}).items():
+        weights[column] = weight
+    st = st._replace(
+        shape=shape,
+        token_s=np.stack([p.latency.token_s(most) for p in shapes]),
+        extend=np.ascontiguousarray(grid),
+        params=np.array([*router.params.values(), 0.0], np.float64),
+        weights=weights,
+        choices=world.choices,
+        lag_s=world.lag_s,
+    )
+    _switch_on(st, world, requests, router, tokens)
+    return with_trees(_with_cache(st, world, requests))
+
+
+def _switch_on(st: State, world: World, requests: Requests, router: Router, tokens: bool) -> None:
+    """Say which features this replay uses."""
+    fleet, ctl = world.fleet, st.ctl
+    ctl.tokens, ctl.look, ctl.match = int(tokens), int(router.tokens), int(router.prefix)
+    ctl.linear = int(router.weights is not None)
+    ctl.ranked = int(requests.rank is not None)
+    ctl.sessions = int(requests.follow is not None)
+    ctl.regions = int(world.group_of is not None and requests.origin is not None)
+    ctl.rule = k.THRESHOLD if fleet.region_choice.rule == "threshold" else k.HOME
+    ctl.threshold = fleet.region_choice.threshold
+    ctl.holds, ctl.reroute = int(requests.held is not None or router.holds), int(router.holds)
+    lower = fleet.hold.lower if fleet.hold else None
+    upper = fleet.hold.upper if fleet.hold else None
+    ctl.release_twice_below = -1.0 if lower is None else lower
+    ctl.release_below = max(-1.0 if upper is None else upper, ctl.release_twice_below[0])
+    if fleet.clients is not None:
+        ctl.patient, ctl.tries = 1, fleet.clients.retries
+        ctl.timeout_s, ctl.backoff_s, ctl.factor = fleet.clients.timeout_s, fleet.clients.backoff_s, fleet.clients.factor
+
+
+def _with_cache(st: State, world: World, requests: Requests) -> State:
+    """Room for the replicas' prefix caches, where the trace has hashes and every profile's blocks divide them."""
+    tokens = requests.hash_tokens
+    if requests.hashes is None or not world.fleet.prefix_cache or any(tokens % p.block for p in world.profiles):
+        return st
+    st.ctl.cached, st.ctl.hash_tokens = 1, tokens
+    return st._replace(hashes=np.ascontiguousarray(requests.hashes).view(np.int64).copy())
+
+
+def cache_room(st: State, needed: int) -> State:
+    """The same state with room for `needed` cached hash blocks over all replicas."""
+    have = len(st.node) if int(st.ctl.cached[0]) and len(st.bucket) > 1 else 0
+    if have >= needed:
+        return st
+    size = max(needed, 2 * have)
+    node = zeros("node", size)
+    node[:have] = st.node[:have]
+    node.chain[have:] = np.arange(have + 1, size + 1)
+    node.chain[-1] = int(st.ctl.nodes[0]) if have else -1
+    st.ctl.nodes = have
+    return _hashed(st._replace(node=node), have)
+
+
+def _hashed(st: State, have: int) -> State:
+    """The buckets anew, twice the nodes; cached blocks are entered again."""
+    from .kernel.cache import bucket_of
+
+    st = st._replace(bucket=np.full(1 << int(np.ceil(np.log2(2 * len(st.node)))), -1, np.int64))
+    unused, n = set(), int(st.ctl.nodes[0])
+    while n >= 0:
+        unused.add(n)
+        n = int(st.node.chain[n])
+    for n in (n for n in range(have) if n not in unused):
+        b = int(bucket_of(len(st.bucket), int(st.node.owner[n]), int(st.node.hash[n])))
+        st.node.chain[n] = st.bucket[b]
+        st.bucket[b] = n
+    return st
