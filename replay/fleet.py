@@ -1,24 +1,57 @@
-"""The fleet: pools of replicas, from a fleet file or from the trace's own services and regions."""
+"""The fleet: pools of replicas, the regions they stand in, what befalls them (a file says it: docs/fleet.md)."""
 
-import tomllib
+import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.errors import UserError
+from lmaas.analysis.trace import TIERS
+from lmaas.analysis.units import parse_duration
 
-from .profile import Profile, Seconds, Startup, default_profile, find_profile
+from .profile import Profile
 
 NO_REGION = "default"
+LONGEST_S = 1e10  # 317 years: past it a float no longer tells microseconds apart
+
+_COMPOUND = re.compile(r"(?:\s*\d+(?:\.\d+)?\s*[a-zA-Z]+){2,}\s*")
+_PART = re.compile(r"\d+(?:\.\d+)?\s*[a-zA-Z]+")
+
+
+def seconds(value: Any) -> Any:
+    """Seconds of a duration such as 30m or 2d4h, as pydantic's first step; a number is seconds already."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no time; write seconds or a duration such as 30m")
+    if not isinstance(value, str):
+        return value
+    parts = _PART.findall(value) if _COMPOUND.fullmatch(value) else [value]
+    try:
+        return sum(parse_duration(part, "time") for part in parts)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _tier(name: str) -> str:
+    if name not in TIERS:
+        raise ValueError(f"no tier is called '{name}'; there are {', '.join(TIERS)}")
+    return name
+
+
+Time = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=LONGEST_S, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Replicas that serve one service in one region; prints as service/region/lane."""
+    """Replicas that serve one service in one region; prints as service/region/lane.
+
+    mixed: replicas of other profiles that stand there from the beginning, beside those of `profile` that the file or
+    the policy starts with; the bounds count all of them.
+    """
 
     service: str
     region: str
@@ -27,9 +60,20 @@ class Pool:
     initial: int | None = None  # None: sized for the last training window's demand
     minimum: int = 1
     maximum: int | None = None
+    mixed: tuple[tuple[Profile, int], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.service}/{self.region}/{self.lane}"
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """Its own profile first, then those mixed in."""
+        return (self.profile, *(profile for profile, _ in self.mixed))
+
+    @property
+    def beside(self) -> int:
+        """Mixed replicas at the start."""
+        return sum(n for _, n in self.mixed)
 
     def clamp(self, replicas: float) -> int:
         """The count nearest to `replicas` that the pool's bounds allow."""
@@ -38,122 +82,194 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """From at_s on a pool's replica is gone, or every replica of a region, which starts none until until_s.
+
+    Times in seconds of the trace. pool: number in the fleet; replica: number in the pool.
+    """
+
+    at_s: float
+    region: str | None = None
+    pool: int | None = None
+    replica: int | None = None
+    until_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        one = self.pool is not None and self.replica is not None
+        if one == (self.region is not None) or (self.pool is None) != (self.replica is None):
+            raise ValueError("a fault names either a region or a pool and its replica")
+        if not 0 <= self.at_s < self.until_s or not math.isfinite(self.at_s):
+            raise ValueError(
+                f"a fault from {self.at_s:g} s to {self.until_s:g} s: it must begin at 0 s or later and end"
+            )
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Who has seen no token timeout_s after sending gives up and, `retries` times, sends again.
+
+    The k-th retry, from 0, is sent backoff_s · factor^k after giving up.
+    """
+
+    timeout_s: Annotated[Time, Field(gt=0)]
+    retries: Annotated[int, Field(strict=True, ge=0, le=100)] = 0
+    backoff_s: Time = 1.0
+    factor: Annotated[float, Field(strict=True, ge=1, le=100, allow_inf_nan=False)] = 2.0
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+
+@dataclass(frozen=True)
+class RegionChoice:
+    """Which region a request goes to.
+
+    home: its own, else the nearest that is up; threshold: the nearest whose memory utilisation is below `threshold`,
+    else the least utilised.
+    """
+
+    rule: Literal["home", "threshold"] = "home"
+    threshold: Annotated[Share, Field(gt=0)] = 0.7
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Tiers whose requests wait in their home pool's hold queue until released.
+
+    On each completion in that pool two are released below memory utilisation `lower`, one below `upper`; None: never
+    by itself.
+    """
+
+    tiers: Annotated[tuple[Annotated[str, AfterValidator(_tier)], ...], Field(min_length=1)]
+    lower: Share | None = 0.5
+    upper: Share | None = 0.6
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    def __post_init__(self) -> None:
+        if self.lower is not None and self.upper is not None and self.lower > self.upper:
+            raise ValueError(f"lower {self.lower:g} is above upper {self.upper:g}")
+
+
+Order = Literal["fcfs", "priority", "deadline"]
+Sessions = Literal["open", "closed"]
+
+
+@dataclass(frozen=True)
 class Fleet:
-    """All pools, in the order the replay numbers them."""
+    """All pools, in the order the replay numbers them, and the world around them.
+
+    regions: all there are, those of pools and those requests come from. latency_s[i][j]: one way from region i to j,
+    seconds; empty: none anywhere. inventory: region -> GPU type -> GPUs; a region without an entry is unbounded.
+    faults: by time. order: of waiting queues. sessions: whether a turn waits for the one before it (closed).
+    """
 
     pools: tuple[Pool, ...]
+    regions: tuple[str, ...] = ()
+    latency_s: tuple[tuple[float, ...], ...] = ()
+    inventory: Mapping[str, Mapping[str, int]] = field(default_factory=dict, hash=False)
+    faults: tuple[Fault, ...] = ()
+    clients: Clients | None = None
+    order: Order = "fcfs"
+    region_choice: RegionChoice = RegionChoice()
+    hold: Hold | None = None
+    prefix_cache: bool = True
+    sessions: Sessions = "open"
 
     def index(self) -> dict[tuple[str, str], int]:
         """(service, region) -> number of its pool."""
         return {(pool.service, pool.region): i for i, pool in enumerate(self.pools)}
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ServiceSpec(_Strict):
-    """What a fleet file says of a service."""
-
-    profile: str | None = None
-    usd_per_gpu_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    startup_s: Seconds | Startup | None = None
+    def network_s(self, origin: str, region: str) -> float:
+        """One-way latency, seconds; 0 where none is given."""
+        if not self.latency_s or origin not in self.regions or region not in self.regions:
+            return 0.0
+        return self.latency_s[self.regions.index(origin)][self.regions.index(region)]
 
 
-class PoolSpec(_Strict):
-    """What a fleet file says of one pool; region null: requests without one."""
-
-    service: str
-    region: str | None = None
-    replicas: int | None = Field(default=None, ge=0)
-    min: int = Field(default=1, ge=0)
-    max: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _bounds(self) -> "PoolSpec":
-        if self.max is not None and self.max < self.min:
-            raise ValueError(f"max {self.max} is below min {self.min}")
-        if self.replicas is not None and not self.min <= self.replicas <= (self.max or self.replicas):
-            raise ValueError(f"replicas {self.replicas} is outside min {self.min} and max {self.max}")
-        return self
+def preferences(fleet: Fleet, service: str, origin: str) -> tuple[int, ...]:
+    """Numbers of the service's pools by latency from the origin, s; ties: the origin's own, then the fleet's order."""
+    pools = [(n, pool.region) for n, pool in enumerate(fleet.pools) if pool.service == service]
+    return tuple(n for n, region in sorted(pools, key=lambda p: (fleet.network_s(origin, p[1]), p[1] != origin, p[0])))
 
 
-class FleetSpec(_Strict):
-    """A fleet file: `services` by name, `pools` that differ from the defaults; YAML or TOML."""
-
-    services: dict[str, ServiceSpec] = {}
-    pools: tuple[PoolSpec, ...] = ()
-
-
-def read_fleet(path: Path) -> FleetSpec:
-    """A validated fleet file; UserError (exit 5) naming the field and the reason."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw: Any = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-        return FleetSpec.model_validate(raw or {})
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}", Exit.CONFIG) from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not a fleet file (YAML or TOML): {error}", Exit.CONFIG) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {where}: {first['msg']} (docs/fleet.md)", Exit.CONFIG) from None
+def gpus_taken(fleet: Fleet, counts: Sequence[int]) -> dict[tuple[str, str | None], int]:
+    """(region, GPU type) -> GPUs that `counts` replicas a pool occupy, with the mixed ones beside them."""
+    taken: dict[tuple[str, str | None], int] = {}
+    for pool, count in zip(fleet.pools, counts, strict=True):
+        for profile, n in ((pool.profile, count), *pool.mixed):
+            key = (pool.region, profile.gpu)
+            taken[key] = taken.get(key, 0) + n * profile.gpus_per_replica
+    return taken
 
 
-def _profile_of(service: str, spec: FleetSpec, given: Profile | None) -> Profile:
-    said = spec.services.get(service, ServiceSpec())
-    profile = find_profile(said.profile) if said.profile else (given or default_profile(service))
-    changes: dict[str, Any] = {}
-    if said.usd_per_gpu_hour is not None:
-        changes["usd_per_gpu_hour"] = said.usd_per_gpu_hour
-    if said.startup_s is not None:
-        seconds = said.startup_s
-        changes["startup_s"] = (
-            seconds if isinstance(seconds, Startup) else Startup(cold=seconds, warm=seconds, swap=seconds)
-        )
-    return profile.model_copy(update=changes) if changes else profile
+def within_inventory(fleet: Fleet, counts: Sequence[int]) -> tuple[int, ...]:
+    """The counts a pool, cut to what the regions' GPUs hold: first minima, then one replica in turn, in fleet order."""
+    taken = gpus_taken(fleet, [0] * len(counts))
+    given = [0] * len(counts)
 
+    def add(p: int) -> bool:
+        pool = fleet.pools[p]
+        key, more = (pool.region, pool.profile.gpu), pool.profile.gpus_per_replica
+        there = fleet.inventory.get(pool.region)
+        if there is not None and taken.get(key, 0) + more > there.get(pool.profile.gpu or "", 0):
+            return False
+        taken[key] = taken.get(key, 0) + more
+        given[p] += 1
+        return True
 
-def make_fleet(
-    served: Sequence[tuple[str, str | None]], spec: FleetSpec | None = None, profile: Profile | None = None
-) -> Fleet:
-    """A pool for each (service, region) of the trace, with what the fleet file says of it.
-
-    profile: for services the file gives none. UserError (exit 5) where the file names what the trace lacks.
-    """
-    spec = spec or FleetSpec()
-    keys = sorted({(service, region or NO_REGION) for service, region in served})
-    services = {service for service, _ in keys}
-    for name in spec.services:
-        if name not in services:
-            raise UserError(
-                f"fleet: no service '{name}' in the trace; there are {', '.join(sorted(services))}", Exit.CONFIG
-            )
-    pools = {key: Pool(key[0], key[1], _profile_of(key[0], spec, profile)) for key in keys}
-    for said in spec.pools:
-        key = (said.service, said.region or NO_REGION)
-        if key not in pools:
-            known = ", ".join(f"{s}/{r}" for s, r in keys)
-            raise UserError(f"fleet: no pool {key[0]}/{key[1]} in the trace; there are {known}", Exit.CONFIG)
-        pools[key] = replace(pools[key], initial=said.replicas, minimum=said.min, maximum=said.max)
-    return Fleet(tuple(pools[key] for key in keys))
+    for goals in ([min(n, pool.minimum) for n, pool in zip(counts, fleet.pools, strict=True)], counts):
+        waiting = list(range(len(counts)))
+        while waiting:
+            waiting = [p for p in waiting if given[p] < goals[p] and add(p)]
+    return tuple(given)
 
 
 def describe(fleet: Fleet) -> list[Mapping[str, Any]]:
-    """One row a pool for the resolved configuration: pool, profile, provenance, GPUs and price."""
+    """One row a pool for the resolved configuration: pool, profile, provenance, GPUs, price, start, bounds."""
     return [
         {
             "pool": str(pool),
-            "profile": pool.profile.name,
-            "provenance": pool.profile.provenance,
-            "error": pool.profile.error,
-            "gpu": pool.profile.gpu,
-            "gpus_per_replica": pool.profile.gpus_per_replica,
-            "usd_per_gpu_hour": pool.profile.usd_per_gpu_hour,
-            "startup_s": pool.profile.startup_s.model_dump(),
+            **_described(pool.profile),
+            "initial": pool.initial,
+            "mixed": [{"replicas": n, **_described(profile)} for profile, n in pool.mixed],
             "minimum": pool.minimum,
             "maximum": pool.maximum,
         }
         for pool in fleet.pools
     ]
+
+
+def _described(profile: Profile) -> dict[str, Any]:
+    return {
+        "profile": profile.name,
+        "provenance": profile.provenance,
+        "error": profile.error,
+        "gpu": profile.gpu,
+        "gpus_per_replica": profile.gpus_per_replica,
+        "usd_per_gpu_hour": profile.usd_per_gpu_hour,
+        "startup_s": profile.startup_s.model_dump(),
+    }
+
+
+def conditions(fleet: Fleet) -> dict[str, Any]:
+    """The fleet beyond its pools for the resolved configuration; until_s null: for good, latency_s by region's name."""
+    return {
+        "regions": list(fleet.regions),
+        "latency_s": {a: {b: fleet.network_s(a, b) for b in fleet.regions} for a in fleet.regions},
+        "inventory": {region: dict(gpus) for region, gpus in fleet.inventory.items()},
+        "faults": [_fault(fleet, fault) for fault in fleet.faults],
+        "clients": None if fleet.clients is None else asdict(fleet.clients),
+        "order": fleet.order,
+        "region_choice": asdict(fleet.region_choice),
+        "hold": None if fleet.hold is None else {**asdict(fleet.hold), "tiers": list(fleet.hold.tiers)},
+        "prefix_cache": fleet.prefix_cache,
+        "sessions": fleet.sessions,
+    }
+
+
+def _fault(fleet: Fleet, fault: Fault) -> dict[str, Any]:
+    pool = None if fault.pool is None else str(fleet.pools[fault.pool])
+    until = fault.until_s if math.isfinite(fault.until_s) else None
+    return {"at_s": fault.at_s, "until_s": until, "region": fault.region, "pool": pool, "replica": fault.replica}
