@@ -87,14 +87,14 @@ def as_splitwise(shared: Path) -> Fit:
     return _fitted("read as splitwise-sim", rows, np.concatenate([prompts(n), decodes(BATCHES)]), knots, "")
 
 
-def as_measured(shared: Path) -> Fit:
+def as_measured(shared: Path, only: pl.Expr | None = None) -> Fit:
     """The table read by what was measured: a decode of b sequences costs what decoding b sequences took.
 
     One row a configuration (the median of its 5 to 15 runs). Left out: batch 64, whose prompts are faster than batch
     4's and whose end-to-end time is 17 times the sum of its steps. Answers can be shorter than asked for: their
-    length is read off the end-to-end time.
+    length is read off the end-to-end time. `only`: fit to fewer of the rows, to see what hangs on them.
     """
-    runs = step_times(shared).filter(pl.col("batch_size") < 64)
+    runs = step_times(shared).filter(pl.col("batch_size") < 64, pl.lit(True) if only is None else only)
     one = runs.group_by("prompt_size", "batch_size", "token_size").median().sort("prompt_size", "batch_size")
     prompt, batch, asked, prompt_s, token_s, e2e_s = (one[name].to_numpy().astype(float) for name in one.columns)
     generated = np.minimum(asked, 1 + (e2e_s - prompt_s) / token_s)
