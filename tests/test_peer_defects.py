@@ -225,8 +225,9 @@ def test_the_same_command_twice_gives_the_same_bytes(tmp_path, profile, monkeypa
     LLMServingSim PR #43: parallel runs shared scratch files. Here each run has its folder and metrics.json is the same,
     with one worker or two."""
     monkeypatch.setenv("LMAAS_HOME", str(tmp_path / "home"))
-    rows(n=2000, span_s=3600.0).write_parquet(tmp_path / "trace.parquet")
-    command = ["evaluate", str(tmp_path / "trace.parquet"), "--policy", "hpa", "--router", "least-outstanding"]
+    rows(n=1500, span_s=1800.0).write_parquet(tmp_path / "trace.parquet")
+    command = ["evaluate", str(tmp_path / "trace.parquet"), "--policy", "hpa", "--router", "least-outstanding",
+               "--policy", "preserve", "--baseline", "none"]  # fmt: skip
     outs = [tmp_path / name for name in ("first", "second", "workers")]
     for out, jobs in zip(outs, ("1", "1", "2"), strict=True):
         assert main([*command, "--profile", profile, "--window", "5m", "--jobs", jobs, "--out", str(out)]) == Exit.OK
