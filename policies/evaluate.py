@@ -11,7 +11,8 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
-from lmaas.replay.fleet import describe, read_fleet
+from lmaas.replay.fleet import conditions, describe
+from lmaas.replay.fleetfile import read_fleet
 from lmaas.replay.profile import find_profile
 from lmaas.replay.routers import ROUTERS
 from lmaas.replay.slo import Slo, parse_slos
@@ -215,6 +216,7 @@ def _settings(ready: Prepared, attain: float, train_fraction: float, load: float
             {"service": service, "tier": tier, "thresholds": said} for (service, tier), said in ready.limits.items()
         ],
         "pools": describe(ready.fleet),
+        "fleet": conditions(ready.fleet),
         "rates": [{"service": service, **asdict(rates)} for service, rates in ready.rates.items()],
     }
 

@@ -10,7 +10,10 @@ import polars as pl
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
 from lmaas.analysis.windows import default_window_s, known_demand
-from lmaas.replay.fleet import NO_REGION, Fleet, FleetSpec, make_fleet, read_fleet
+from lmaas.replay.fleet import NO_REGION, Fleet, preferences
+from lmaas.replay.fleetcheck import check_requests
+from lmaas.replay.fleetfile import FleetSpec, read_fleet
+from lmaas.replay.fleetmake import make_fleet
 from lmaas.replay.profile import Profile, find_profile
 from lmaas.replay.protocol import History
 from lmaas.replay.rates import Mix, Rates, sustainable_rates
@@ -201,13 +204,14 @@ def _split(requests: pl.DataFrame, train_fraction: float, warmup_s: float) -> tu
 
 
 def _with_pools(requests: pl.DataFrame, fleet: Fleet, services: Sequence[str]) -> pl.DataFrame:
-    rows = [(service, region, n) for (service, region), n in fleet.index().items()]
+    """Adds origin, pool (the home pool: the nearest that runs the service) and kind."""
+    requests = requests.with_columns(origin=pl.col("region").fill_null(NO_REGION))
+    pairs = requests.select("service", "origin").unique().iter_rows()
+    rows = [(service, origin, preferences(fleet, service, origin)[0]) for service, origin in pairs]
     keys = pl.DataFrame(rows, schema=["service", "origin", "pool"], orient="row")
     kinds = dict(zip(services, range(len(services)), strict=True))
-    return (
-        requests.with_columns(origin=pl.col("region").fill_null(NO_REGION))
-        .join(keys, on=["service", "origin"], how="left", maintain_order="left")
-        .with_columns(kind=pl.col("service").replace_strict(kinds, return_dtype=pl.Int64))
+    return requests.join(keys, on=["service", "origin"], how="left", maintain_order="left").with_columns(
+        kind=pl.col("service").replace_strict(kinds, return_dtype=pl.Int64)
     )
 
 
@@ -245,10 +249,16 @@ def prepare(
     requests, not_replayed = _load(trace)
     cut_s, start_s, end_s = _split(requests, train_fraction, warmup_s)
     requests = scale_load(requests, load, cut_s, seed)
-    built = make_fleet(list(requests.select("service", "region").unique().iter_rows()), spec, given)
+    served = list(requests.select("service", "region").unique().iter_rows())
+    built = make_fleet(served, spec, given, trace.meta.epoch)
+    notes = [
+        *check_requests(
+            built, requests, start_s=start_s, end_s=end_s, columns=trace.meta.columns, block_size=trace.meta.block_size
+        )
+    ]
     services = tuple(dict.fromkeys(pool.service for pool in built.pools))
     requests, limits = _with_limits(_with_pools(requests, built, services), slos)
-    training, notes = _known_by(requests, built, cut_s), []
+    training = _known_by(requests, built, cut_s)
     if training.height == 0:
         notes.append(
             "no training part: μ is measured on the replayed lengths; static-peak, static-mean and the common start "

@@ -49,8 +49,8 @@ STRICT = ConfigDict(extra="forbid")
 class Pool:
     """Replicas that serve one service in one region; prints as service/region/lane.
 
-    mixed: replicas of other profiles that stand there from the beginning, beside `initial` of `profile`; the bounds
-    count all of them.
+    mixed: replicas of other profiles that stand there from the beginning, beside those of `profile` that the file or
+    the policy starts with; the bounds count all of them.
     """
 
     service: str
@@ -69,6 +69,11 @@ class Pool:
     def profiles(self) -> tuple[Profile, ...]:
         """Its own profile first, then those mixed in."""
         return (self.profile, *(profile for profile, _ in self.mixed))
+
+    @property
+    def beside(self) -> int:
+        """Mixed replicas at the start."""
+        return sum(n for _, n in self.mixed)
 
     def clamp(self, replicas: float) -> int:
         """The count nearest to `replicas` that the pool's bounds allow."""

@@ -110,7 +110,7 @@ class Profile(BaseModel):
     weights_gb: Seconds | None = None
     provenance: Literal["measured", "fitted", "estimated"] = "measured"
     source: str | None = None
-    error: dict[str, float] | None = None  # mape, p95: held-out relative errors of the step time
+    error: dict[str, Seconds] | None = None  # mape, p95: held-out relative errors of the step time
     date: str | None = None
 
     @field_validator("startup_s", mode="before")
@@ -175,7 +175,11 @@ def find_profile(name_or_path: str) -> Profile:
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = Path(name_or_path)
-    if path.suffix == ".json" or path.is_file():
+    try:
+        is_file = path.suffix == ".json" or path.is_file()
+    except OSError:  # a name no file can have
+        is_file = False
+    if is_file:
         return _read_profile(path)
     from difflib import get_close_matches
 
@@ -189,10 +193,10 @@ def _read_profile(path: Path) -> Profile:
         return Profile.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}", Exit.CONFIG) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not a JSON profile: {error}", Exit.CONFIG) from None
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)} (docs/profiles.md)", Exit.CONFIG) from None
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, a number too long to convert
+        raise UserError(f"{path}: not a JSON profile: {error}", Exit.CONFIG) from None
 
 
 def default_profile(service: str) -> Profile:
