@@ -1,5 +1,6 @@
 """The driver around the kernel: arrays in, ticks and faults answered, arrays out; in memory or as a stream."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,10 +10,11 @@ import numpy as np
 
 from lmaas.analysis.errors import Exit, UserError
 
+from .columns import UNSERVED
 from .fleet import Fleet
 from .kernel import layout as k
 from .lifecycle import Lifecycle
-from .outcome import Outcome, by_request
+from .outcome import Collected, Outcome
 from .profile import Profile
 from .protocol import NOTHING, Actions, Seen
 from .requests import NO_EXTENSION, Extension, Requests, arrivals
@@ -36,7 +38,7 @@ class Controller(NamedTuple):
 
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
-BUFFER = 1 << 18  # finished requests kept before a stream hands them out: 30 MB
+CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
 
 
 class Replay:
@@ -59,7 +61,6 @@ class Replay:
         seed: int = 0,
         begin_s: float | None = None,
         profiles: Sequence[Profile] = (),
-        streams: bool = False,
     ) -> None:
         self.requests, self.fleet, self.controller = requests, fleet, controller
         self.router: Router = ROUTERS.load(router) if isinstance(router, str) else router
@@ -75,15 +76,17 @@ class Replay:
             self.router,
             self._extension(extension),
             self.router.tokens or scales,  # scale-in looks for the fewest outstanding tokens
-            BUFFER if streams else len(requests),
+            CHUNK,
         )
         self.life = Lifecycle(self.world, state, self._ask, seed, instant_start)
         self._table: tuple[Any, Any] = (None, None)
         self.sent = 0
+        self.next_tick = controller.next_after(self.begin_s)
+        beats = self.router.holds and self.router.heartbeat_s > 0
+        self.next_beat = self.begin_s + self.router.heartbeat_s if beats else np.inf
         self.last_seen: np.ndarray | None = None
         self.last_t = self.begin_s
         self._place(initial)
-        self._feed(requests)
         self._faults()
 
     @property
@@ -114,11 +117,17 @@ class Replay:
                 self.life.place(pool, self.begin_s, k.ACTIVE, profile)
         self._ask(k.ARRANGE, self.begin_s, 0)
 
-    def _feed(self, requests: Requests) -> None:
-        rows, last = arrivals(requests, self.sent, self.world.group_of)
-        self.sent += len(rows)
-        self.st.ctl.next, self.st.ctl.last = 0, last
-        self.life.state = self.st._replace(arr=rows)
+    def _parts(self, requests: Requests) -> Iterator[None]:
+        """Hand the requests to the kernel part by part; sessions go in one, since a turn may need any row."""
+        size = len(requests) if requests.follow is not None else CHUNK
+        buffer: np.ndarray | None = None
+        for at in range(0, max(len(requests), 1), max(size, 1)):
+            rows, last = arrivals(requests, self.sent, self.world.group_of, buffer, slice(at, at + size))
+            buffer = rows if buffer is None else buffer
+            self.sent += len(rows)
+            self.st.ctl.next, self.st.ctl.last = 0, last
+            self.life.state = self.st._replace(arr=rows)
+            yield
 
     def _faults(self) -> None:
         """(time, what) of faults and of regions that return, in time order."""
@@ -195,34 +204,31 @@ class Replay:
 
     def run(self) -> Outcome:
         """Replay everything; the outcome by request and by replica."""
-        for _ in self._advance(more=False):
-            raise AssertionError("a buffer for every request was full")
-        return self._outcome()
+        collected = Collected(len(self.requests))
+        for rows in self.stream([]):
+            collected.add(rows)
+        return self._outcome(collected.columns)
 
     def stream(self, chunks: Iterable[Requests]) -> Iterator[np.ndarray]:
         """Replay the first requests and then these, in arrival order; yields finished rows (layout.DONE) as they come.
 
-        Needs streams=True. The memory is that of a chunk and of the requests in flight.
+        A yielded array is valid until the next is asked for. The memory is that of the requests in flight.
         """
-        for chunk in chunks:
-            yield from self._advance(more=True)
-            self._feed(chunk)
+        for requests in itertools.chain([self.requests], chunks):
+            for _ in self._parts(requests):
+                yield from self._advance(more=True)
         yield from self._advance(more=False)
         yield self._drained()
 
-    def _drained(self) -> np.ndarray:
-        rows = self.st.done[: int(self.st.ctl.out[0])].copy()
+    def _drained(self) -> Any:
+        rows = self.st.done[: int(self.st.ctl.out[0])]
         self.st.ctl.out = 0
         return rows
 
     def _advance(self, more: bool) -> Iterator[np.ndarray]:
         """Run to the end of the chunk, or of everything; yields full buffers of finished rows."""
-        tick = self.controller.next_after(self.begin_s) if not hasattr(self, "next_tick") else self.next_tick
-        beat = self.router.heartbeat_s
-        next_beat = self.begin_s + beat if self.router.holds and beat > 0 else np.inf
         while True:
-            self.next_tick = tick
-            until = min(tick, next_beat, self.due[0][0] if self.due else np.inf)
+            until = min(self.next_tick, self.next_beat, self.due[0][0] if self.due else np.inf)
             why = self._ask(k.RUN, until, int(more))
             if why in (k.DONE_ALL, k.MORE):
                 return
@@ -237,12 +243,12 @@ class Replay:
             else:
                 while self.due and self.due[0][0] <= until:
                     self.due.pop(0)[1](until)
-                if next_beat <= until:
+                if self.next_beat <= until:
                     self._release_all(until)
-                    next_beat += beat
-                if tick <= until:
+                    self.next_beat += self.router.heartbeat_s
+                if self.next_tick <= until:
                     self._tick(until)
-                    tick = self.controller.next_after(until)
+                    self.next_tick = self.controller.next_after(until)
 
     def _release_all(self, t: float) -> None:
         for pool, held in enumerate(self.st.pool.held.tolist()):
@@ -268,10 +274,10 @@ class Replay:
 
     # --- results ---
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self, columns: dict[str, np.ndarray]) -> Outcome:
         n = len(self.requests)
-        columns = by_request(self.st.done[: int(self.st.ctl.out[0])], n)
-        columns["arrival_s"] = np.where(np.isnan(columns["arrival_s"]), self.requests.arrival_s, columns["arrival_s"])
+        unserved = columns["status"] == UNSERVED
+        columns["arrival_s"] = np.where(unserved, self.requests.arrival_s, columns["arrival_s"])
         end = float(np.nanmax(columns["done_s"], initial=self.begin_s))
         end = max(end, float(self.requests.arrival_s[-1])) if n else end
         self.life.harvest()

@@ -14,7 +14,7 @@ STATES = ("starting", "active", "draining", "donated", "off")
 class Outcome:
     """Arrays aligned with the requests, and the replicas' lives.
 
-    status i8 (columns.OK ... NOT_SENT), record i8 (row in `replicas`), pool i8, preemptions, restarts, tries i8 (sent
+    status i1 (columns.OK ... NOT_SENT), record i4 (row in `replicas`), pool i8, preemptions, restarts, tries i8 (sent
     again), cached_tokens i8 (prompt tokens found in prefix caches, over all admissions); arrival_s f8 (of a session's
     later turns, when they were sent), admitted_s, first_s, done_s f8 at the replica, NaN where it did not happen;
     network_s, hold_s f8. replicas: record, pool, replica, profile (row in `profiles`), gpus. spans: record, pool,
@@ -91,23 +91,36 @@ class Lives:
 
 
 _INTS = {
-    "record": "record", "pool": "pool", "preemptions": "preemptions", "restarts": "restarts", "tries": "tries",
-    "cached_tokens": "cached",
+    "record": ("record", np.int32, -1), "pool": ("pool", np.int32, -1), "status": ("status", np.int8, c.UNSERVED),
+    "preemptions": ("preemptions", np.int32, 0), "restarts": ("restarts", np.int32, 0), "tries": ("tries", np.int32, 0),
+    "cached_tokens": ("cached", np.int64, 0),
 }  # fmt: skip
-_FLOATS = ("arrival_s", "admitted_s", "first_s", "done_s", "network_s", "hold_s")
+_TIMES = ("admitted_s", "first_s", "done_s")  # of requests that were served
+_SPENT = ("arrival_s", "network_s", "hold_s")
+_RARE = ("restarts", "tries", "cached_tokens", "network_s", "hold_s")
 
 
-def by_request(done: np.ndarray, n: int) -> dict[str, np.ndarray]:
-    """The kernel's finished rows (layout.DONE) as arrays of n requests; status UNSERVED where there is no row."""
-    at = done.request
-    columns: dict[str, np.ndarray] = {"status": np.full(n, c.UNSERVED, np.int64)}
-    columns["status"][at] = done.status
-    for name, source in _INTS.items():
-        columns[name] = np.full(n, -1 if name in ("record", "pool") else 0, np.int64)
-        columns[name][at] = done[source]
-    served = done.status == c.OK
-    for name in _FLOATS:
-        columns[name] = np.full(n, np.nan)
-        happened = np.isfinite(done[name]) & (served | (name not in ("admitted_s", "first_s", "done_s")))
-        columns[name][at] = np.where(happened, done[name], np.nan)
-    return columns
+class Collected:
+    """Finished rows (layout.DONE) gathered into arrays of n requests, a buffer at a time."""
+
+    def __init__(self, n: int) -> None:
+        self.columns: dict[str, np.ndarray] = {
+            name: np.zeros(n, kind) if empty == 0 else np.full(n, empty, kind)
+            for name, (_, kind, empty) in _INTS.items()
+        }
+        # touching memory for the first time costs as much as replaying: what nothing writes to stays untouched zeros
+        self.columns |= {name: np.zeros(n) for name in _SPENT}
+        self.columns |= {name: np.full(n, np.nan) for name in _TIMES}
+
+    def add(self, done: np.ndarray) -> None:
+        """Put a buffer of finished rows into their places."""
+        at = done.request
+        for name, (source, _, _) in _INTS.items():
+            if name not in _RARE or done[source].any():
+                self.columns[name][at] = done[source]
+        for name in _SPENT:
+            if name not in _RARE or done[name].any():
+                self.columns[name][at] = done[name]
+        served = done.status == c.OK
+        for name in _TIMES:
+            self.columns[name][at] = np.where(served, done[name], np.nan)

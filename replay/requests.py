@@ -49,19 +49,26 @@ _GIVEN = {
 }  # fmt: skip
 
 
-def arrivals(requests: Requests, first: int, group_of: np.ndarray | None) -> tuple[np.ndarray, int]:
-    """The kernel's rows, those that arrive by themselves first, and how many these are.
+def arrivals(
+    requests: Requests, first: int, group_of: np.ndarray | None, buffer: np.ndarray | None, part: slice
+) -> tuple[np.ndarray, int]:
+    """The kernel's rows of a part of the requests, those that arrive by themselves first, and how many these are.
 
-    first: number of the first request; group_of: i8[pools, regions], row of the kernel's choices (None: no network).
+    first: number of the part's first request; group_of: i8[pools, regions], row of the kernel's choices (None: no
+    network). buffer: rows of an earlier part to write into, so that no new memory is touched.
     """
-    rows = zeros("arr", len(requests))
-    rows.number = np.arange(first, first + len(requests))
+    n = len(range(*part.indices(len(requests))))
+    rows = zeros("arr", n) if buffer is None or len(buffer) < n else buffer[:n]
+    rows.number = np.arange(first, first + n)
     for field, given in _GIVEN.items():
         column = getattr(requests, given)
         if column is not None:
-            rows[field] = column
-    rows.predicted = np.clip(np.rint(requests.predicted_tokens), 1, (1 << 31) - 1)
-    rows.group = -1 if group_of is None or requests.origin is None else group_of[requests.pool, requests.origin]
+            rows[field] = column[part]
+    rows.predicted = np.clip(np.rint(requests.predicted_tokens[part]), 1, (1 << 31) - 1)
+    if group_of is None or requests.origin is None:
+        rows.group = -1
+    else:
+        rows.group = group_of[requests.pool[part], requests.origin[part]]
     rows.follow = -1
     if requests.follow is None:
         return rows, len(rows)

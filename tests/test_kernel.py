@@ -87,7 +87,7 @@ def check(case):
 
 def same_lives(fleet, outcome):
     """Every replica starts, serves and goes off when the reference's does."""
-    lives = {(p, k): [] for _, p, k in outcome.replicas.iter_rows()}
+    lives = {(p, k): [] for p, k in outcome.replicas.select("pool", "replica").iter_rows()}
     for _, pool, replica, state, begin, end in outcome.spans.sort("record", "from_s").iter_rows():
         lives[pool, replica].append((state, begin, end))
     for replica in fleet.replicas:
@@ -184,7 +184,8 @@ def test_statuses_are_counted():
     assert outcome.status[7] == c.REJECTED
     assert np.isnan(outcome.done_s[7])
     assert (outcome.status == c.OK).sum() == len(case["requests"]) - 1
-    assert replay.st.ctl[c.C_IN_FLIGHT] == 0
-    assert replay.st.ctl[c.C_FREE] == len(replay.st.free)
-    assert (replay.st.rep[:, c.R_USED] == 0).all()
-    assert (replay.st.rep[:, [c.R_PREFILL, c.R_PREDICTED, c.R_GENERATED, c.R_INPUT]] == 0).all()
+    assert replay.st.ctl.in_flight == 0
+    assert replay.st.ctl.free == len(replay.st.free)
+    assert (replay.st.rep.used == 0).all()
+    for sums in ("prefill", "predicted", "generated", "input"):
+        assert (replay.st.rep[sums] == 0).all()
