@@ -10,7 +10,7 @@ import numpy as np
 
 from lmaas.analysis.errors import Exit, UserError
 
-from .columns import UNSERVED
+from .columns import NOT_SENT, UNSERVED
 from .fleet import Fleet
 from .kernel import layout as k
 from .lifecycle import Lifecycle
@@ -34,7 +34,7 @@ class Controller(NamedTuple):
     """When the policy wants to act next, and what it does then; `next_after(t)` is inf for never."""
 
     next_after: Callable[[float], float]
-    act: Callable[[float, Seen], Actions]
+    act: Callable[[float, Seen], Actions | Sequence[Actions]]
 
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
@@ -180,11 +180,14 @@ class Replay:
     def _tick(self, t: float) -> None:
         self.life.harvest()
         seen = self.look(t)
-        actions = self.controller.act(t, seen)
+        said = self.controller.act(t, seen)
+        for actions in [said] if isinstance(said, Actions) else said:
+            self._carry_out(actions, t)
+
+    def _carry_out(self, actions: Actions, t: float) -> None:
         for pool, wanted in actions.replicas.items():
             self._valid(pool, wanted, "replicas", t)
-            if self.fleet.pools[pool].clamp(wanted) != seen.active[pool] + seen.starting[pool]:
-                self.life.scale(int(pool), int(wanted), t)
+            self.life.scale(int(pool), int(wanted), t)
         for pool, n in actions.donate.items():
             self._valid(pool, n, "replicas to donate", t)
             self.life.drain(int(pool), int(n), t, lend=True)
@@ -192,9 +195,26 @@ class Replay:
             self._valid(pool, replica, "as a replica to reshape", t)
             names = [profile.name for profile in self.world.profiles]
             self.life.reshape(int(pool), int(replica), names.index(name), t)
+        for request, pool, replica in actions.migrate:
+            self._valid(pool, replica, "as a replica to migrate to", t)
+            self._migrate(int(request), int(pool), int(replica), t)
         for pool, n in actions.release.items():
             self._valid(pool, n, "held requests to release", t)
             self._ask(k.RELEASE_HELD, t, int(pool) * k.PHASE + int(n))
+
+    def _migrate(self, request: int, pool: int, replica: int, t: float) -> None:
+        """A request that waits or runs on a replica leaves for another one; others stay where they are."""
+        if int(self.st.ctl.free[0]) < 2 or int(self.st.ctl.agenda[0]) + 2 > len(self.st.agenda):
+            self._grow(k.FLIGHT_FULL)
+            self._grow(k.AGENDA_FULL)
+        fly, rep = self.st.fly, self.st.rep
+        here = (fly.request == request) & (fly.gone == 0) & np.isin(fly.phase, (k.WAITING, k.PREFILL, k.DECODE))
+        there = (rep.pool == pool) & (rep.index == replica) & np.isin(rep.state, (k.ACTIVE, k.STARTING, k.DRAINING))
+        for q in np.flatnonzero(here):
+            for slot in np.flatnonzero(there):
+                if slot != fly.replica[q]:
+                    fly.target[q], fly.target_pool[q], fly.target_record[q] = slot, pool, rep.record[slot]
+                    self._ask(k.MIGRATE, t, int(q))
 
     def _valid(self, pool: int, n: float, what: str, t: float) -> None:
         if not np.isfinite(n) or n < 0 or not 0 <= pool < len(self.fleet.pools):
@@ -277,6 +297,11 @@ class Replay:
     def _outcome(self, columns: dict[str, np.ndarray]) -> Outcome:
         n = len(self.requests)
         unserved = columns["status"] == UNSERVED
+        if self.requests.follow is not None:
+            waiting = np.zeros(n, bool)
+            waiting[self.st.fly.request[(self.st.fly.phase != k.ELSEWHERE) & (self.st.fly.gone == 0)]] = True
+            later = np.isin(np.arange(n), self.requests.follow)
+            columns["status"][unserved & later & ~waiting] = NOT_SENT
         columns["arrival_s"] = np.where(unserved, self.requests.arrival_s, columns["arrival_s"])
         end = float(np.nanmax(columns["done_s"], initial=self.begin_s))
         end = max(end, float(self.requests.arrival_s[-1])) if n else end

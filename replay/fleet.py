@@ -176,6 +176,7 @@ class Fleet:
     hold: Hold | None = None
     prefix_cache: bool = True
     sessions: Sessions = "open"
+    kv_bandwidth_gb_s: float | None = None  # between replicas, for migrating requests; None: KV moves in no time
 
     def index(self) -> dict[tuple[str, str], int]:
         """(service, region) -> number of its pool."""

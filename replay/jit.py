@@ -19,7 +19,7 @@ Route = Any  # a function compiled for ROUTE
 # (small, or called once) is written into its callers. No reference counts (nothing here allocates), no way in from Python.
 _INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 jit: Callable[[Callable[..., Any]], Any] = njit(**_INNER)  # type: ignore[call-overload]
-hot: Callable[[Callable[..., Any]], Any] = njit(**_INNER)  # type: ignore[call-overload]
+once: Callable[[Callable[..., Any]], Any] = njit(inline="always", **_INNER)  # type: ignore[call-overload]
 router: Callable[[Callable[..., Any]], Any] = njit(ROUTE, cache=True, _nrt=False)  # type: ignore[call-overload]
 
 

@@ -101,7 +101,14 @@ class Lifecycle:
             self.lives.note(record, off_s, "off")
             self._occupy(pool, profile, -1)
             if record in self.reshaping:
-                self._begin(pool, off_s, "swap", self.reshaping.pop(record), self.lives.who[record][1])
+                self._come_back(pool, off_s, self.reshaping.pop(record), self.lives.who[record][1])
+
+    def _come_back(self, pool: int, t: float, profile: int, index: int) -> None:
+        """A reshaped replica starts with its other profile, where that finds machines."""
+        if self._has_room(pool, profile):
+            self._begin(pool, t, "swap", profile, index)
+        else:
+            self.denied[pool] += 1
 
     # --- starting ---
 
@@ -133,15 +140,25 @@ class Lifecycle:
         for record in self.lent:
             if self.lives.who[record][0] == pool:
                 self._vacate(record, t)
-                self._begin(pool, t, "warm", self.lives.who[record][2])
+                _, index, profile, _ = self.lives.who[record]
+                self._begin(pool, t, "warm", profile, index)
                 return True
         if self._has_room(pool, own):
             self._begin(pool, t, "cold", own)
             return True
+        return self._swap(pool, own, t)
+
+    def _swap(self, pool: int, own: int, t: float) -> bool:
+        """Send off as many lent replicas of other pools, the oldest first, as the new one's GPUs need."""
+        going: list[int] = []
         for record in self.lent:
-            lender, _, profile, gpus = self.lives.who[record]
-            if self._key(lender, profile) == self._key(pool, own) and self._has_room(pool, own, spared=gpus):
-                self._vacate(record, t)
+            lender, _, profile, _ = self.lives.who[record]
+            if self._key(lender, profile) != self._key(pool, own):
+                continue
+            going.append(record)
+            if self._has_room(pool, own, spared=sum(self.lives.who[r][3] for r in going)):
+                for gone in going:
+                    self._vacate(gone, t)
                 self._begin(pool, t, "swap", own)
                 return True
         return False
@@ -168,11 +185,11 @@ class Lifecycle:
             self.drain(pool, -missing, t)
         if missing <= 0:
             return
-        draining = [s for s in self.live(pool, k.DRAINING) if int(self.state.rep.record[s]) not in self.reshaping]
-        oldest = sorted(draining, key=lambda s: int(self.state.rep.index[s]))[:missing]
+        oldest = sorted(self.live(pool, k.DRAINING), key=lambda s: int(self.state.rep.index[s]))[:missing]
         records = [int(self.state.rep.record[s]) for s in oldest]
         for record in records:
             self.lending.discard(record)
+            self.reshaping.pop(record, None)
             self.lives.note(record, t, "active")
             self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
         started = len(records)
@@ -202,14 +219,15 @@ class Lifecycle:
         self.harvest()
 
     def reshape(self, pool: int, index: int, profile: int, t: float) -> None:
-        """The pool's replica `index` drains and comes back with the other profile; ignored where it is not active."""
-        for slot in self.live(pool, k.ACTIVE):
+        """The pool's replica `index` drains and comes back with the other profile; no other than a live one."""
+        for slot in self.live(pool, k.STARTING, k.ACTIVE):
             if int(self.state.rep.index[slot]) == index:
                 record = int(self.state.rep.record[slot])
                 self.reshaping[record] = profile
                 self.state.rep.awaited[slot] = 1
                 self.actions_s.append(t)
-                self.lives.note(record, t, "draining")
+                if self.state.rep.state[slot] != k.STARTING:
+                    self.lives.note(record, t, "draining")
                 self.ask(k.DRAIN, t, int(slot))
         self.harvest()
 

@@ -40,12 +40,14 @@ class Actions:
     """What a policy wants done at this instant, in this order (docs/replay.md).
 
     replicas[pool]: the count it wants starting or active. donate[pool]: replicas to lend as spot. reshape: (pool,
-    replica, profile name) to restart with another profile. release[pool]: held requests to send on.
+    replica, profile name) to restart with another profile. migrate: (request, pool, replica) to move with its KV.
+    release[pool]: held requests to send on.
     """
 
     replicas: Mapping[int, int] = field(default_factory=dict)
     donate: Mapping[int, int] = field(default_factory=dict)
     reshape: Sequence[tuple[int, int, str]] = ()
+    migrate: Sequence[tuple[int, int, int]] = ()
     release: Mapping[int, int] = field(default_factory=dict)
 
 

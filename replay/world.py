@@ -25,6 +25,7 @@ class World:
     group_of: np.ndarray | None
     choices: np.ndarray
     lag_s: np.ndarray
+    own_at: np.ndarray
 
 
 def world_of(fleet: Fleet, extra: Sequence[Profile] = ()) -> World:
@@ -33,9 +34,9 @@ def world_of(fleet: Fleet, extra: Sequence[Profile] = ()) -> World:
     for profile in [p for pool in fleet.pools for p in pool.profiles] + list(extra):
         if profile not in profiles:
             profiles.append(profile)
-    own = np.array([profiles.index(pool.profile) for pool in fleet.pools], np.int64)
+    rows = np.array([profiles.index(pool.profile) for pool in fleet.pools], np.int64)
     if not fleet.regions:
-        return World(fleet, tuple(profiles), own, None, zeros("choices", 1, 1) - 1, zeros("lag_s", 1, 1))
+        return World(fleet, tuple(profiles), rows, None, zeros("choices", 1, 1) - 1, zeros("lag_s", 1, 1), zeros("own_at", 1))
     services = sorted({pool.service for pool in fleet.pools})
     pairs = [(service, origin) for service in services for origin in fleet.regions]
     ranked = [preferences(fleet, service, origin) for service, origin in pairs]
@@ -44,13 +45,15 @@ def world_of(fleet: Fleet, extra: Sequence[Profile] = ()) -> World:
     for row, ((_, origin), pools) in enumerate(zip(pairs, ranked, strict=True)):
         choices[row, : len(pools)] = pools
         lag_s[row, : len(pools)] = [fleet.network_s(origin, fleet.pools[p].region) for p in pools]
+    own_at = [[fleet.pools[p].region for p in pools] for pools in ranked]
+    own = np.array([r.index(o) if o in r else -1 for r, (_, o) in zip(own_at, pairs, strict=True)], np.int64)
     group_of = np.array(
         [
             [services.index(pool.service) * len(fleet.regions) + region for region in range(len(fleet.regions))]
             for pool in fleet.pools
         ]
     )
-    return World(fleet, tuple(profiles), own, group_of, choices, lag_s)
+    return World(fleet, tuple(profiles), rows, group_of, choices, lag_s, own)
 
 
 def state_of(
@@ -68,6 +71,8 @@ def state_of(
     shape = zeros("shape", len(shapes))
     for name in COEFFICIENTS:
         shape[name] = [getattr(p.latency, name) for p in shapes]
+    if fleet.kv_bandwidth_gb_s is not None:
+        shape.kv_transfer = [(p.kv_bytes_per_token or 0) / (fleet.kv_bandwidth_gb_s * 1e9) for p in shapes]
     most = max(p.max_batch_tokens for p in shapes)
     grid = np.vstack([np.asarray(extension.generated, np.int64), np.asarray(extension.tokens, np.int64)])
     weights = zeros("weights", len(st.weights))
@@ -81,6 +86,8 @@ def state_of(
         weights=weights,
         choices=world.choices,
         lag_s=world.lag_s,
+        own_at=world.own_at,
+        between_s=np.array(fleet.latency_s, np.float64).reshape(-1, len(fleet.regions) or 1),
     )
     _switch_on(st, world, requests, router, tokens)
     return with_trees(_with_cache(st, world, requests))
@@ -92,6 +99,7 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     ctl.tokens, ctl.look, ctl.match = int(tokens), int(router.tokens), int(router.prefix)
     ctl.linear = int(router.weights is not None)
     ctl.ranked = int(requests.rank is not None)
+    ctl.ghosts = int(fleet.clients is not None)
     ctl.sessions = int(requests.follow is not None)
     ctl.regions = int(world.group_of is not None and requests.origin is not None)
     ctl.rule = k.THRESHOLD if fleet.region_choice.rule == "threshold" else k.HOME

@@ -3,8 +3,9 @@
 import numpy as np
 
 from .. import columns as c
-from ..jit import Route, hot, jit
+from ..jit import Route, jit
 from . import layout as k
+from .batch import waits_for_one_token
 from .cache import hit_blocks
 from .ends import load, write_out
 from .heap import announce, schedule
@@ -15,7 +16,7 @@ from .state import State
 from .view import best_row, look, publish
 
 
-@hot
+@jit
 def take_arrival(st: State) -> int:
     """The next arrival of the chunk, in a flight slot."""
     a = st.ctl[0].next
@@ -23,7 +24,7 @@ def take_arrival(st: State) -> int:
     return load(st, a)  # type: ignore[no-any-return]
 
 
-@hot
+@jit
 def arrive(st: State, route: Route, q: int, t: float) -> int:
     """q is sent by its client at t, for the first time or again; DONE_ALL or BAD_ROUTE."""
     ctl, fly = st.ctl[0], st.fly[q]
@@ -31,23 +32,29 @@ def arrive(st: State, route: Route, q: int, t: float) -> int:
         announce(st, t + ctl.timeout_s, k.PATIENCE * k.PHASE + fly.request, q, fly.sends)
     lag = 0.0
     if fly.group >= 0:
-        at = 0 if fly.held == 1 else choose_pool(st, fly.group, t)
+        at = choose_pool(st, fly.group, fly.held == k.BY_TIER, t)
         fly.pool = st.choices[fly.group, at]
         lag = st.lag_s[fly.group, at]
-        fly.network_s += 2.0 * lag
+        fly.network_s = 2.0 * lag
     if fly.stage == k.NEW and fly.tries == 0 and fly.restarts == 0:
         st.pool[fly.pool].arrived += 1
         st.pool[fly.pool].arrived_input += fly.input
-    if fly.held == 1:
-        hold(st, q, t)
-        return k.DONE_ALL
     if lag > 0.0:
         travel(st, q, t + lag, k.REACHING)
+        return k.DONE_ALL
+    return reach(st, route, q, t)
+
+
+@jit
+def reach(st: State, route: Route, q: int, t: float) -> int:
+    """q has come to its pool: into the hold queue, or to the router."""
+    if st.fly[q].held == k.BY_TIER:
+        hold(st, q, t)
         return k.DONE_ALL
     return send(st, route, q, t)
 
 
-@hot
+@jit
 def travel(st: State, q: int, t: float, stage: int) -> None:
     """q is on its way and will be there at t."""
     st.fly[q].phase = k.TRAVELLING
@@ -56,35 +63,38 @@ def travel(st: State, q: int, t: float, stage: int) -> None:
 
 
 @jit
-def choose_pool(st: State, group: int, t: float) -> int:
+def choose_pool(st: State, group: int, home: bool, t: float) -> int:
     """Which of the group's pools, nearest first, gets a request that arrives at t (docs/replay.md, routing)."""
-    most, best, lowest = st.choices.shape[1], -1, np.inf
-    for at in range(most):
-        pool = st.choices[group, at]
-        if pool < 0:
+    own = st.own_at[group]
+    if home or st.ctl[0].rule == k.HOME:
+        if own >= 0 and st.pool[st.choices[group, own]].down == 0:
+            return own
+        for at in range(st.choices.shape[1]):
+            if st.choices[group, at] >= 0 and st.pool[st.choices[group, at]].down == 0:
+                return at
+        return max(own, 0)
+    best, lowest = 0, np.inf
+    for at in range(st.choices.shape[1]):
+        if st.choices[group, at] < 0:
             break
-        if st.pool[pool].down == 1:
-            continue
-        if st.ctl[0].rule == k.HOME:
-            return at
-        u = utilisation(st, pool, t)
+        u = utilisation(st, st.choices[group, at], t)
         if u < st.ctl[0].threshold:
             return at
-        if best < 0 or u < lowest:
+        if u < lowest:
             best, lowest = at, u
-    return max(best, 0)
+    return best
 
 
 @jit
 def utilisation(st: State, pool: int, t: float) -> float:
-    """KV held over KV capacity of the pool's active replicas at t; inf where there is none. O(replicas)."""
+    """KV held over KV capacity of the pool's active replicas at t; 1 where there is none. O(replicas)."""
     first, active = st.pool[pool].first, st.pool[pool].active
     held, capacity = 0.0, 0.0
     for row in range(first, first + active):
         look(st, st.slot_of[row], t)
         held += st.rows[row, c.KV_TOKENS]
         capacity += st.rows[row, c.KV_CAPACITY_TOKENS]
-    return held / capacity if capacity > 0.0 else np.inf
+    return held / capacity if capacity > 0.0 else 1.0
 
 
 # --- hold queues ---
@@ -115,7 +125,7 @@ def release(st: State, pool: int, n: int, t: float) -> None:
             continue
         n -= 1
         p.held -= 1
-        fly.held = 0
+        fly.held = k.RELEASED_ONCE if fly.held == k.BY_TIER else fly.held
         fly.hold_s += t - fly.since_s
         travel(st, q, t, k.RELEASED)
 
@@ -133,7 +143,7 @@ def release_by_rule(st: State, pool: int, t: float) -> None:
 # --- the pool's router ---
 
 
-@hot
+@jit
 def send(st: State, route: Route, q: int, t: float) -> int:
     """Route q within its pool, or queue it there where no replica is active; DONE_ALL or BAD_ROUTE."""
     pool = st.fly[q].pool
@@ -165,7 +175,7 @@ def send(st: State, route: Route, q: int, t: float) -> int:
     return k.DONE_ALL
 
 
-@hot
+@jit
 def _ask(st: State, route: Route, q: int, t: float, first: int, active: int) -> int:
     """The router's choice: a row of the pool, HOLD or OPEN. O(replicas) where the router scores them all."""
     ctl, fly = st.ctl[0], st.fly[q]
@@ -209,7 +219,7 @@ def _queue_in_pool(st: State, pool: int, q: int) -> None:
     st.fly[q].phase = k.QUEUED
 
 
-@hot
+@jit
 def receive(st: State, r: int, q: int, t: float) -> None:
     """q is routed to the replica at t: it joins at the first iteration boundary at or after t."""
     rep, fly = st.rep[r], st.fly[q]
@@ -219,7 +229,8 @@ def receive(st: State, r: int, q: int, t: float) -> None:
     fly.record = rep.record
     fly.phase = k.WAITING
     enqueue(st, r, q)
-    rep.prefill += fly.input
+    rep.prefill += fly.input + fly.generated - fly.computed - (1 if waits_for_one_token(st, q) else 0)
+    rep.generated += fly.generated
     rep.input += fly.input
     rep.predicted += fly.predicted
     publish(st, r)
@@ -229,7 +240,7 @@ def receive(st: State, r: int, q: int, t: float) -> None:
         shorten(st, r, t)  # where all places are taken nobody is admitted before a completion, where the run ends
 
 
-@hot
+@jit
 def mark_idle(st: State, r: int) -> None:
     """The replica may start an iteration once everything else of this instant has happened."""
     if st.rep[r].idle == 0:
@@ -238,7 +249,7 @@ def mark_idle(st: State, r: int) -> None:
         st.ctl[0].idle += 1
 
 
-@hot
+@jit
 def stand_still(st: State, r: int) -> None:
     """The replica's run has ended and the next has not begun."""
     schedule(st, r, np.inf)

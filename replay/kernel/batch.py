@@ -1,6 +1,6 @@
 """Who is in a replica's batch: the admission stack, joining and leaving the decoding requests, blocks given back."""
 
-from ..jit import hot, jit
+from ..jit import jit
 from . import layout as k
 from .cache import let_go, own_blocks
 from .heap import packed, push, remove_at, slot_in
@@ -8,7 +8,7 @@ from .outlive import extend, watch
 from .state import State
 
 
-@hot
+@jit
 def waits_for_one_token(st: State, q: int) -> bool:
     """A request that has emitted before and lacks one token counts as decoding, also in a planned chunk."""
     fly = st.fly[q]
@@ -32,7 +32,7 @@ def compact_stack(st: State, r: int) -> None:
     st.rep[r].stack = n
 
 
-@hot
+@jit
 def push_stack(st: State, r: int, q: int) -> None:
     """q is the last admitted."""
     if st.rep[r].stack == st.stack.shape[1]:  # twice max_seqs: O(1) a request, amortised
@@ -46,7 +46,7 @@ def push_stack(st: State, r: int, q: int) -> None:
 # --- joining and leaving ---
 
 
-@hot
+@jit
 def begin_decoding(st: State, r: int, q: int) -> None:
     """q has emitted a token and needs one more pass a token: it leaves explicit bookkeeping."""
     rep, fly = st.rep[r], st.fly[q]
@@ -64,7 +64,7 @@ def begin_decoding(st: State, r: int, q: int) -> None:
         watch(st, r, q)
 
 
-@hot
+@jit
 def stop_decoding(st: State, r: int, q: int) -> None:
     """Undo `begin_decoding`, but for the completion heap; computed and generated become plain counts."""
     rep, fly = st.rep[r], st.fly[q]
@@ -76,7 +76,7 @@ def stop_decoding(st: State, r: int, q: int) -> None:
     fly.late_key = -1
 
 
-@hot
+@jit
 def return_blocks(st: State, r: int, q: int) -> None:
     """q leaves the batch and holds nothing any more; only its counts of tokens stay."""
     rep = st.rep[r]
@@ -87,15 +87,21 @@ def return_blocks(st: State, r: int, q: int) -> None:
 
 
 @jit
+def take_end_out(st: State, r: int, q: int) -> None:
+    """Remove q's entry from the completion heap. O(sequences)."""
+    at = 0
+    while slot_in(st.ends[r, at]) != q:
+        at += 1
+    st.rep[r].heap = remove_at(st.ends[r], st.rep[r].heap, at)
+
+
+@jit
 def leave_batch(st: State, r: int, q: int) -> None:
     """q, running, goes before it is complete: its blocks are free, nothing of it is computed."""
     rep, fly = st.rep[r], st.fly[q]
     if fly.phase == k.DECODE:
         stop_decoding(st, r, q)
-        at = 0
-        while slot_in(st.ends[r, at]) != q:
-            at += 1
-        rep.heap = remove_at(st.ends[r], rep.heap, at)
+        take_end_out(st, r, q)
     else:
         if rep.partial == q:
             rep.partial = -1
@@ -104,7 +110,7 @@ def leave_batch(st: State, r: int, q: int) -> None:
     fly.computed = 0
 
 
-@hot
+@jit
 def count_out(st: State, r: int, q: int) -> None:
     """The replica's sums no longer include q (its prompt still to be prefilled is the caller's)."""
     rep, fly = st.rep[r], st.fly[q]

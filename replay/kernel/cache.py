@@ -5,12 +5,12 @@ oldest to newest. Ancestors of a prefix are used whenever a descendant is and ar
 is closed under prefixes and the length of a hit can be found by bisection.
 """
 
-from ..jit import hot, jit
+from ..jit import jit
 from .runs import blocks_of
 from .state import State
 
 
-@hot
+@jit
 def bucket_of(size: int, owner: int, value: int) -> int:
     """Where a replica's hash block is looked for; size: of the table, a power of two."""
     low = (value ^ (value >> 31)) & 0x7FFFFFFF
@@ -185,7 +185,7 @@ def drop_all(st: State, r: int) -> None:
         _forget(st, n)
 
 
-@hot
+@jit
 def own_blocks(st: State, r: int, q: int, tokens: int) -> int:
     """Blocks that q holds alone when `tokens` of it are computed: all but those it shares."""
     rep = st.rep[r]

@@ -4,8 +4,10 @@ from .. import columns as c
 from ..jit import jit
 from . import layout as k
 from .arrivals import travel
-from .batch import count_out
+from .batch import count_out, leave_batch
 from .ends import off_if_empty, write_out
+from .moving import unload
+from .queues import free_slot
 from .state import State
 from .view import publish
 
@@ -17,6 +19,8 @@ def lose_patience(st: State, q: int, request: int, sends: int, t: float) -> None
     # its first try may be long over, and the slot another's
     if fly.request != request or fly.sends != sends or fly.gone == 1 or fly.first_s <= t or fly.phase == k.ELSEWHERE:
         return
+    if fly.phase == k.TRAVELLING and fly.stage == k.MOVED:
+        unload(st, q, t)
     if st.ctl[0].tries > fly.tries:
         _send_again(st, q, t)
     else:
@@ -36,6 +40,7 @@ def _send_again(st: State, q: int, t: float) -> None:
         fly.hold_s += t - fly.since_s
     wait = ctl.backoff_s * ctl.factor**fly.tries
     fly.tries += 1
+    fly.held = k.BY_TIER if fly.held == k.RELEASED_ONCE else fly.held
     start_over(st, again)
     travel(st, again, t + wait, k.NEW)
 
@@ -51,6 +56,8 @@ def start_over(st: State, q: int) -> None:
     fly.replica = -1
     fly.late_key = -1
     fly.shared = 0
+    fly.target = -1
+    fly.source = -1
     fly.admitted_s = float("inf")
     fly.first_s = float("inf")
 
@@ -59,6 +66,14 @@ def start_over(st: State, q: int) -> None:
 def _leave(st: State, q: int, t: float) -> None:
     """Mark q gone where it is; it no longer counts there. In a batch it stays until the iteration ends."""
     fly = st.fly[q]
+    if fly.phase == k.PREFILL and st.rep[fly.replica].event_s == float("inf"):  # its iteration ended at this instant
+        r = fly.replica
+        leave_batch(st, r, q)
+        count_out(st, r, q)
+        free_slot(st, q)
+        publish(st, r)
+        off_if_empty(st, r, t)
+        return
     fly.gone = 1
     if fly.phase == k.QUEUED:
         st.pool[fly.pool].queued -= 1

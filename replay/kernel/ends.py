@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import columns as c
-from ..jit import hot, jit
+from ..jit import jit
 from . import layout as k
 from .batch import count_out, return_blocks
 from .cache import drop_all
@@ -12,7 +12,7 @@ from .queues import clear_gone, free_slot
 from .state import State
 
 
-@hot
+@jit
 def write_out(st: State, q: int, status: int, t: float) -> None:
     """The request has ended: its row for the driver. The caller frees its slot."""
     ctl, fly = st.ctl[0], st.fly[q]
@@ -35,7 +35,7 @@ def write_out(st: State, q: int, status: int, t: float) -> None:
     ctl.in_flight -= 1
 
 
-@hot
+@jit
 def complete(st: State, r: int, q: int, t: float) -> None:
     """q has its last token at t; computed and generated are plain counts."""
     fly, pool = st.fly[q], st.pool[st.rep[r].pool]
@@ -61,7 +61,7 @@ def _send_next_turn(st: State, a: int, t: float) -> None:
     announce(st, st.fly[q].arrival_s, k.ARRIVE * k.PHASE + st.fly[q].request, q, 0)
 
 
-@hot
+@jit
 def load(st: State, a: int) -> int:
     """Move row `a` of the arrivals into a flight slot; returns the slot."""
     ctl, row = st.ctl[0], st.arr[a]
@@ -99,6 +99,7 @@ def load(st: State, a: int) -> int:
     fly.session = row.session
     fly.follow = row.follow
     fly.target = -1
+    fly.source = -1
     fly.arrival_s = row.arrival_s
     fly.admitted_s = np.inf
     fly.first_s = np.inf
@@ -108,7 +109,7 @@ def load(st: State, a: int) -> int:
     return q
 
 
-@hot
+@jit
 def off_if_empty(st: State, r: int, t: float) -> None:
     """A draining replica without requests goes off."""
     rep = st.rep[r]

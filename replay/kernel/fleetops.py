@@ -110,6 +110,7 @@ def lose(st: State, r: int, t: float) -> None:
     schedule(st, r, np.inf)
     rep.running = 0
     rep.stack = 0
+    rep.transit = 0
     end_replica(st, r, t)
     arrange(st, rep.pool)
 

@@ -2,26 +2,26 @@
 
 import numpy as np
 
-from ..jit import hot, jit
+from ..jit import jit
 from .state import State
 
 SLOT_BITS = 24  # of a packed entry: 16.8 million requests in flight; keys are iterations of one replica
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
 
-@hot
+@jit
 def packed(key: int, slot: int) -> int:
     """One integer that orders by key, then slot."""
     return (key << SLOT_BITS) | slot
 
 
-@hot
+@jit
 def slot_in(entry: int) -> int:
     """The slot of a packed entry."""
     return entry & SLOT_MASK
 
 
-@hot
+@jit
 def key_in(entry: int) -> int:
     """The key of a packed entry."""
     return entry >> SLOT_BITS
@@ -69,7 +69,7 @@ def remove_at(heap: np.ndarray, n: int, at: int) -> int:
     return n
 
 
-@hot
+@jit
 def pop(heap: np.ndarray, n: int) -> int:
     """Remove the smallest entry of a heap of n; returns n - 1."""
     return remove_at(heap, n, 0)
@@ -120,12 +120,12 @@ def schedule(st: State, slot: int, t: float) -> None:
     rep[moved].at = at
 
 
-@hot
+@jit
 def _before(t: float, order: int, other_t: float, other_order: int) -> bool:
     return t < other_t or (t == other_t and order < other_order)
 
 
-@hot
+@jit
 def _copy(heap: np.ndarray, to: int, at: int) -> None:
     heap[to].t = heap[at].t
     heap[to].order = heap[at].order

@@ -19,6 +19,7 @@ CONTROL = _record(
     " match"  # the router reads MATCHED_TOKENS
     " linear"  # the router's score is a weighted sum of columns: a tournament tree instead of a scan
     " ranked patient sessions regions holds cached"
+    " ghosts"  # 1: queues may hold requests that are gone
     " rule"  # region rule
     " hash_tokens"  # H
     " tries"  # how often a client sends again
@@ -61,11 +62,12 @@ FLIGHT = _record(
     " preemptions restarts tries cached"
     " hash_at hash_n shared"  # its hashes, and how many of them it shares in the cache
     " session follow"  # number of the session's next request, -1: none
-    " target source",  # replica slots of a migration, -1: none
+    " target target_pool target_record source source_record",  # of a migration; slots -1: none
     "arrival_s sent_s admitted_s first_s rank network_s hold_s since_s",
 )
 # phase; QUEUED: in a pool's queue, HELD: in its hold queue, TRAVELLING: in the agenda, ELSEWHERE: the slot is free
 WAITING, PREFILL, DECODE, QUEUED, HELD, TRAVELLING, ELSEWHERE = range(7)
+FREE_OF_HOLD, BY_TIER, RELEASED_ONCE = range(3)  # held: by its tier until released, then no more in this try
 NEW, REACHING, RELEASED, MOVED = range(4)  # stage: what an agenda entry means for its request
 
 ARRIVAL = np.dtype(
@@ -106,7 +108,8 @@ POOL = _record(
     " arrived arrived_input completed completed_output rejected"
 )
 
-SHAPE = _record("", "base attn_pair prefix_kv decode_seq decode_kv")  # a profile in use
+# a profile in use; kv_transfer: seconds a token of KV takes to another replica
+SHAPE = _record("", "base attn_pair prefix_kv decode_seq decode_kv kv_transfer")
 EVENT = np.dtype([("t", np.float64), ("slot", np.int64)])
 ENTRY = np.dtype([("t", np.float64), ("order", np.int64), ("slot", np.int64), ("stamp", np.int64)])
 CHUNK = np.dtype([("slot", np.int64), ("take", np.int64)])
@@ -139,5 +142,5 @@ SEEN_COLUMNS = 14
 DONE_ALL, TICK, MORE, OUT_FULL, FLIGHT_FULL, AGENDA_FULL, BAD_ROUTE, WANTED = range(8)
 
 # what the driver asks of the kernel's one entry
-RUN, ACTIVATE, STARTS, DRAIN, LOOK, ARRANGE, LOSE, LOSE_QUEUE, RELEASE_HELD = range(9)
+RUN, ACTIVATE, STARTS, DRAIN, LOOK, ARRANGE, LOSE, LOSE_QUEUE, RELEASE_HELD, MIGRATE = range(10)
 HOME, THRESHOLD = range(2)  # region rules

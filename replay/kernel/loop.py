@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 from numba import f8, i8, njit
 
-from ..jit import ROUTE_TYPE, Route, hot, jit, source_digest
+from ..jit import ROUTE_TYPE, Route, once, source_digest
 from . import layout as k
-from .arrivals import arrive, release, release_by_rule, send, stand_still, take_arrival
+from .arrivals import arrive, reach, release, release_by_rule, send, stand_still, take_arrival
 from .clients import lose_patience
 from .ends import off_if_empty
 from .fleetops import activate, arrange, drain, look_at_all, lose, lose_queue
 from .handle import opened
 from .heap import announce, drop_first
+from .moving import depart_all, land, migrate
 from .queues import free_slot
 from .replica import finish, start
 from .state import State
 from .view import publish
 
 
-@hot
+@once
 def _start_idle(st: State, t: float) -> None:
     for i in range(st.ctl[0].idle):
         r = st.idle[i]
@@ -34,7 +35,7 @@ def _start_idle(st: State, t: float) -> None:
     st.ctl[0].idle = 0
 
 
-@jit
+@once
 def _due(st: State, route: Route, t: float) -> int:
     """The agenda's first entry happens; DONE_ALL or BAD_ROUTE."""
     entry = st.agenda[0]
@@ -52,16 +53,23 @@ def _due(st: State, route: Route, t: float) -> int:
         free_slot(st, slot)
     elif st.fly[slot].stage == k.NEW:
         return arrive(st, route, slot, t)
+    elif st.fly[slot].stage == k.REACHING:
+        return reach(st, route, slot, t)
+    elif st.fly[slot].stage == k.MOVED:
+        return land(st, route, slot, t)
     else:
         return send(st, route, slot, t)
     return k.DONE_ALL
 
 
-@hot
+@once
 def _finish(st: State, r: int, t: float, alone: bool) -> None:
     """The replica's run ends at t. Where nothing else happens at t it starts the next at once, which saves time."""
     finish(st, r, t)
     rep = st.rep[r]
+    if rep.leaving == 1:
+        depart_all(st, r, t)
+        alone = False
     if alone and (rep.running > 0 or rep.waiting > 0):
         start(st, r, t)
         return
@@ -70,7 +78,7 @@ def _finish(st: State, r: int, t: float, alone: bool) -> None:
     off_if_empty(st, r, t)
 
 
-@hot
+@once
 def loop(route: Route, st: State, until: float, more: int) -> int:
     """Replay up to the control tick at `until`; returns why it stopped (layout.DONE_ALL ... WANTED).
 
@@ -98,6 +106,9 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
         else:
             arrival_t = np.inf
         t = min(event_t, min(arrival_t, agenda_t))
+        if ctl.wanted == 1 and event_t > ctl.now:  # once all iterations of the instant have ended
+            ctl.wanted = 0
+            return k.WANTED
         if ctl.idle > 0 and t > ctl.now:
             _start_idle(st, ctl.now)
         elif ctl.next >= arrivals and ctl.in_flight == 0:
@@ -120,12 +131,9 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
             ctl.now = t
             if arrive(st, route, take_arrival(st), t) == k.BAD_ROUTE:
                 return k.BAD_ROUTE
-        if ctl.wanted == 1:
-            ctl.wanted = 0
-            return k.WANTED
 
 
-@jit
+@once
 def _command(st: State, route: Route, what: int, t: float, which: int) -> int:
     """What the driver asks for at a tick."""
     if what == k.ACTIVATE:
@@ -142,6 +150,8 @@ def _command(st: State, route: Route, what: int, t: float, which: int) -> int:
         rep = st.rep[which]
         announce(st, t, (k.READY * k.PHASE) + (rep.pool << 24) + rep.index, which, rep.record)
         arrange(st, rep.pool)
+    elif what == k.MIGRATE:
+        migrate(st, which, t)
     elif what == k.RELEASE_HELD:
         release(st, which // k.PHASE, which % k.PHASE, t)
     else:

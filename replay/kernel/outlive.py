@@ -1,6 +1,6 @@
 """Predictions that were outlived: requests that generated as much as predicted, and go on."""
 
-from ..jit import hot, jit
+from ..jit import jit
 from . import layout as k
 from .state import State
 from .heap import key_in, packed, pop, push, slot_in
@@ -28,7 +28,7 @@ def watch(st: State, r: int, q: int) -> None:
     st.rep[r].late = push(st.late[r], st.rep[r].late, packed(key, q))
 
 
-@hot
+@jit
 def _stands(st: State, r: int, entry: int) -> bool:
     fly = st.fly[slot_in(entry)]
     return fly.replica == r and fly.phase == k.DECODE and fly.late_key == key_in(entry)

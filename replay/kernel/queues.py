@@ -3,12 +3,12 @@
 A request that gave up stays in its queue, marked gone, until it comes to the head: leaving the middle costs nothing.
 """
 
-from ..jit import hot, jit
+from ..jit import jit
 from . import layout as k
 from .state import State
 
 
-@hot
+@jit
 def append(st: State, tail: int, q: int) -> None:
     """Link q behind `tail` (-1: the queue is empty)."""
     st.fly[q].next = -1
@@ -16,7 +16,7 @@ def append(st: State, tail: int, q: int) -> None:
         st.fly[tail].next = q
 
 
-@hot
+@jit
 def _goes_first(st: State, a: int, b: int) -> bool:
     x, y = st.fly[a], st.fly[b]
     return x.rank < y.rank or (x.rank == y.rank and x.receipt < y.receipt)
@@ -52,7 +52,7 @@ def insert(st: State, root: int, q: int) -> int:
     return merge(st, root, q)
 
 
-@hot
+@jit
 def without_first(st: State, root: int) -> int:
     """The heap without its root."""
     return merge(st, st.fly[root].next, st.fly[root].other)
@@ -61,7 +61,7 @@ def without_first(st: State, root: int) -> int:
 # --- a replica's waiting queue ---
 
 
-@hot
+@jit
 def enqueue(st: State, r: int, q: int) -> None:
     """Put a newly received request into the replica's queue."""
     rep = st.rep[r]
@@ -89,7 +89,7 @@ def put_back(st: State, r: int, q: int) -> None:
         rep.tail = q
 
 
-@hot
+@jit
 def _unlink_head(st: State, r: int) -> None:
     rep = st.rep[r]
     if st.ctl[0].ranked == 1:
@@ -100,7 +100,7 @@ def _unlink_head(st: State, r: int) -> None:
         rep.tail = -1
 
 
-@hot
+@jit
 def dequeue(st: State, r: int) -> None:
     """Take the head out of the replica's queue."""
     _unlink_head(st, r)
@@ -116,7 +116,7 @@ def clear_gone(st: State, r: int) -> None:
         free_slot(st, q)
 
 
-@hot
+@jit
 def free_slot(st: State, q: int) -> None:
     """The flight slot may be used again."""
     fly, ctl = st.fly[q], st.ctl[0]

@@ -7,7 +7,7 @@ follows from `steps`, the replica's count of ended iterations.
 
 import numpy as np
 
-from ..jit import hot, jit
+from ..jit import jit
 from . import layout as k
 from .batch import (
     begin_decoding,
@@ -35,7 +35,7 @@ def start(st: State, r: int, t: float) -> None:
     """Plan the next run of the replica at t and set its next event; nothing where there is no work."""
     rep = st.rep[r]
     rep.planned = 0
-    if st.ctl[0].patient == 1:
+    if st.ctl[0].ghosts == 1:
         clear_gone(st, r)
     if rep.running == 0 and rep.waiting == 0:
         schedule(st, r, np.inf)
@@ -62,7 +62,7 @@ def start(st: State, r: int, t: float) -> None:
     publish(st, r)
 
 
-@hot
+@jit
 def _running_needs(st: State, r: int) -> tuple[int, int]:
     """Blocks the running requests add in the next iteration: (decodes, the partial prompt's chunk)."""
     rep = st.rep[r]
@@ -113,7 +113,7 @@ def _preempt(st: State, r: int, q: int) -> int:
     return before - rep.used  # type: ignore[no-any-return]
 
 
-@hot
+@jit
 def _plan_chunk(st: State, r: int, q: int, take: int) -> None:
     chunk = st.plan[r, st.rep[r].planned]
     chunk.slot = q
@@ -126,12 +126,12 @@ def _admit(st: State, r: int, budget: int, t: float) -> None:
     """Admit from the head of the queue while its whole remaining prompt has free blocks."""
     rep, ctl = st.rep[r], st.ctl[0]
     while budget > 0 and rep.running < rep.max_seqs and rep.waiting > 0:
-        if ctl.patient == 1:
+        if ctl.ghosts == 1:
             clear_gone(st, r)
         q = rep.head
         fly = st.fly[q]
         need, hit, unused = fly.input + fly.generated - fly.computed, 0, 0
-        if ctl.cached == 1 and fly.hash_n > 0:
+        if ctl.cached == 1 and fly.hash_n > 0 and fly.computed == 0:  # one that migrated here brings its KV
             hit = hit_blocks(st, r, q)
             unused = unused_in(st, r, q, hit)
         room = rep.blocks - rep.used - unused * rep.per_hash
@@ -189,7 +189,7 @@ def _begin_run(st: State, r: int, t: float, grow: int, preempted: bool) -> None:
     schedule(st, r, end_of(st, r, rep.count))
 
 
-@hot
+@jit
 def shorten(st: State, r: int, t: float) -> None:
     """End the run in progress at the first iteration boundary at or after t."""
     rep = st.rep[r]
@@ -259,7 +259,7 @@ def _by_place(st: State, first: int, q: int) -> int:
     return first
 
 
-@hot
+@jit
 def _complete(st: State, r: int, q: int, t: float) -> None:
     stop_decoding(st, r, q)
     complete(st, r, q, t)

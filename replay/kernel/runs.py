@@ -5,17 +5,17 @@ The m-th of `count` decode iterations of an unchanged batch ends at since + m·f
 
 import math
 
-from ..jit import hot, jit
+from ..jit import jit
 from .state import State
 
 
-@hot
+@jit
 def blocks_of(tokens: int, block: int) -> int:
     """KV blocks that `tokens` tokens occupy."""
     return (tokens + block - 1) // block
 
 
-@hot
+@jit
 def end_of(st: State, r: int, m: int) -> float:
     """End of the run's m-th iteration, in seconds."""
     rep = st.rep[r]

@@ -42,6 +42,8 @@ class State(NamedTuple):
     extend: np.ndarray  # i8[1 + kinds, E]: grid of tokens generated, then what an outlived prediction grows by
     choices: np.ndarray  # i8[groups, most], pools that serve a group, nearest first, -1: no more
     lag_s: np.ndarray  # f8[groups, most], one way
+    between_s: np.ndarray  # f8[regions, regions], one way
+    own_at: np.ndarray  # i8[groups], which of the choices is the origin's own region, -1: none
     hashes: np.ndarray  # i8[:], block hashes of all requests, one after another
     node: np.ndarray  # NODE[:], hash blocks in the replicas' prefix caches
     bucket: np.ndarray  # i8[:], hash table of chains through node
@@ -51,8 +53,8 @@ _RECORDS = {
     "ctl": k.CONTROL, "rep": k.REPLICA, "pool": k.POOL, "fly": k.FLIGHT, "arr": k.ARRIVAL, "done": k.DONE,
     "plan": k.CHUNK, "events": k.EVENT, "agenda": k.ENTRY, "shape": k.SHAPE, "node": k.NODE,
 }  # fmt: skip
-_FLOATS = ("rows", "scores", "expires", "seen", "memory", "request", "params", "weights", "token_s", "lag_s")
-_TABLES = ("stack", "ends", "late", "plan", "residue", "rows", "seen", "memory", "token_s", "extend", "choices", "lag_s")
+_FLOATS = ("rows", "scores", "expires", "seen", "memory", "request", "params", "weights", "token_s", "lag_s", "between_s")
+_TABLES = ("stack", "ends", "late", "plan", "residue", "rows", "seen", "memory", "token_s", "extend", "choices", "lag_s", "between_s")
 
 
 def _array_type(field: str) -> types.Array:
@@ -82,12 +84,13 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
         "agenda": (2 * slots + 64,), "slot_of": (slots,), "rows": (slots, c.VIEW_COLUMNS), "scores": (slots,),
         "expires": (slots,), "tree": (1,), "seen": (pools, k.SEEN_COLUMNS), "memory": (pools, 8),
         "request": (c.REQUEST_COLUMNS,), "params": (1,), "weights": (c.VIEW_COLUMNS,), "shape": (1,),
-        "token_s": (1, 1), "extend": (2, 1), "choices": (1, 1), "lag_s": (1, 1), "hashes": (1,), "node": (1,),
+        "token_s": (1, 1), "extend": (2, 1), "choices": (1, 1), "lag_s": (1, 1), "between_s": (1, 1), "own_at": (1,), "hashes": (1,), "node": (1,),
         "bucket": (1,),
     }  # fmt: skip
     state = State(**{field: zeros(field, *shapes[field]) for field in State._fields})
     state.free[:] = np.arange(flights)[::-1]
     state.slot_of[:] = np.arange(slots)
+    state.fly.request, state.fly.phase = -1, k.ELSEWHERE
     state.memory[:] = -1.0
     state.extend[1] = 1
     state.bucket[:] = -1
@@ -131,7 +134,9 @@ def more_flights(state: State, flights: int) -> State:
     free = longer(state, "free", flights)
     free[n : n + flights - have] = np.arange(flights - 1, have - 1, -1)
     state.ctl.free = n + flights - have
-    return state._replace(fly=longer(state, "fly", flights), free=free)
+    fly = longer(state, "fly", flights)
+    fly.request[have:], fly.phase[have:] = -1, k.ELSEWHERE
+    return state._replace(fly=fly, free=free)
 
 
 _BY_SLOT = ("rep", "stack", "ends", "late", "plan", "residue")

@@ -8,7 +8,7 @@ columns is kept in a tournament tree: a choice costs O(log replicas), plus a ref
 import numpy as np
 
 from .. import columns as c
-from ..jit import hot, jit
+from ..jit import jit
 from . import layout as k
 from .cache import evict
 from .outlive import settle_outlived
@@ -16,7 +16,7 @@ from .runs import end_of, ended_by, grown_blocks
 from .state import State
 
 
-@hot
+@jit
 def publish(st: State, r: int) -> None:
     """Write the always-current columns of the replica's row; its token columns are out of date."""
     rep = st.rep[r]
@@ -58,7 +58,7 @@ def look(st: State, r: int, t: float) -> None:
 # --- scores that are a weighted sum of columns ---
 
 
-@hot
+@jit
 def _score(st: State, row: int) -> float:
     total = 0.0
     for column in range(len(st.weights)):
@@ -67,7 +67,7 @@ def _score(st: State, row: int) -> float:
     return total
 
 
-@hot
+@jit
 def _climb(st: State, keys: np.ndarray, half: int, r: int) -> None:
     """The key of the replica's row has changed: choose anew on its way to the root.
 
@@ -85,7 +85,7 @@ def _climb(st: State, keys: np.ndarray, half: int, r: int) -> None:
         node >>= 1
 
 
-@hot
+@jit
 def rescore(st: State, r: int) -> None:
     """Score the replica's row again."""
     row = st.rep[r].row
@@ -110,7 +110,7 @@ def plant(st: State, pool: int) -> None:
             st.tree[base + node] = b if keys[b] < keys[a] else a
 
 
-@hot
+@jit
 def best_row(st: State, pool: int, t: float) -> int:
     """The active row with the lowest score at t, ties to the lowest; counted within the pool."""
     p = st.pool[pool]

@@ -1,0 +1,125 @@
+"""Migration: a request leaves its replica with its KV and queues at another one (docs/replay.md)."""
+
+from .. import columns as c
+from ..jit import Route, jit
+from . import layout as k
+from .arrivals import receive, send, travel
+from .batch import count_out, stop_decoding, take_end_out, waits_for_one_token
+from .cache import let_go, own_blocks
+from .ends import off_if_empty, write_out
+from .queues import free_slot
+from .replica import shorten
+from .runs import blocks_of
+from .state import State
+from .view import publish
+
+
+@jit
+def migrate(st: State, q: int, t: float) -> None:
+    """q, whose target is set, leaves at once where it waits, else at the end of the iteration in progress."""
+    fly, r = st.fly[q], st.fly[q].replica
+    st.ctl[0].ghosts = 1
+    if fly.phase == k.WAITING:
+        _leave_queue(st, r, q, t)
+    else:
+        st.rep[r].leaving = 1
+        if st.rep[r].event_s == float("inf"):
+            depart_all(st, r, t)
+        else:
+            shorten(st, r, t)
+
+
+@jit
+def _leave_queue(st: State, r: int, q: int, t: float) -> None:
+    """The slot in the queue stays behind as gone; q goes on in another one."""
+    ctl, rep = st.ctl[0], st.rep[r]
+    ctl.free -= 1
+    moved = st.free[ctl.free]
+    st.fly[moved] = st.fly[q]
+    st.fly[q].gone = 1
+    rep.waiting -= 1
+    rep.prefill -= st.fly[q].input + st.fly[q].generated - st.fly[q].computed
+    count_out(st, r, q)
+    publish(st, r)
+    off_if_empty(st, r, t)
+    st.fly[moved].computed = 0
+    _set_out(st, r, moved, t, False)
+
+
+@jit
+def depart_all(st: State, r: int, t: float) -> None:
+    """The iteration has ended: whoever runs and has a target goes, its blocks still held here."""
+    rep = st.rep[r]
+    rep.leaving = 0
+    for place in range(rep.stack):
+        q = st.stack[r, place]
+        fly = st.fly[q]
+        running = fly.phase == k.PREFILL or fly.phase == k.DECODE
+        if fly.replica != r or fly.place != place or not running or fly.target < 0 or fly.gone == 1:
+            continue
+        if fly.phase == k.DECODE:
+            stop_decoding(st, r, q)
+            take_end_out(st, r, q)
+        else:
+            if rep.partial == q:
+                rep.partial = -1
+            rep.prefill -= fly.input + fly.generated - fly.computed - (1 if waits_for_one_token(st, q) else 0)
+        rep.running -= 1
+        rep.transit += 1
+        count_out(st, r, q)
+        _set_out(st, r, q, t, True)
+    publish(st, r)
+
+
+@jit
+def _set_out(st: State, r: int, q: int, t: float, with_kv: bool) -> None:
+    fly, rep = st.fly[q], st.rep[r]
+    fly.source = r if with_kv else -1
+    fly.source_record = rep.record
+    fly.replica = -1
+    lag = 0.0
+    here, there = st.pool[rep.pool].region, st.pool[fly.target_pool].region
+    if len(st.between_s) > 1:
+        lag = st.between_s[here, there]
+    travel(st, q, t + (lag + fly.computed * st.shape[rep.profile].kv_transfer), k.MOVED)
+
+
+@jit
+def unload(st: State, q: int, t: float) -> None:
+    """q's blocks at the replica it left are free."""
+    fly = st.fly[q]
+    r = fly.source
+    if r >= 0 and st.rep[r].record == fly.source_record and st.rep[r].state != k.FREE and st.rep[r].transit > 0:
+        rep = st.rep[r]
+        rep.used -= own_blocks(st, r, q, fly.computed)
+        if st.ctl[0].cached == 1:
+            let_go(st, r, q)
+        rep.transit -= 1
+        off_if_empty(st, r, t)
+        if rep.event_s == float("inf") and rep.waiting > 0 and rep.idle == 0:
+            rep.idle = 1  # what waited for these blocks may be admitted now
+            st.idle[st.ctl[0].idle] = r
+            st.ctl[0].idle += 1
+    fly.source = -1
+    fly.shared = 0
+
+
+@jit
+def land(st: State, route: Route, q: int, t: float) -> int:
+    """q reaches the replica it migrates to; where that is no longer active its pool's router decides."""
+    fly, r = st.fly[q], st.fly[q].target
+    unload(st, q, t)
+    fly.target = -1
+    fly.pool = fly.target_pool
+    rep = st.rep[r]
+    if rep.record != fly.target_record or rep.state != k.ACTIVE:
+        fly.computed = 0
+        return send(st, route, q, t)
+    if blocks_of(fly.input + fly.output - 1, rep.block) > rep.blocks:
+        fly.record = rep.record
+        st.pool[fly.pool].rejected += 1
+        write_out(st, q, c.REJECTED, t)
+        free_slot(st, q)
+        return k.DONE_ALL
+    receive(st, r, q, t)
+    return k.DONE_ALL

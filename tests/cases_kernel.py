@@ -1,0 +1,114 @@
+"""The extended case of `cases_full`, played by the kernel."""
+
+import numpy as np
+
+from lmaas.replay.engine import NEVER, Controller, Extension, Replay, Requests
+from lmaas.replay.fleet import Clients, Fault, Fleet, Hold, Pool, RegionChoice
+from lmaas.replay.profile import Latency, Profile, Startup
+from lmaas.replay.protocol import Actions
+
+EXTEND_AT, EXTEND_BY = [0, 4, 9], [[3, 2, 7], [1, 5, 2]]
+SHAPE_FIELDS = ("latency", "kv_tokens", "block", "max_batch_tokens", "max_seqs")
+
+
+def profiles(case) -> list[Profile]:
+    startup = case.get("startup", 0.0)
+    startup = startup if isinstance(startup, dict) else dict.fromkeys(("cold", "warm", "swap"), startup)
+    return [
+        Profile(
+            name=f"p{k}",
+            startup_s=Startup(**startup),
+            gpu=shape.get("gpu"),
+            gpus_per_replica=shape.get("gpus", 1),
+            **{field: shape[field] for field in SHAPE_FIELDS if field != "latency"},
+            latency=Latency(**shape["latency"]),
+        )
+        for k, shape in enumerate(case["shapes"])
+    ]
+
+
+def fleet_of(case, shapes) -> Fleet:
+    pools = len(case["counts"])
+    service, region = case.get("pool_service", [0] * pools), case.get("pool_region", [0] * pools)
+    regions = sorted({*region, *case.get("origin", []), *range(len(case.get("latency_s", [])))})
+    faults = [
+        Fault(at_s=f[0], pool=f[2], replica=f[3]) if f[1] == "replica" else Fault(f[0], f"r{f[2]}", until_s=f[3])
+        for f in case.get("faults", [])
+    ]
+    rule = case.get("region_rule", ["home"])
+    release = case.get("release")
+    return Fleet(
+        tuple(Pool(f"s{service[p]}", f"r{region[p]}", shapes[p], minimum=0, lane=f"l{p}") for p in range(pools)),
+        regions=tuple(f"r{r}" for r in regions) if "pool_service" in case else (),
+        latency_s=tuple(map(tuple, case.get("latency_s", []))),
+        inventory={f"r{r}": gpus for r, gpus in case.get("inventory", {}).items()},
+        faults=tuple(faults),
+        clients=Clients(**case["clients"]) if "clients" in case else None,
+        region_choice=RegionChoice(*rule),
+        hold=Hold(("batch",), *(release or (None, None))),
+    )
+
+
+def requests_of(case) -> Requests:
+    columns = [np.array(x) for x in zip(*case["requests"], strict=True)]
+    n = len(case["requests"])
+    given = {"rank": case.get("rank"), "held": case.get("held"), "origin": case.get("origin")}
+    if "service" in case:  # any pool of the service stands for it
+        columns[1] = np.array([case["pool_service"].index(s) for s in case["service"]])
+    if "sessions" in case:
+        given |= {"follow": case["sessions"]["next"], "think_s": case["sessions"]["think_s"]}
+    if "hashes" in case:
+        counts = [min(len(h), r[2] // case["hash_tokens"]) for h, r in zip(case["hashes"], case["requests"], strict=True)]
+        flat = [x for h, m in zip(case["hashes"], counts, strict=True) for x in h[:m]]
+        given |= {"hashes": np.array([*flat, 0], np.uint64), "hash_n": counts}
+        given |= {"hash_at": np.concatenate([[0], np.cumsum(counts)[:-1]])}
+    arrays = {name: np.asarray(x) for name, x in given.items() if x is not None}
+    arrival = columns[0].astype(float)
+    assert len(arrival) == n
+    return Requests(
+        arrival, *columns[1:4], columns[4].astype(float), columns[5], **arrays, hash_tokens=case.get("hash_tokens", 0)
+    )
+
+
+def actions_of(orders, names) -> list[Actions]:
+    said = []
+    for order in orders:
+        what, *rest = order
+        if what == "scale":
+            said.append(Actions(replicas={rest[0]: rest[1]}))
+        elif what == "donate":
+            said.append(Actions(donate={rest[0]: rest[1]}))
+        elif what == "release":
+            said.append(Actions(release={rest[0]: rest[1]}))
+        elif what == "reshape":
+            said.append(Actions(reshape=[(rest[0], rest[1], names[rest[2]])]))
+    return said
+
+
+def play_fast(case, **more):
+    """(outcome, replay) of the kernel; orders of one tick are carried out one after another."""
+    shapes = profiles(case)
+    orders = {float(t): [["scale", p, n] for p, n in enumerate(w)] for t, w in case.get("ticks", {}).items()}
+    for t, given in case.get("actions", {}).items():
+        orders.setdefault(float(t), []).extend(given)
+    times = sorted(orders)
+
+    controller = NEVER
+    if times:
+        names = [shape.name for shape in shapes]
+        controller = Controller(
+            lambda t: next((x for x in times if x > t), np.inf), lambda t, seen: actions_of(orders[t], names)
+        )
+    replay = Replay(
+        requests_of(case),
+        fleet_of(case, shapes),
+        case["counts"],
+        case["router"],
+        controller,
+        Extension(np.array(EXTEND_AT), np.array(EXTEND_BY)),
+        scales=True,
+        begin_s=case["requests"][0][0],
+        profiles=shapes,
+        **more,
+    )
+    return replay.run(), replay
