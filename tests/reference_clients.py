@@ -1,0 +1,200 @@
+"""How requests of the slow, obvious fleet find their way: regions, hold queues, clients, sessions, migrations."""
+
+import copy
+from bisect import insort
+
+from reference_model import Request, Rules
+from reference_replica import Replica
+
+
+class Clients:
+    """The part of `Fleet` that moves requests between places."""
+
+    rules: Rules
+    now: float
+    coming: list[tuple[float, int, str, Request]]  # (when, number, what, request): arrivals to be, in their order
+    queues: dict[int, list[Request]]  # by pool: no replica is active
+    holds: dict[int, list[Request]]
+    travels: dict[Request, Replica]  # migrating requests and where their blocks are
+
+    def later(self, at: float, what: str, request: Request) -> None:
+        insort(self.coming, (at, request.number, what, request), key=lambda e: e[:2])
+
+    def arrive(self, what: str, request: Request) -> None:
+        {"sent": self.send, "reached": self.reach, "released": self.route, "moved": self.land}[what](request)
+
+    # regions
+    def near(self, request: Request) -> list[int]:
+        """The pools of its service by latency from its origin, ties in the fleet's order."""
+        pools = [p for p, service in enumerate(self.rules.pool_service) if service == request.service]
+        return sorted(pools, key=lambda p: self.rules.latency(request.origin, self.rules.region(p)))
+
+    def home(self, request: Request) -> int:
+        pools = self.near(request)
+        # reading: where every region of the service is down, as if none were
+        up = [p for p in pools if not self.is_down(self.rules.region(p))] or pools
+        own = [p for p in up if self.rules.region(p) == request.origin]
+        return (own or up)[0]
+
+    def utilisation(self, pool: int) -> float:
+        # reading: KV in tokens of whole blocks, blocks of migrating requests included, evictable ones not
+        active = self.pool(pool)
+        if not active:
+            return 1.0
+        return sum(r.held * r.shape.block for r in active) / sum(r.shape.blocks * r.shape.block for r in active)
+
+    def region_choice(self, request: Request) -> int:
+        # reading: a held request goes to its home pool by `home`, under every region rule
+        if self.rules.threshold is None or (request.held and not request.released):
+            return self.home(request)
+        pools = self.near(request)
+        below = [p for p in pools if self.utilisation(p) < self.rules.threshold]
+        return below[0] if below else min(pools, key=self.utilisation)
+
+    def send(self, request: Request) -> None:
+        """A client sends it, or it starts again: the region is chosen."""
+        if self.rules.timeout_s is not None:
+            request.patience = self.now + self.rules.timeout_s
+        one_way = 0.0
+        if self.rules.pool_service:
+            request.pool = self.region_choice(request)
+            one_way = self.rules.latency(request.origin, self.rules.region(request.pool))
+        # reading: network is that of the last sending; a migration does not change it
+        request.network = 2 * one_way
+        if one_way > 0:
+            # reading: a region that goes down meanwhile is reached all the same: the request waits for its pool
+            self.later(self.now + one_way, "reached", request)
+        else:
+            self.reach(request)
+
+    def reach(self, request: Request) -> None:
+        # reading: a held request travels to its home pool first; hold_s counts from there, and a released one is there
+        if request.held and not request.released:
+            request.held_since = self.now
+            self.holds.setdefault(request.pool, []).append(request)
+            self.holds[request.pool].sort(key=lambda r: r.rank)  # stable: receipt
+        else:
+            self.route(request)
+
+    # hold queues
+    def release(self, pool: int, count: int) -> None:
+        queue = self.holds.get(pool, [])
+        for request in queue[:count]:
+            queue.remove(request)
+            request.hold += self.now - request.held_since
+            request.released = True
+            self.later(self.now, "released", request)
+
+    def completed(self, done: list[Request]) -> None:
+        """Next turns, and releases; all iterations of this instant have ended."""
+        for request in done:
+            after = self.rules.next[request.number] if self.rules.next else -1
+            if after >= 0:
+                # reading: a turn completes at the replica, the way back is not waited for
+                turn = self.requests[after]
+                turn.arrival, turn.status = self.now + self.rules.think_s[after], "waiting"
+                self.later(turn.arrival, "sent", turn)
+        # reading: u is taken once all iterations of the instant took effect; each completion releases by that u
+        if self.rules.release is not None:
+            low, high = self.rules.release
+            for request in done:
+                u = self.utilisation(request.pool)
+                self.release(request.pool, 2 if u < low else 1 if u < high else 0)
+
+    # clients
+    def give_up(self, request: Request) -> None:
+        """Its client has seen no token in time."""
+        # reading: a token counts as seen when the replica emits it
+        self.remove(request)
+        request.patience = None
+        k = request.tries - 1
+        if k == self.rules.retries:
+            request.status = "abandoned"
+            return
+        request.fresh()
+        # reading: a new request is held by its tier again; one that starts again after a fault is not
+        request.released = False
+        request.tries += 1
+        self.later(self.now + self.rules.backoff_s * self.rules.factor**k, "sent", request)
+
+    def remove(self, request: Request) -> None:
+        """It leaves wherever it is; in an iteration in progress a ghost stays until its end."""
+        self.coming[:] = [e for e in self.coming if e[3] is not request]
+        if request in self.travels:  # reading: the blocks at its source are freed at once
+            self.unload(request)
+        for queue in self.queues.values():
+            if request in queue:
+                queue.remove(request)
+        for queue in self.holds.values():
+            if request in queue:
+                queue.remove(request)
+                request.hold += self.now - request.held_since
+        for replica in self.replicas:
+            if request in replica.waiting:
+                replica.waiting.remove(request)
+            elif request in replica.running and replica.plan is not None:
+                ghost = copy.copy(request)
+                ghost.ghost, ghost.patience = True, None
+                replica.forget(request, ghost)
+            elif request in replica.running:  # its iteration ended at this instant
+                replica.leave(request)
+
+    def again(self, request: Request) -> None:
+        """After a fault: from nothing, from its origin."""
+        # reading: tries do not count; those that waited in a pool's queue count a restart too
+        request.fresh()
+        request.restarts += 1
+        request.patience = None
+        self.later(self.now, "sent", request)
+
+    # migrations
+    def migrate(self, number: int, pool: int, index: int) -> None:
+        # reading: only a request that waits or runs on a replica, to another one; the last order counts
+        request = self.requests[number]
+        for replica in self.replicas:
+            if (replica.pool, replica.index) == (pool, index):
+                continue
+            if request in replica.waiting:
+                replica.waiting.remove(request)
+                request.computed = 0
+                request.moving = (pool, index)
+                self.depart(request, replica)
+            elif request in replica.running:
+                request.moving = (pool, index)
+                if replica.plan is None:  # its iteration ended at this instant
+                    replica.running.remove(request)
+                    replica.sent.append(request)
+                    self.depart(request, replica)
+
+    def depart(self, request: Request, source: Replica) -> None:
+        """On its way; where it ran, its blocks are in `source.sent`."""
+        network = self.rules.latency(self.rules.region(source.pool), self.rules.region(request.moving[0]))
+        if request in source.sent:
+            self.travels[request] = source
+        self.later(self.now + (network + source.shape.transfer_s(request.computed)), "moved", request)
+
+    def unload(self, request: Request) -> None:
+        """Its blocks at the source are freed."""
+        source = self.travels.pop(request)
+        if request in source.sent:  # else the source is lost
+            source.sent.remove(request)
+            source.kv.leave(request)
+
+    def land(self, request: Request) -> None:
+        """It reaches the replica that it migrates to."""
+        if request in self.travels:
+            self.unload(request)
+        pool, index = request.moving
+        request.pool, request.moving = pool, None
+        replica = self.find(pool, index)
+        if replica is None or replica.state != "active":
+            request.computed = 0
+            self.route(request)
+        else:
+            self.place(request, replica)
+
+    def route(self, request: Request) -> None:
+        raise NotImplementedError
+
+    def place(self, request: Request, replica: Replica) -> None:
+        raise NotImplementedError

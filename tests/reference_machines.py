@@ -1,0 +1,184 @@
+"""How replicas of the slow, obvious fleet come and go: scaling, machines, donating, reshaping, faults."""
+
+from reference_model import Request, Rules, Shape
+from reference_replica import Replica
+
+
+class Machines:
+    """The part of `Fleet` that starts and ends replicas."""
+
+    replicas: list[Replica]
+    rules: Rules
+    now: float
+    denied: dict[int, int]
+    down: dict[int, float]  # region: when it returns
+
+    def pool(self, pool: int, *states: str) -> list[Replica]:
+        rows = [r for r in self.replicas if r.pool == pool and r.state in (states or ("active",))]
+        return sorted(rows, key=lambda r: r.index)
+
+    def find(self, pool: int, index: int) -> Replica | None:
+        return next((r for r in self.replicas if (r.pool, r.index) == (pool, index)), None)
+
+    def is_down(self, region: int) -> bool:
+        return self.now < self.down.get(region, 0.0)
+
+    def deny(self, pool: int, count: int) -> None:
+        self.denied[pool] = self.denied.get(pool, 0) + count
+
+    def tidy(self) -> None:
+        """Draining replicas with nothing left end; those whose start-up is over become active."""
+        # reading: a replica drains at once, in whatever phase of the instant its last request leaves
+        moving = [r for r in self.replicas if r.state in ("draining", "starting")]
+        every = sorted(moving, key=lambda r: (r.pool, r.index))
+        for replica in every:
+            if replica.state == "draining" and replica.drained:
+                if replica.after == "reshape":
+                    self.restart(replica)
+                else:
+                    replica.become(replica.after, self.now)
+        for replica in every:
+            if replica.state == "starting" and replica.ready <= self.now:
+                self.activate(replica)
+
+    # machines
+    def shape(self, pool: int) -> Shape:
+        """Of a new replica."""
+        # reading: a new replica has the pool's own profile, whatever was reshaped
+        if self.rules.shapes:
+            return self.rules.shapes[pool]
+        return self.pool(pool, "starting", "active", "draining", "donated", "off")[0].shape
+
+    def free_gpus(self, region: int, gpu: str, but: Replica | None = None) -> float:
+        if region not in self.rules.inventory:
+            return float("inf")
+        here = [r for r in self.replicas if self.rules.region(r.pool) == region and r.state != "off" and r is not but]
+        used = sum(r.shape.gpus for r in here if r.shape.gpu == gpu)
+        return self.rules.inventory[region].get(gpu, 0) - used
+
+    def donated(self, pools: list[int], gpu: str | None = None) -> list[Replica]:
+        # reading: the oldest donated one is the one donated first; ties by pool, then number
+        rows = [r for r in self.replicas if r.pool in pools and r.state == "donated"]
+        rows = [r for r in rows if gpu is None or r.shape.gpu == gpu]
+        return sorted(rows, key=lambda r: (r.history[-1][0], r.pool, r.index))
+
+    def start_one(self, pool: int) -> Replica | None:
+        """One more replica of a pool, or None where it is denied."""
+        region, startup = self.rules.region(pool), self.rules.startup
+        if self.is_down(region):
+            return None  # reading: counted as denied
+        # reading: a donated replica of the same pool comes back under its own number, with the shape it had
+        for replica in self.donated([pool])[:1]:
+            replica.start(replica.shape, self.now, startup["warm"])
+            return replica
+        shape = self.shape(pool)
+        if self.free_gpus(region, shape.gpu) >= shape.gpus:
+            return self.new(pool, shape, startup["cold"])
+        # reading: as many donated ones as its GPUs need beside the free machines go off; none where all are too few
+        others = [p for p in range(len(self.rules.pool_region)) if p != pool and self.rules.region(p) == region]
+        gone: list[Replica] = []
+        for replica in self.donated(others, shape.gpu):
+            gone.append(replica)
+            if self.free_gpus(region, shape.gpu) + sum(r.shape.gpus for r in gone) >= shape.gpus:
+                for taken in gone:
+                    taken.become("off", self.now)
+                return self.new(pool, shape, startup["swap"])
+        return None
+
+    def new(self, pool: int, shape: Shape, startup_s: float) -> Replica:
+        index = 1 + max((r.index for r in self.replicas if r.pool == pool), default=-1)
+        replica = Replica(pool, index, shape, "starting", self.now + startup_s, self.now)
+        self.replicas.append(replica)
+        return replica
+
+    # actions
+    def scale(self, pool: int, count: int, startup_s: float | None = None) -> None:
+        if startup_s is not None:
+            self.rules.startup = {"cold": startup_s, "warm": startup_s, "swap": startup_s}
+        live = self.pool(pool, "starting", "active")
+        # reading: one that drains to be donated or reshaped is taken back like any other, and stays as it is
+        for replica in self.pool(pool, "draining"):  # oldest first
+            if len(live) >= count:
+                break
+            replica.after = "off"
+            self.activate(replica)
+            live.append(replica)
+        while len(live) < count:
+            replica = self.start_one(pool)
+            if replica is None:
+                self.deny(pool, count - len(live))
+                break
+            live.append(replica)
+        self.tidy()
+        self.drain(pool, len(live) - count, "off")
+
+    def donate(self, pool: int, count: int) -> None:
+        # reading: a starting replica, which scale-in cancels, is donated at once
+        self.drain(pool, count, "donated")
+
+    def drain(self, pool: int, count: int, after: str) -> None:
+        """Those with the fewest outstanding tokens, ties to the youngest."""
+        for _ in range(count):
+            live = self.pool(pool, "starting", "active")
+            if not live:
+                return
+            victim = min(live, key=lambda r: (r.outstanding(), -r.index))
+            victim.after = after
+            victim.become("draining", self.now)
+        self.tidy()
+
+    def reshape(self, pool: int, index: int, shape: int) -> None:
+        # reading: only an active or a starting replica; others are left alone
+        replica = self.find(pool, index)
+        if replica is None or replica.state not in ("active", "starting"):
+            return
+        replica.after, replica.next_shape = "reshape", self.rules.shapes[shape]
+        replica.become("draining", self.now)
+        self.tidy()
+
+    def restart(self, replica: Replica) -> None:
+        """A drained replica starts with its next shape."""
+        shape, region = replica.next_shape, self.rules.region(replica.pool)
+        # reading: it gives its machines back first; where the new shape finds none it goes off, denied
+        if self.free_gpus(region, shape.gpu, but=replica) < shape.gpus:
+            replica.become("off", self.now)
+            self.deny(replica.pool, 1)
+            return
+        replica.start(shape, self.now, self.rules.startup["swap"])
+
+    # faults
+    def strike(self, kind: str, a: int, b: float) -> None:
+        if kind == "replica":
+            replica = self.find(a, int(b))
+            if replica is not None:
+                self.lose(replica)
+            return
+        self.down[a] = max(b, self.down.get(a, 0.0))
+        here = [r for r in self.replicas if self.rules.region(r.pool) == a]
+        for replica in sorted(here, key=lambda r: (r.pool, r.index)):
+            self.lose(replica)
+        for pool in sorted(self.queues):
+            if self.rules.region(pool) == a:
+                for request in self.queues.pop(pool):
+                    self.again(request)
+
+    def lose(self, replica: Replica) -> None:
+        """Gone, in whatever state; its requests start again."""
+        if replica.state == "off":
+            return
+        members = [*(r for r in replica.running if not r.ghost), *replica.waiting]
+        # reading: a request on its way to another replica goes on, with its KV
+        for request in replica.sent:
+            request.shared = 0
+        replica.running, replica.waiting, replica.sent = [], [], []
+        replica.plan, replica.end, replica.segment = None, float("inf"), None
+        replica.kv = type(replica.kv)(replica.shape)
+        replica.become("off", self.now)
+        for request in members:
+            self.again(request)
+
+    def again(self, request: Request) -> None:
+        raise NotImplementedError
+
+    def activate(self, replica: Replica) -> None:
+        raise NotImplementedError
