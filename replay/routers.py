@@ -24,8 +24,8 @@ class Router:
     """A routing function with what it needs to see.
 
     route: compiled for jit.ROUTE; `params` go to it in order. `tokens`: it reads the token and KV columns; `prefix`: it
-    reads MATCHED_TOKENS; `holds`: it answers HOLD or OPEN, and is asked again every `heartbeat_s` (0: only when a replica
-    becomes active). `weights`: the score is this weighted sum of view columns, kept up to date by the kernel in
+    reads MATCHED_TOKENS; `holds`: it answers HOLD or OPEN, and is asked again every `heartbeat_s` (0: only when a
+    replica becomes active). `weights`: the score is this weighted sum of view columns, kept up to date by the kernel in
     O(log replicas) instead of a scan at each arrival; `route` is then not called. `extend_tokens`: what a prediction
     that was outlived grows by; None: the expected rest, learned on the training part.
     """
