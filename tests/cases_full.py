@@ -72,8 +72,9 @@ def requests_of(case):
     return rows
 
 
-def play_slow(case):
-    """(requests, fleet) as the reference leaves them."""
+def play_slow(case, looks=None):
+    """(requests, fleet) as the reference leaves them; `looks` {time: function of the fleet} is called after a tick."""
+    looks = looks or {}
     rules = rules_of(case)
 
     def extend(request):
@@ -82,12 +83,14 @@ def play_slow(case):
         column = max(i for i, g in enumerate(EXTEND_AT) if g <= request.predicted)
         return EXTEND_BY[request.kind][column]
 
-    def act(wanted, actions):
+    def act(wanted, actions, look):
         def tick(fleet):
             for pool, count in enumerate(wanted):
                 fleet.scale(pool, count)
             for name, *arguments in actions:
                 getattr(fleet, name)(*arguments)
+            if look is not None:
+                look(fleet)
 
         return tick
 
@@ -98,8 +101,8 @@ def play_slow(case):
     ticks = {float(t): wanted for t, wanted in case["ticks"].items()}
     actions = {float(t): named for t, named in case.get("actions", {}).items()}
     # the policy speaks only after the fleet began
-    times = [t for t in {**ticks, **actions} if t > begin]
-    fleet.run(rows, {t: act(ticks.get(t, []), actions.get(t, [])) for t in times})
+    times = [t for t in {**ticks, **actions, **looks} if t > begin]
+    fleet.run(rows, {t: act(ticks.get(t, []), actions.get(t, []), looks.get(t)) for t in times})
     return rows, fleet
 
 
@@ -148,7 +151,8 @@ def an_action(draw, case, pools):
             pool = draw(
                 st.sampled_from([p for p, s in enumerate(case["pool_service"]) if s == case["service"][number]])
             )
-        return [kind, number, pool, draw(st.integers(0, 2))]
+        return [kind, number, pool, draw(st.integers(0, case["counts"][pool] - 1))]
+    # scale, donate, release
     return [kind, pool, draw(st.integers(0 if kind == "scale" else 1, 3))]
 
 
