@@ -340,6 +340,22 @@ def test_the_oldest_goes_first_and_of_it_the_deepest():
     assert rows[3].cached_tokens == 2
 
 
+@pytest.mark.parametrize(
+    ("requests", "hashes", "left"),
+    [
+        # {1} is let go at 1, {5, 6} at 2: the older goes, though 6 is deeper; r2 takes 7 of 6 empty ones
+        ([(0, 2, 1), (1, 4, 1), (2, 7, 1)], [[1], [5, 6], []], {5, 6}),
+        # {1} is let go at 1, {5} at 2, {1} again by r2 at 3: 5 goes; r3 takes 9 of 8 empty ones
+        ([(0, 2, 1), (1, 2, 1), (2, 3, 1), (3, 9, 1)], [[1], [5], [1], []], {1}),
+    ],
+)
+def test_the_least_recently_let_go_is_evicted(requests, hashes, left):
+    """12 blocks, H = 2."""
+    last = requests[-1][0] + 0.5
+    _, _, seen = play(requests, {last: cached}, shapes=[shape(kv_tokens=12)], hash_tokens=2, hashes=hashes)
+    assert seen == {last: left}
+
+
 def test_pins_are_undone_where_the_rest_has_no_room():
     """8 blocks, H = 2; r0 leaves {1, 2}. r1 holds 4 from 2; r2 (7 tokens) would pin 4 and need 3 of 0: undone.
 
