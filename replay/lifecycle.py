@@ -95,8 +95,9 @@ class Lifecycle:
             one.state = k.FREE
             if record in self.lending:
                 self.lending.remove(record)
-                self.lent.append(record)
                 self.lives.note(record, off_s, "donated")
+                self.lent.append(record)
+                self.lent.sort(key=lambda r: (self.lives.log[r][-1][0], self.lives.who[r][:2]))
                 continue
             self.lives.note(record, off_s, "off")
             self._occupy(pool, profile, -1)

@@ -12,7 +12,7 @@ from .profile import Profile
 from .requests import Extension, Requests
 from .routers import Router
 
-COEFFICIENTS = ("base", "attn_pair", "prefix_kv", "decode_seq", "decode_kv")
+COEFFICIENTS = ("attn_pair", "prefix_kv", "decode_seq", "decode_kv")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def state_of(
     regions = [fleet.regions.index(p.region) if p.region in fleet.regions else -1 for p in fleet.pools]
     st.pool.region = regions
     shape = zeros("shape", len(shapes))
+    shape.fixed = [p.latency.base for p in shapes]
     for name in COEFFICIENTS:
         shape[name] = [getattr(p.latency, name) for p in shapes]
     if fleet.kv_bandwidth_gb_s is not None:

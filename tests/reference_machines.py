@@ -123,7 +123,7 @@ class Machines:
         for _ in range(count):
             live = self.pool(pool, "starting", "active")
             if not live:
-                return
+                break
             victim = min(live, key=lambda r: (r.outstanding(), -r.index))
             victim.after = after
             victim.become("draining", self.now)

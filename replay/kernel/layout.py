@@ -109,7 +109,7 @@ POOL = _record(
 )
 
 # a profile in use; kv_transfer: seconds a token of KV takes to another replica
-SHAPE = _record("", "base attn_pair prefix_kv decode_seq decode_kv kv_transfer")
+SHAPE = _record("", "fixed attn_pair prefix_kv decode_seq decode_kv kv_transfer")
 EVENT = np.dtype([("t", np.float64), ("slot", np.int64)])
 ENTRY = np.dtype([("t", np.float64), ("order", np.int64), ("slot", np.int64), ("stamp", np.int64)])
 CHUNK = np.dtype([("slot", np.int64), ("tokens", np.int64)])

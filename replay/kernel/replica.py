@@ -79,7 +79,7 @@ def _make_room(st: State, r: int) -> None:
     """Walk the running requests in admission order, preempting the last for blocks the earlier ones lack."""
     compact_stack(st, r)
     rep = st.rep[r]
-    free, budget = rep.blocks - rep.used, rep.max_batch
+    free, budget, taken = rep.blocks - rep.used, rep.max_batch, 0
     i = 0
     while i < rep.stack:
         fly = st.fly[st.stack[r, i]]
@@ -96,6 +96,9 @@ def _make_room(st: State, r: int) -> None:
             if last == i:
                 return
         free -= add
+        taken += add
+        if st.ctl[0].cached == 1:
+            evict(st, r, taken)  # before a later request is preempted and lets go of more
         budget -= take
         i += 1
 
@@ -174,7 +177,7 @@ def _begin_run(st: State, r: int, t: float, grow: int, preempted: bool) -> None:
     shape = st.shape[rep.profile]
     rep.since = t
     rep.first = (
-        shape.base
+        shape.fixed
         + st.token_s[rep.profile, n]
         + shape.attn_pair * pairs
         + shape.prefix_kv * prefix

@@ -138,12 +138,12 @@ def _nowhere(rep: Records) -> None:
 
 
 def fresh_replica(state: State, slot: int) -> Records:
-    """The slot's record, emptied, its view row kept; the caller fills in whose it is."""
+    """The slot's record, emptied, its place in lists kept; the caller fills in whose it is."""
     rep = state.rep[slot : slot + 1]
-    row = int(rep.row[0])
+    row, idle = int(rep.row[0]), int(rep.idle[0])
     rep[...] = np.zeros(1, k.REPLICA)
     _nowhere(rep)
-    rep.row = row
+    rep.row, rep.idle = row, idle  # the slot may still stand in the list of those that may start
     state.residue[slot] = 0
     return rep
 
