@@ -20,7 +20,14 @@ Route = Any  # a function compiled for ROUTE
 _INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 jit: Callable[[Callable[..., Any]], Any] = njit(**_INNER)  # type: ignore[call-overload]
 once: Callable[[Callable[..., Any]], Any] = njit(inline="always", **_INNER)  # type: ignore[call-overload]
-router: Callable[[Callable[..., Any]], Any] = njit(ROUTE, cache=True, _nrt=False)  # type: ignore[call-overload]
+# compiled for ROUTE when first used: listing routers compiles none
+router: Callable[[Callable[..., Any]], Any] = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
+
+
+def compile_route(route: Route) -> None:
+    """Compile it for ROUTE, or load it from the cache; numba's error if it cannot be. Interpreted: nothing to do."""
+    if hasattr(route, "compile"):
+        route.compile(ROUTE)
 
 
 def source_digest() -> int:

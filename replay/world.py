@@ -76,13 +76,13 @@ def state_of(
     most = max(p.max_batch_tokens for p in shapes)
     grid = np.vstack([np.asarray(extension.generated, np.int64), np.asarray(extension.tokens, np.int64)])
     weights = zeros("weights", len(st.weights))
-    for column, weight in (router.weights or {}).items():
+    for column, weight in router.linear.items():
         weights[column] = weight
     st = st._replace(
         shape=shape,
         token_s=np.stack([p.latency.token_s(most) for p in shapes]),
         extend=np.ascontiguousarray(grid),
-        params=np.array([*router.params.values(), 0.0], np.float64),
+        params=np.array([*router.numbers, 0.0], np.float64),
         weights=weights,
         choices=world.choices,
         lag_s=world.lag_s,
