@@ -118,6 +118,7 @@ def _with_cache(st: State, world: World, requests: Requests) -> State:
     """Room for the replicas' prefix caches, where the trace has hashes and every profile's blocks divide them."""
     tokens = requests.hash_tokens
     if requests.hashes is None or not world.fleet.prefix_cache or any(tokens % p.block for p in world.profiles):
+        st.ctl.match = 0  # nothing is cached, so nothing matches
         return st
     st.ctl.cached, st.ctl.hash_tokens = 1, tokens
     return st._replace(hashes=np.ascontiguousarray(requests.hashes).view(np.int64).copy())
@@ -141,13 +142,14 @@ def _hashed(st: State, have: int) -> State:
     """The buckets anew, twice the nodes; cached blocks are entered again."""
     from .kernel.cache import bucket_of
 
+    bucket = getattr(bucket_of, "py_func", bucket_of)  # compiled without a way in from Python
     st = st._replace(bucket=np.full(1 << int(np.ceil(np.log2(2 * len(st.node)))), -1, np.int64))
     unused, n = set(), int(st.ctl.nodes[0])
     while n >= 0:
         unused.add(n)
         n = int(st.node.chain[n])
     for n in (n for n in range(have) if n not in unused):
-        b = int(bucket_of(len(st.bucket), int(st.node.owner[n]), int(st.node.hash[n])))
+        b = bucket(len(st.bucket), int(st.node.owner[n]), int(st.node.hash[n]))
         st.node.chain[n] = st.bucket[b]
         st.bucket[b] = n
     return st
