@@ -26,6 +26,7 @@ def command(
     warmup: opt.Warmup = 600.0,
     window: Window = None,
     load: opt.Load = 1.0,
+    fidelity: opt.Fidelity = "request",
     requests_out: opt.RequestsOut = None,
     seed: opt.Seed = 0,
     jobs: opt.Jobs = 1,
@@ -53,6 +54,10 @@ def command(
 
     screen: Screen = ctx.obj
     check_requests_out(requests_out, trace)
+    if requests_out is not None and fidelity == "window":
+        raise typer.BadParameter(
+            "windows have no requests to write; use --fidelity request", param_hint="--requests-out"
+        )
     asked: dict[str, Any] = {
         "policies": policy or [],
         "baselines": baseline,
@@ -67,6 +72,7 @@ def command(
         "warmup_s": warmup,
         "window_s": window,
         "load": load,
+        "fidelity": fidelity,
         "seed": seed,
     }
     unread = ("warmup_s", "window_s", "load", "seed")

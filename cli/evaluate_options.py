@@ -40,5 +40,9 @@ Load = Annotated[float, Option("--load", metavar="FACTOR", parser=factor, show_d
 RequestsOut = Annotated[
     Path | None, Option("--requests-out", metavar="FILE", help="One row per request: .parquet, .csv or .jsonl.")
 ]
+Fidelity = Annotated[
+    Literal["request", "window"],
+    Option("--fidelity", help="Replay every request, or estimate from windows of demand and say how far off."),
+]
 Seed = Annotated[int, Option("--seed", metavar="N", min=0, help="Of everything that is drawn.")]
 Jobs = Annotated[int, Option("--jobs", "-j", metavar="N", min=1, help="Policies replayed at once.")]

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .registry import Named, parse_policy
 from .results import Evaluation
 from .runner import Run, run_policy
 
+FIDELITIES = ("request", "window")
 BASELINES = ("static-peak", "static-mean", "last-value", "hpa", "oracle")
 
 
@@ -52,6 +54,7 @@ def check(
     gates: Sequence[str] = (),
     attain: float = 0.99,
     train_fraction: float = 0.5,
+    fidelity: str = "request",
 ) -> tuple[list[Named], list[Named], tuple[Slo, ...], tuple[Gate, ...]]:
     """What can be said of a question before any trace is read: policies, baselines, SLOs and gates, or a UserError."""
     asked, beside = _named(policies, baselines, router, scaler)
@@ -66,6 +69,12 @@ def check(
         raise UserError(f"--attain {attain:g} is no share; use above 0 to 1", Exit.USAGE)
     for named in (*asked, *beside):
         check_router(named.router)
+    if fidelity not in FIDELITIES:
+        raise UserError(f"no fidelity '{fidelity}'; there are {', '.join(FIDELITIES)}", Exit.USAGE)
+    if fidelity == "window":
+        from .window_run import check_gates
+
+        check_gates(conditions)
     if profile is not None:
         find_profile(profile)
     if fleet is not None:
@@ -91,6 +100,7 @@ def evaluate(
     load: float = 1.0,
     seed: int = 0,
     jobs: int = 1,
+    fidelity: str = "request",
     progress: Callable[[str, float], None] | None = None,
 ) -> Evaluation:
     """Replay `policies` and their baselines on the part of the trace after `train_fraction` of its span.
@@ -98,10 +108,11 @@ def evaluate(
     Everything learned (μ, forecasts, lengths) comes from before, except for policies marked foresight. Times in
     seconds. Raises UserError: 2 for a name or value that is wrong, 4 for a trace with nothing to replay, 5 for an
     impossible fleet. A policy that fails while it runs is named in `failures`; the others still report.
+    fidelity: request (the replay) or window (docs/policies.md), which says how far it is from the replay.
     """
     asked, beside, slos, conditions = check(
         policies, baselines=baselines, router=router, scaler=scaler, profile=profile, fleet=fleet, slo=slo,
-        gates=gates, attain=attain, train_fraction=train_fraction,
+        gates=gates, attain=attain, train_fraction=train_fraction, fidelity=fidelity,
     )  # fmt: skip
     ready = prepare(
         trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
@@ -110,10 +121,18 @@ def evaluate(
     inputs = Inputs(ready)
     say = progress or (lambda name, share: None)
 
+    run_one = run_policy
+    if fidelity == "window":
+        from .window import Windows
+        from .window_run import run_windows, with_agreement  # deferred: scipy, which a replay does without
+
+        windows = Windows.of(trace, ready, inputs, attain, load)
+        run_one = partial(run_windows, windows)
+
     def one(named: Named) -> Run | str:
         say(named.name, 0.0)
         try:
-            return run_policy(named, ready, inputs, lambda share: say(named.name, share))
+            return run_one(named, ready, inputs, lambda share: say(named.name, share))
         except UserError:
             raise
         except Exception as error:  # a policy's own fault must not cost the others their results
@@ -130,7 +149,8 @@ def evaluate(
             ended = list(pool.map(one, everyone))
     runs = [run for run in ended if isinstance(run, Run)]
     failures = {n.name: run for n, run in zip(everyone, ended, strict=True) if isinstance(run, str)}
-    return _collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load)
+    result = _collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load)
+    return with_agreement(result, windows, everyone, say) if fidelity == "window" else result
 
 
 def _collect(
@@ -155,7 +175,7 @@ def _collect(
         scores = {"policy": run.name, "role": role, "foresight": run.foresight, **run.scores, "regret": regret}
         rows.append(scores)
         for test in ready.slos:
-            if test.percentile is not None:
+            if test.percentile is not None and run.rows.width:  # windows have no requests to take one of
                 value, met = percentile_test(test, run.rows)
                 gate_rows.append((str(test), "slo", run.name, value, test.limit_s, met))
         if role == "policy":
@@ -176,7 +196,7 @@ def _collect(
         forecasts=_stack([run for run in runs if run.forecasts.height], "forecasts"),
         histogram=_stack(runs, "histogram"),
         gates=gates,
-        requests={run.name: run.rows for run in runs},
+        requests={run.name: run.rows for run in runs if run.rows.width},
         exit_code=Exit.PARTIAL if failures else Exit.GATE if failed else Exit.OK,
     )
 
@@ -203,6 +223,7 @@ def _stack(runs: list[Run], table: str) -> pl.DataFrame:
 
 def _settings(ready: Prepared, attain: float, train_fraction: float, load: float) -> dict[str, Any]:
     return {
+        "fidelity": "request",
         "train_fraction": train_fraction,
         "start_s": ready.start_s,
         "cut_s": ready.cut_s,

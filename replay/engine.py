@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class Controller(NamedTuple):
     """When the policy wants to act next, and what it does then; `next_after(t)` is inf for never."""
 
     next_after: Callable[[float], float]
-    act: Callable[[float, Seen], Actions | Sequence[Actions]]
+    act: Callable[[float, Seen], Actions]
 
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
@@ -134,10 +135,10 @@ class Replay:
         due: list[tuple[float, Callable[[float], None]]] = []
         for fault in self.fleet.faults:
             if fault.region is not None:
-                due.append((fault.at_s, lambda t, region=fault.region: self.life.lose_region(region, t)))
-                due.append((fault.until_s, lambda t, region=fault.region: self.life.restore(region)))
-            else:
-                due.append((fault.at_s, lambda t, f=fault: self.life.lose_replica(f.pool, f.replica, t)))
+                due.append((fault.at_s, partial(self.life.lose_region, fault.region, fault.until_s)))
+                due.append((fault.until_s, partial(self.life.restore, fault.region)))
+            elif fault.pool is not None and fault.replica is not None:
+                due.append((fault.at_s, partial(self.life.lose_replica, fault.pool, fault.replica)))
         self.due = sorted((entry for entry in due if np.isfinite(entry[0])), key=lambda entry: entry[0])
 
     def _ask(self, what: int, t: float, which: int) -> int:
@@ -184,11 +185,10 @@ class Replay:
     def _tick(self, t: float) -> None:
         self.life.harvest()
         seen = self.look(t)
-        said = self.controller.act(t, seen)
-        for actions in [said] if isinstance(said, Actions) else said:
-            self._carry_out(actions, t)
+        self.carry_out(self.controller.act(t, seen), t)
 
-    def _carry_out(self, actions: Actions, t: float) -> None:
+    def carry_out(self, actions: Actions, t: float) -> None:
+        """Do what a policy wants done at t, which is now; ValueError for what cannot be meant."""
         for pool, wanted in actions.replicas.items():
             self._valid(pool, wanted, "replicas", t)
             self.life.scale(int(pool), int(wanted), t)
@@ -214,11 +214,12 @@ class Replay:
         fly, rep = self.st.fly, self.st.rep
         here = (fly.request == request) & (fly.gone == 0) & np.isin(fly.phase, (k.WAITING, k.PREFILL, k.DECODE))
         there = (rep.pool == pool) & (rep.index == replica) & np.isin(rep.state, (k.ACTIVE, k.STARTING, k.DRAINING))
+        slot = int(np.flatnonzero(there)[0]) if there.any() else -1
         for q in np.flatnonzero(here):
-            for slot in np.flatnonzero(there):
-                if slot != fly.replica[q]:
-                    fly.target[q], fly.target_pool[q], fly.target_record[q] = slot, pool, rep.record[slot]
-                    self._ask(k.MIGRATE, t, int(q))
+            if slot != fly.replica[q]:  # a replica that is not there is not active either: the pool's router decides
+                fly.target[q], fly.target_pool[q] = max(slot, 0), pool
+                fly.target_record[q] = rep.record[slot] if slot >= 0 else -1
+                self._ask(k.MIGRATE, t, int(q))
 
     def _valid(self, pool: int, n: float, what: str, t: float) -> None:
         if not np.isfinite(n) or n < 0 or not 0 <= pool < len(self.fleet.pools):

@@ -31,7 +31,7 @@ class Lifecycle:
         self.lent: list[int] = []  # records donated and on their machines, oldest first
         self.lending: set[int] = set()  # records that drain to be donated
         self.reshaping: dict[int, int] = {}  # record that drains -> profile row it comes back with
-        self.down: set[str] = set()
+        self.down: dict[str, float] = {}  # region -> when it returns
 
     # --- machines ---
 
@@ -64,7 +64,7 @@ class Lifecycle:
         return self._slot(pool)
 
     def place(self, pool: int, t: float, state: int, profile: int, index: int | None = None) -> int:
-        """A fresh replica in a free slot of the pool; the kernel is yet to arrange the pool's rows. Returns the slot."""
+        """A fresh replica in a free slot of the pool, which is returned; the pool's rows are yet to be arranged."""
         slot, shape = self._slot(pool), self.world.profiles[profile]
         if index is None:
             index = self.born[pool]
@@ -199,7 +199,8 @@ class Lifecycle:
         self.actions_s += [t] * started
 
     def _is(self, record: int) -> np.ndarray:
-        return (self.state.rep.record == record) & (self.state.rep.state != k.FREE)
+        here: np.ndarray = (self.state.rep.record == record) & (self.state.rep.state != k.FREE)
+        return here
 
     def drain(self, pool: int, surplus: int, t: float, lend: bool = False) -> None:
         """Drain those with the fewest outstanding tokens, ties to the youngest; starting ones are cancelled first."""
@@ -242,9 +243,9 @@ class Lifecycle:
             self.ask(k.LOSE, t, int(slot))
         self.harvest()
 
-    def lose_region(self, region: str, t: float) -> None:
-        """Every replica of the region is gone; it starts none until `restore`."""
-        self.down.add(region)
+    def lose_region(self, region: str, until_s: float, t: float) -> None:
+        """Every replica of the region is gone; it starts none until until_s."""
+        self.down[region] = max(until_s, self.down.get(region, until_s))
         pools = [p for p, pool in enumerate(self.world.fleet.pools) if pool.region == region]
         self.state.pool.down[pools] = 1
         for pool in pools:
@@ -260,9 +261,11 @@ class Lifecycle:
         for record in [r for r in self.lent if self.lives.who[r][:2] == (pool, index)]:
             self._vacate(record, t)
 
-    def restore(self, region: str) -> None:
-        """The region is up again, empty."""
-        self.down.discard(region)
+    def restore(self, region: str, t: float) -> None:
+        """The region is up again at t, empty."""
+        if t < self.down.get(region, t):
+            return  # another fault lasts longer
+        self.down.pop(region, None)
         for p, pool in enumerate(self.world.fleet.pools):
             if pool.region == region:
                 self.state.pool.down[p] = 0

@@ -1,6 +1,7 @@
 """What happened: arrays by request, and the life of every replica."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -112,7 +113,7 @@ class Collected:
         self.columns |= {name: np.zeros(n) for name in _SPENT}
         self.columns |= {name: np.full(n, np.nan) for name in _TIMES}
 
-    def add(self, done: np.ndarray) -> None:
+    def add(self, done: Any) -> None:
         """Put a buffer of finished rows into their places."""
         at = done.request
         for name, (source, _, _) in _INTS.items():

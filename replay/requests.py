@@ -1,6 +1,7 @@
 """What is replayed, as arrays, and the rows the kernel takes them in."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,9 +50,7 @@ _GIVEN = {
 }  # fmt: skip
 
 
-def arrivals(
-    requests: Requests, first: int, group_of: np.ndarray | None, buffer: np.ndarray | None, part: slice
-) -> tuple[np.ndarray, int]:
+def arrivals(requests: Requests, first: int, group_of: np.ndarray | None, buffer: Any, part: slice) -> tuple[Any, int]:
     """The kernel's rows of a part of the requests, those that arrive by themselves first, and how many these are.
 
     first: number of the part's first request; group_of: i8[pools, regions], row of the kernel's choices (None: no

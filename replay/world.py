@@ -17,11 +17,15 @@ COEFFICIENTS = ("base", "attn_pair", "prefix_kv", "decode_seq", "decode_kv")
 
 @dataclass(frozen=True)
 class World:
-    """A fleet's profiles by row, and which pools serve whom: group_of i8[pools, regions], -1 where there is no choice."""
+    """A fleet's profiles by row, and which pools serve whom.
+
+    own i8[pools], row of each pool's profile; group_of i8[pools, regions], row of choices (None: no network); choices,
+    lag_s [groups, most], own_at [groups]: as in State.
+    """
 
     fleet: Fleet
     profiles: tuple[Profile, ...]
-    own: np.ndarray  # i8[pools], row of each pool's own profile
+    own: np.ndarray
     group_of: np.ndarray | None
     choices: np.ndarray
     lag_s: np.ndarray
@@ -36,7 +40,9 @@ def world_of(fleet: Fleet, extra: Sequence[Profile] = ()) -> World:
             profiles.append(profile)
     rows = np.array([profiles.index(pool.profile) for pool in fleet.pools], np.int64)
     if not fleet.regions:
-        return World(fleet, tuple(profiles), rows, None, zeros("choices", 1, 1) - 1, zeros("lag_s", 1, 1), zeros("own_at", 1))
+        return World(
+            fleet, tuple(profiles), rows, None, zeros("choices", 1, 1) - 1, zeros("lag_s", 1, 1), zeros("own_at", 1)
+        )
     services = sorted({pool.service for pool in fleet.pools})
     pairs = [(service, origin) for service in services for origin in fleet.regions]
     ranked = [preferences(fleet, service, origin) for service, origin in pairs]
@@ -111,7 +117,11 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     ctl.release_below = max(-1.0 if upper is None else upper, ctl.release_twice_below[0])
     if fleet.clients is not None:
         ctl.patient, ctl.tries = 1, fleet.clients.retries
-        ctl.timeout_s, ctl.backoff_s, ctl.factor = fleet.clients.timeout_s, fleet.clients.backoff_s, fleet.clients.factor
+        ctl.timeout_s, ctl.backoff_s, ctl.factor = (
+            fleet.clients.timeout_s,
+            fleet.clients.backoff_s,
+            fleet.clients.factor,
+        )
 
 
 def _with_cache(st: State, world: World, requests: Requests) -> State:

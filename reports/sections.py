@@ -25,6 +25,7 @@ EVALUATE = Registry(
     group="lmaas.evaluate_sections",
     builtin={
         "summary": "lmaas.reports.evaluate.summary:section",
+        "fidelity": "lmaas.reports.evaluate.fidelity:section",
         "policies": "lmaas.reports.evaluate.policies:section",
         "gates": "lmaas.reports.evaluate.gates:section",
         "frontier": "lmaas.reports.evaluate.frontier:section",

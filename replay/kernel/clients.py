@@ -8,6 +8,7 @@ from .batch import count_out, leave_batch
 from .ends import off_if_empty, write_out
 from .moving import unload
 from .queues import free_slot
+from .replica import reconsider
 from .state import State
 from .view import publish
 
@@ -85,4 +86,5 @@ def _leave(st: State, q: int, t: float) -> None:
         rep.prefill -= fly.input
         count_out(st, fly.replica, q)
         publish(st, fly.replica)
+        reconsider(st, fly.replica, t)
         off_if_empty(st, fly.replica, t)

@@ -161,5 +161,3 @@ def look_at_all(st: State, t: float) -> None:
         seen[k.S_ARRIVED_INPUT] = pool.arrived_input
         seen[k.S_COMPLETED] = pool.completed
         seen[k.S_COMPLETED_OUTPUT] = pool.completed_output
-
-

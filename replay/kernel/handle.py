@@ -9,8 +9,8 @@ loads are marked invariant: they cost nothing in loops. Interpreted (NUMBA_DISAB
 from typing import Any
 
 import numpy as np
-from numba import config, i8, types
-from numba.core import cgutils
+from numba import i8, types
+from numba.core import cgutils, config
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
 from numba.np.arrayobj import make_array, populate_array

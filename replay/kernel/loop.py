@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import f8, i8, njit
 
-from ..jit import ROUTE_TYPE, Route, once, source_digest
+from ..jit import ROUTE_TYPE, Route, jit, once, source_digest
 from . import layout as k
 from .arrivals import arrive, reach, release, release_by_rule, send, stand_still, take_arrival
 from .clients import lose_patience
@@ -25,7 +25,7 @@ from .state import State
 from .view import publish
 
 
-@once
+@jit
 def _start_idle(st: State, t: float) -> None:
     for i in range(st.ctl[0].idle):
         r = st.idle[i]
@@ -62,7 +62,7 @@ def _due(st: State, route: Route, t: float) -> int:
     return k.DONE_ALL
 
 
-@once
+@jit
 def _finish(st: State, r: int, t: float, alone: bool) -> None:
     """The replica's run ends at t. Where nothing else happens at t it starts the next at once, which saves time."""
     finish(st, r, t)

@@ -8,7 +8,7 @@ from .batch import count_out, stop_decoding, take_end_out, waits_for_one_token
 from .cache import let_go, own_blocks
 from .ends import off_if_empty, write_out
 from .queues import free_slot
-from .replica import shorten
+from .replica import reconsider, shorten
 from .runs import blocks_of
 from .state import State
 from .view import publish
@@ -41,6 +41,7 @@ def _leave_queue(st: State, r: int, q: int, t: float) -> None:
     rep.prefill -= st.fly[q].input + st.fly[q].generated - st.fly[q].computed
     count_out(st, r, q)
     publish(st, r)
+    reconsider(st, r, t)
     off_if_empty(st, r, t)
     st.fly[moved].computed = 0
     _set_out(st, r, moved, t, False)
@@ -95,6 +96,7 @@ def unload(st: State, q: int, t: float) -> None:
         if st.ctl[0].cached == 1:
             let_go(st, r, q)
         rep.transit -= 1
+        reconsider(st, r, t)
         off_if_empty(st, r, t)
         if rep.event_s == float("inf") and rep.waiting > 0 and rep.idle == 0:
             rep.idle = 1  # what waited for these blocks may be admitted now

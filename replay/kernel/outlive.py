@@ -2,8 +2,8 @@
 
 from ..jit import jit
 from . import layout as k
-from .state import State
 from .heap import key_in, packed, pop, push, slot_in
+from .state import State
 
 
 @jit

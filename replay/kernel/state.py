@@ -1,6 +1,6 @@
 """Everything a replay remembers, as arrays: made once, grown between kernel calls."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import f8, from_dtype, i8, types
@@ -8,25 +8,27 @@ from numba import f8, from_dtype, i8, types
 from .. import columns as c
 from . import layout as k
 
+Records = Any  # a recarray: fields by name, of the array or of one record
+
 
 class State(NamedTuple):
     """Arrays of one replay: R replica slots, S sequences, Q pools, F in flight, A arrivals, N outputs, P profiles."""
 
-    ctl: np.ndarray  # CONTROL[1]
-    rep: np.ndarray  # REPLICA[R]
-    pool: np.ndarray  # POOL[Q]
-    fly: np.ndarray  # FLIGHT[F]
+    ctl: Records  # CONTROL[1]
+    rep: Records  # REPLICA[R]
+    pool: Records  # POOL[Q]
+    fly: Records  # FLIGHT[F]
     free: np.ndarray  # i8[F], unused flight slots
-    arr: np.ndarray  # ARRIVAL[A], a chunk of the trace; with true outputs, so the kernel's alone
-    done: np.ndarray  # DONE[N], finished requests in the order they finished
+    arr: Records  # ARRIVAL[A], a chunk of the trace; with true outputs, so the kernel's alone
+    done: Records  # DONE[N], finished requests in the order they finished
     stack: np.ndarray  # i8[R, 2S], admission order, with gaps of requests that left
     ends: np.ndarray  # i8[R, S], completion heap: (R_STEPS at which it is complete, slot), packed
     late: np.ndarray  # i8[R, 2S], outlive heap: (steps at which a prediction is outlived, slot), packed
-    plan: np.ndarray  # CHUNK[R, S + 1], prefill chunks of the iteration in progress
+    plan: Records  # CHUNK[R, S + 1], prefill chunks of the iteration in progress
     residue: np.ndarray  # i8[R, largest block], decoding requests by (computed - steps) mod block
-    events: np.ndarray  # EVENT[R], heap of the replicas' next iteration ends
+    events: Records  # EVENT[R], heap of the replicas' next iteration ends
     idle: np.ndarray  # i8[R], slots that may start an iteration at this instant
-    agenda: np.ndarray  # ENTRY[G], heap of all other things that will happen
+    agenda: Records  # ENTRY[G], heap of all other things that will happen
     slot_of: np.ndarray  # i8[R], view row -> replica slot
     rows: np.ndarray  # f8[R, VIEW_COLUMNS], rows as routers see them
     scores: np.ndarray  # f8[R], by view row
@@ -37,7 +39,7 @@ class State(NamedTuple):
     request: np.ndarray  # f8[REQUEST_COLUMNS], scratch
     params: np.ndarray  # f8[:], the router's parameters
     weights: np.ndarray  # f8[VIEW_COLUMNS], of a linear score
-    shape: np.ndarray  # SHAPE[P]
+    shape: Records  # SHAPE[P]
     token_s: np.ndarray  # f8[P, largest max_batch_tokens + 1], G(n)
     extend: np.ndarray  # i8[1 + kinds, E]: grid of tokens generated, then what an outlived prediction grows by
     choices: np.ndarray  # i8[groups, most], pools that serve a group, nearest first, -1: no more
@@ -45,7 +47,7 @@ class State(NamedTuple):
     between_s: np.ndarray  # f8[regions, regions], one way
     own_at: np.ndarray  # i8[groups], which of the choices is the origin's own region, -1: none
     hashes: np.ndarray  # i8[:], block hashes of all requests, one after another
-    node: np.ndarray  # NODE[:], hash blocks in the replicas' prefix caches
+    node: Records  # NODE[:], hash blocks in the replicas' prefix caches
     bucket: np.ndarray  # i8[:], hash table of chains through node
 
 
@@ -53,8 +55,34 @@ _RECORDS = {
     "ctl": k.CONTROL, "rep": k.REPLICA, "pool": k.POOL, "fly": k.FLIGHT, "arr": k.ARRIVAL, "done": k.DONE,
     "plan": k.CHUNK, "events": k.EVENT, "agenda": k.ENTRY, "shape": k.SHAPE, "node": k.NODE,
 }  # fmt: skip
-_FLOATS = ("rows", "scores", "expires", "seen", "memory", "request", "params", "weights", "token_s", "lag_s", "between_s")
-_TABLES = ("stack", "ends", "late", "plan", "residue", "rows", "seen", "memory", "token_s", "extend", "choices", "lag_s", "between_s")
+_FLOATS = (
+    "rows",
+    "scores",
+    "expires",
+    "seen",
+    "memory",
+    "request",
+    "params",
+    "weights",
+    "token_s",
+    "lag_s",
+    "between_s",
+)
+_TABLES = (
+    "stack",
+    "ends",
+    "late",
+    "plan",
+    "residue",
+    "rows",
+    "seen",
+    "memory",
+    "token_s",
+    "extend",
+    "choices",
+    "lag_s",
+    "between_s",
+)
 
 
 def _array_type(field: str) -> types.Array:
@@ -65,7 +93,7 @@ def _array_type(field: str) -> types.Array:
 ARRAY_TYPES = {field: _array_type(field) for field in State._fields}
 
 
-def zeros(field: str, *shape: int) -> np.ndarray:
+def zeros(field: str, *shape: int) -> Any:
     """An array of zeros for a field of State; records are seen by name (recarray)."""
     if field in _RECORDS:
         return np.zeros(shape, _RECORDS[field]).view(np.recarray)
@@ -102,14 +130,14 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
     return state
 
 
-def _nowhere(rep: np.ndarray) -> None:
+def _nowhere(rep: Records) -> None:
     for field in ("at", "head", "tail", "partial", "oldest", "newest"):
         rep[field] = -1
     for field in ("event_s", "ready_s", "off_s"):
         rep[field] = np.inf
 
 
-def fresh_replica(state: State, slot: int) -> np.ndarray:
+def fresh_replica(state: State, slot: int) -> Records:
     """The slot's record, emptied, its view row kept; the caller fills in whose it is."""
     rep = state.rep[slot : slot + 1]
     row = int(rep.row[0])
@@ -120,7 +148,7 @@ def fresh_replica(state: State, slot: int) -> np.ndarray:
     return rep
 
 
-def longer(state: State, field: str, rows: int) -> np.ndarray:
+def longer(state: State, field: str, rows: int) -> Any:
     """The field's array with room for `rows`."""
     array = getattr(state, field)
     grown = zeros(field, rows, *array.shape[1:])
@@ -153,7 +181,7 @@ def more_slots(state: State, counts: np.ndarray) -> State:
     moved = np.concatenate([np.arange(n) + to for (_, n), to in zip(before, first, strict=True)])
     seqs, block = state.ends.shape[1], state.residue.shape[1]
     fresh = empty_state(int(counts.sum()), seqs, block, len(state.pool), 0, 0)
-    grown: dict[str, np.ndarray] = {}
+    grown: dict[str, Any] = {}
     for name in _BY_SLOT:
         grown[name] = getattr(fresh, name)
         grown[name][moved] = getattr(state, name)[old]

@@ -121,9 +121,8 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     if choice.subject and worst is not None:
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")
     evaluated_s = result.settings["end_s"] - result.settings["cut_s"]
-    notes.append(
-        f"Evaluated: {span(evaluated_s)} of the trace in one replay; differences between policies carry no interval."
-    )
+    how = "estimated from windows" if result.settings.get("fidelity") == "window" else "in one replay"
+    notes.append(f"Evaluated: {span(evaluated_s)} of the trace {how}; differences between policies carry no interval.")
     if evaluated_s < SHORT_S:
         notes.append("Under a day was evaluated: a month of it is arithmetic, not a forecast.")
     arrived = choice.subject["arrived"] if choice.subject else 0
