@@ -1,6 +1,6 @@
 """Cases that tell routers apart: mixed profiles, kinds, sessions, shared prefixes, scaling; by both fleets.
 
-A case is one of `cases.py` with hash_tokens, hashes (cases_kernel.py), `sessions_of` [int per request, -1: none],
+A case is one of `cases.py` that may have hash_tokens and hashes (cases_kernel.py); `sessions_of` [int per request, -1: none],
 `mixed` (replicas of the last shape in pool 0, beside its own), `given` (the router's parameters) and `seed`.
 """
 
@@ -23,7 +23,7 @@ GIVEN = {
     "power-of-two": {"seed": [0, 7]},
     "weighted": {"weights": [[[1]], [[3, 1], [1, 2]], [[0, 1], [2, 0]], [[5, 1, 1]], [[0, 0], [1, 1]]]},
     "prefix-aware": {"spread": [0, 2, 16], "sigmas": [0, 1, 2]},
-    "scored": {"prefix": [0, 2], "queue": [0, 1], "kv": [0, 1], "queue_over": [0, 1, 5], "kv_over": [0.25, 0.8]},
+    "scored": {"prefix": [0, 2], "queue": [0, 1], "kv": [0, 1], "queue_over": [0, 1, 5], "kv_over": [0.01, 0.25, 0.8]},
     "preserve": {"kappa": [2.0, 0.5]},
 }
 
@@ -32,7 +32,7 @@ GIVEN = {
 def router_cases(draw, names=tuple(ROUTERS)):
     name = draw(st.sampled_from(names))
     pools, block, n = draw(st.integers(1, 2)), draw(st.sampled_from([1, 2, 4])), draw(st.integers(1, 40))
-    hash_tokens = 4
+    hash_tokens = draw(st.sampled_from([0, 4]))  # a cache comes with room for all: which block is evicted is no router's
     shapes = [
         {
             "latency": {
@@ -40,7 +40,7 @@ def router_cases(draw, names=tuple(ROUTERS)):
                 "attn_pair": 1 / 256, "prefix_kv": 1 / 128, "decode_seq": draw(st.integers(1, 4)) / 64,
                 "decode_kv": draw(st.integers(1, 4)) / 256,
             },
-            "kv_tokens": draw(st.integers(4, 24)) * 4,
+            "kv_tokens": 6000 if hash_tokens else draw(st.integers(4, 24)) * 4,
             "block": block,
             "max_batch_tokens": draw(st.sampled_from([3, 8, 32, 512])),
             "max_seqs": draw(st.integers(1, 6)),
@@ -57,7 +57,7 @@ def router_cases(draw, names=tuple(ROUTERS)):
     hashes = []
     for row in requests:
         node, path = draw(st.integers(2, 3)), []
-        for _ in range(row[2] // hash_tokens):
+        for _ in range(row[2] // hash_tokens if hash_tokens else 0):
             path.append(node)
             node = 2 * node + draw(st.sampled_from([0, 0, 0, 1]))
         hashes.append(path)
@@ -67,8 +67,7 @@ def router_cases(draw, names=tuple(ROUTERS)):
     return {
         "shapes": shapes,
         "requests": requests,
-        "hash_tokens": hash_tokens,
-        "hashes": hashes,
+        **({"hash_tokens": hash_tokens, "hashes": hashes} if hash_tokens else {}),
         "sessions_of": [s if s < 3 else s << 31 for s in numbers(-1, 6)],
         "counts": [draw(st.integers(1, 4)) for _ in range(pools)],
         "mixed": draw(st.integers(0, 2)),
@@ -85,7 +84,7 @@ def play_slow(case):
         Shape(
             Latency(*[s["latency"][f] for f in FIELDS]),
             *[s[f] for f in ("kv_tokens", "block", "max_batch_tokens", "max_seqs")],
-            hash_tokens=case["hash_tokens"],
+            hash_tokens=case.get("hash_tokens", 0),
         )
         for s in case["shapes"]
     ]
@@ -102,9 +101,9 @@ def play_slow(case):
     fleet = SlowFleet(replicas, case["router"], extend, case["given"].get("kappa", 2.0), rules=rules)
     fleet.given = case["given"]
     fleet.profiles = [shapes[0], *shapes[-1:] * (case["mixed"] > 0), *shapes[1:-1]]  # in the order the fleet names them
-    rows = [Request(k, *row, hashes=h) for k, (row, h) in enumerate(zip(case["requests"], case["hashes"], strict=True))]
-    for row, session in zip(rows, case["sessions_of"], strict=True):
-        row.session = session
+    rows = [Request(k, *row) for k, row in enumerate(case["requests"])]
+    for row, session, hashes in zip(rows, case["sessions_of"], case.get("hashes", [()] * len(rows)), strict=True):
+        row.session, row.hashes = session, hashes
 
     def act(wanted):
         return lambda fleet: [fleet.scale(pool, count) for pool, count in enumerate(wanted)]
