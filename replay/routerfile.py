@@ -17,6 +17,7 @@ from lmaas.analysis.errors import Exit, UserError
 from .jit import ROUTE, compile_route
 from .routers import Router
 
+INTERPRETED = bool(getattr(config, "DISABLE_JIT", False))
 ARGUMENTS = "request, replicas, ahead, flight, flight_start, params, memory, scores"
 EXAMPLE = f"@lmaas.replay.jit.router over a function of ({ARGUMENTS}), or lmaas.replay.routers.Router of one"
 
@@ -66,7 +67,7 @@ def as_router(thing: Any, where: str) -> Router:
 
 def check_route(route: Any, where: str) -> None:
     """UserError (exit 5) unless `route` is a compiled function of a router's arguments and answer."""
-    if not isinstance(route, Dispatcher) and not (config.DISABLE_JIT and inspect.isfunction(route)):
+    if not isinstance(route, Dispatcher) and not (INTERPRETED and inspect.isfunction(route)):
         what = "a plain function" if inspect.isfunction(route) else f"of type {type(route).__name__}"
         raise UserError(f"{where} is {what}; it needs {EXAMPLE}", Exit.CONFIG)
     function = getattr(route, "py_func", route)

@@ -1,7 +1,7 @@
 """Cases that tell routers apart: mixed profiles, kinds, sessions, shared prefixes, scaling; by both fleets.
 
-A case is one of `cases.py` that may have hash_tokens and hashes (cases_kernel.py); `sessions_of` [int per request, -1: none],
-`mixed` (replicas of the last shape in pool 0, beside its own), `given` (the router's parameters) and `seed`.
+A case is one of `cases.py` that may have hash_tokens and hashes (cases_kernel.py); it has `sessions_of` [int per
+request, -1: none], `mixed` (replicas of the last shape in pool 0, beside its own), `given` (the router's parameters).
 """
 
 from dataclasses import replace
@@ -32,7 +32,9 @@ GIVEN = {
 def router_cases(draw, names=tuple(ROUTERS)):
     name = draw(st.sampled_from(names))
     pools, block, n = draw(st.integers(1, 2)), draw(st.sampled_from([1, 2, 4])), draw(st.integers(1, 40))
-    hash_tokens = draw(st.sampled_from([0, 4]))  # a cache comes with room for all: which block is evicted is no router's
+    hash_tokens = draw(
+        st.sampled_from([0, 4])
+    )  # a cache comes with room for all: which block is evicted is no router's
     shapes = [
         {
             "latency": {
