@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import Exit, UserError
 
-_FORM = re.compile(r"\s*(?P<name>[^(]*?\S|.+\.py:\w+)\s*(?P<given>\(.*\))?\s*", re.DOTALL)
+_FORM = re.compile(r"\s*(?P<name>.+\.py:\w+|[^(]*?)\s*(?P<given>\(.*\))?\s*", re.DOTALL)
 
 
 def parse_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:

@@ -48,8 +48,9 @@ class Router:
     tokens: it reads the token and KV columns; prefix: it reads MATCHED_TOKENS; holds: it answers HOLD or OPEN, and is
     asked again every heartbeat_s (0: only when a replica becomes active). weights: the score is this weighted sum of
     view columns (a number, or the name of a parameter), kept up to date by the kernel in O(log replicas) instead of a
-    scan at each arrival; `route` is then not called. extend_tokens: what a prediction that was outlived grows by;
-    None: the expected rest, learned on the training part. Raises ValueError for weights that cannot be.
+    scan at each arrival, where that is faster (world.TREE_SLOTS); `route` is then not called. extend_tokens: what a
+    prediction that was outlived grows by; None: the expected rest, learned on the training part. Raises ValueError for
+    weights that cannot be.
     """
 
     route: Any

@@ -12,6 +12,9 @@ from .profile import Profile
 from .requests import Extension, Requests
 from .routers import Router
 
+# Slots from which a tree beats a scan for scores that change with every iteration (benchmarks/routers.py); those of
+# counts are faster in a tree at any size. Choices are the same.
+TREE_SLOTS = 1024
 COEFFICIENTS = ("base", "attn_pair", "prefix_kv", "decode_seq", "decode_kv")
 
 
@@ -103,7 +106,7 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     """Say which features this replay uses."""
     fleet, ctl = world.fleet, st.ctl
     ctl.tokens, ctl.look, ctl.match = int(tokens), int(router.tokens), int(router.prefix)
-    ctl.linear = int(router.weights is not None)
+    ctl.linear = int(router.weights is not None and (not router.tokens or int(st.pool.slots.max()) >= TREE_SLOTS))
     ctl.ranked = int(requests.rank is not None)
     ctl.ghosts = int(fleet.clients is not None)
     ctl.sessions = int(requests.follow is not None)

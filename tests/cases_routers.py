@@ -5,6 +5,7 @@ request, -1: none], `mixed` (replicas of the last shape in pool 0, beside its ow
 """
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 from cases import EXTEND_AT, EXTEND_BY, FIELDS
@@ -129,5 +130,7 @@ def play_fast(case, linear=True, scales=True):
     router = replace(router, params={**router.params, **case["given"]}, weights=router.weights if linear else None)
     table = replace(requests_of(case), session=np.array(case["sessions_of"], np.int64))
     extension = Extension(np.array(EXTEND_AT), np.array(EXTEND_BY))
-    replay = Replay(table, Fleet(pools), case["counts"], router, controller, extension, scales=scales)
+    with patch("lmaas.replay.world.TREE_SLOTS", 0):
+        replay = Replay(table, Fleet(pools), case["counts"], router, controller, extension, scales=scales)
+    assert int(replay.st.ctl.linear[0]) == (router.weights is not None)
     return replay.run(), replay
