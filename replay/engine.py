@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -149,7 +150,9 @@ class Replay:
             self._table = (self.life.state, table_of(self.life.state))
         try:
             return int(kernel(self.router.route, what, t, which, self._table[1]))
-        except Exception as error:  # compiled, only a router can raise
+        except Exception as error:
+            if Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent.name == "kernel":
+                raise  # not the router's fault
             name, now = self.router.route.__name__, float(self.st.ctl.now[0])
             raise RuntimeError(f"router {name} raised {type(error).__name__} at t={now:g} s: {error}") from error
 
