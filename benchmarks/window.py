@@ -47,6 +47,19 @@ RESAMPLED = (
     ),
 )
 
+HELD_OUT = (
+    (
+        "servegen, 4/s, seed 11",
+        ("--rps", "4", "--days", "2", "--start-day", "3", "--seed", "11"),
+        "llama-3.1-70b/a100/tp4",
+    ),
+    (
+        "servegen, 2/s, seed 12",
+        ("--rps", "2", "--days", "4", "--start-day", "9", "--seed", "12"),
+        "llama-3.1-405b/h200/tp8/fp8",
+    ),
+)
+
 
 def two_weeks(folder: Path, days: float = 15.0, rate: float = 0.6, seed: int = 0) -> Path:
     """One service in three regions with a daily rhythm; the first day trains."""
@@ -143,6 +156,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", type=int, default=1000)
+    parser.add_argument("--held-out", action="store_true", help="also two traces that the method was not made with")
     given = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
           f"polars {version('polars')}, numpy {version('numpy')}, numba {version('numba')}")  # fmt: skip
@@ -155,7 +169,7 @@ def main() -> None:
         if not RESAMPLE.exists():
             print(f"\nno resampled traces: {RESAMPLE} is not there")
             return
-        for number, (label, arguments, profile) in enumerate(RESAMPLED):
+        for number, (label, arguments, profile) in enumerate(RESAMPLED + (HELD_OUT if given.held_out else ())):
             path = folder / f"{number}.parquet"
             subprocess.run(
                 [sys.executable, str(RESAMPLE), *arguments, "-o", str(path)], check=True, capture_output=True

@@ -211,7 +211,7 @@ class Replay:
 
     def _migrate(self, request: int, pool: int, replica: int, t: float) -> None:
         """A request that waits or runs on a replica leaves for another one; others stay where they are."""
-        if int(self.st.ctl.free[0]) < 2 or int(self.st.ctl.agenda[0]) + 2 > len(self.st.agenda):
+        if int(self.st.ctl.free[0]) < 2 or int(self.st.ctl.agenda[0]) + 4 > len(self.st.agenda):
             self._grow(k.FLIGHT_FULL)
             self._grow(k.AGENDA_FULL)
         fly, rep = self.st.fly, self.st.rep

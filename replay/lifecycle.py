@@ -180,16 +180,17 @@ class Lifecycle:
     def scale(self, pool: int, wanted: int, t: float) -> None:
         """Bring the pool to `wanted` starting or active replicas, within its bounds and its region's machines."""
         wanted = self.world.fleet.pools[pool].clamp(wanted)
-        missing = wanted - len(self.live(pool, k.STARTING, k.ACTIVE))
+        leaving = self.live(pool, k.DRAINING)
+        coming_back = [s for s in leaving if int(self.state.rep.record[s]) in self.reshaping]
+        missing = wanted - len(self.live(pool, k.STARTING, k.ACTIVE)) - len(coming_back)
         if missing < 0:
             self.drain(pool, -missing, t)
         if missing <= 0:
             return
-        oldest = sorted(self.live(pool, k.DRAINING), key=lambda s: int(self.state.rep.index[s]))[:missing]
+        oldest = sorted(set(leaving.tolist()) - {int(s) for s in coming_back}, key=lambda s: int(self.state.rep.index[s]))[:missing]
         records = [int(self.state.rep.record[s]) for s in oldest]
         for record in records:
             self.lending.discard(record)
-            self.reshaping.pop(record, None)
             self.lives.note(record, t, "active")
             self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
         started = len(records)

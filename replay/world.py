@@ -155,14 +155,14 @@ def _hashed(st: State, have: int) -> State:
     """The buckets anew, twice the nodes; cached blocks are entered again."""
     from .kernel.cache import bucket_of
 
-    bucket = getattr(bucket_of, "py_func", bucket_of)  # compiled without a way in from Python
+    bucket = getattr(bucket_of, "py_func", bucket_of)  # a kernel's step has no way in from Python
     st = st._replace(bucket=np.full(1 << int(np.ceil(np.log2(2 * len(st.node)))), -1, np.int64))
     unused, n = set(), int(st.ctl.nodes[0])
     while n >= 0:
         unused.add(n)
         n = int(st.node.chain[n])
     for n in (n for n in range(have) if n not in unused):
-        b = bucket(len(st.bucket), int(st.node.owner[n]), int(st.node.hash[n]))
+        b = int(bucket(len(st.bucket), int(st.node.owner[n]), int(st.node.hash[n])))
         st.node.chain[n] = st.bucket[b]
         st.bucket[b] = n
     return st

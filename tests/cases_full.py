@@ -237,7 +237,7 @@ def add_faults(draw, case, n, pools, end):
         if draw(st.booleans()):
             fault = [at, "replica", draw(st.integers(0, pools - 1)), draw(st.integers(0, 3))]
         else:
-            fault = [at, "region", draw(st.integers(0, regions - 1)), at + eighths(draw, 0, 6)]
+            fault = [at, "region", draw(st.integers(0, regions - 1)), at + eighths(draw, 1, 6)]
         case["faults"].append(fault)
     # beside lost replicas, a policy that asks for new ones
     for at in draw(st.lists(st.integers(8, int(end * 8)), max_size=3)):

@@ -5,7 +5,7 @@ import numpy as np
 from lmaas.replay.engine import NEVER, Controller, Extension, Replay, Requests
 from lmaas.replay.fleet import Clients, Fault, Fleet, Hold, Pool, RegionChoice
 from lmaas.replay.profile import Latency, Profile, Startup
-from lmaas.replay.protocol import Actions
+from lmaas.replay.protocol import NOTHING, Actions
 
 EXTEND_AT, EXTEND_BY = [0, 4, 9], [[3, 2, 7], [1, 5, 2]]
 SHAPE_FIELDS = ("latency", "kv_tokens", "block", "max_batch_tokens", "max_seqs")
@@ -20,6 +20,7 @@ def profiles(case) -> list[Profile]:
             startup_s=Startup(**startup),
             gpu=shape.get("gpu"),
             gpus_per_replica=shape.get("gpus", 1),
+            kv_bytes_per_token=int(shape.get("kv_bytes_per_token", 0)) or None,
             **{field: shape[field] for field in SHAPE_FIELDS if field != "latency"},
             latency=Latency(**shape["latency"]),
         )
@@ -45,6 +46,7 @@ def fleet_of(case, shapes) -> Fleet:
         faults=tuple(faults),
         clients=Clients(**case["clients"]) if "clients" in case else None,
         region_choice=RegionChoice(*rule),
+        kv_bandwidth_gb_s=min((s["bandwidth"] / 1e9 for s in case["shapes"] if "bandwidth" in s), default=None),
         hold=Hold(("batch",), *(release or (None, None))),
     )
 
@@ -70,19 +72,13 @@ def requests_of(case) -> Requests:
     )
 
 
-def actions_of(orders, names) -> list[Actions]:
-    said = []
-    for order in orders:
-        what, *rest = order
-        if what == "scale":
-            said.append(Actions(replicas={rest[0]: rest[1]}))
-        elif what == "donate":
-            said.append(Actions(donate={rest[0]: rest[1]}))
-        elif what == "release":
-            said.append(Actions(release={rest[0]: rest[1]}))
-        elif what == "reshape":
-            said.append(Actions(reshape=[(rest[0], rest[1], names[rest[2]])]))
-    return said
+def action_of(order, names) -> Actions:
+    what, *rest = order
+    if what == "reshape":
+        return Actions(reshape=[(rest[0], rest[1], names[rest[2]])])
+    if what == "migrate":
+        return Actions(migrate=[tuple(rest)])
+    return Actions(**{{"scale": "replicas"}.get(what, what): {rest[0]: rest[1]}})
 
 
 def play_fast(case, **more):
@@ -93,12 +89,14 @@ def play_fast(case, **more):
         orders.setdefault(float(t), []).extend(given)
     times = sorted(orders)
 
-    controller = NEVER
-    if times:
-        names = [shape.name for shape in shapes]
-        controller = Controller(
-            lambda t: next((x for x in times if x > t), np.inf), lambda t, seen: actions_of(orders[t], names)
-        )
+    names = [shape.name for shape in shapes]
+
+    def act(t, seen):
+        for order in orders[t]:
+            replay.carry_out(action_of(order, names), t)
+        return NOTHING
+
+    controller = Controller(lambda t: next((x for x in times if x > t), np.inf), act) if times else NEVER
     replay = Replay(
         requests_of(case),
         fleet_of(case, shapes),

@@ -25,9 +25,13 @@ class Clients:
 
     # regions
     def near(self, request: Request) -> list[int]:
-        """The pools of its service by latency from its origin, ties in the fleet's order."""
-        pools = [p for p, service in enumerate(self.rules.pool_service) if service == request.service]
-        return sorted(pools, key=lambda p: self.rules.latency(request.origin, self.rules.region(p)))
+        """The pools of its service by latency from its origin; ties: its own region, then the fleet's order."""
+
+        def distance(pool: int) -> tuple[float, bool]:
+            region = self.rules.region(pool)
+            return self.rules.latency(request.origin, region), region != request.origin
+
+        return sorted((p for p, s in enumerate(self.rules.pool_service) if s == request.service), key=distance)
 
     def home(self, request: Request) -> int:
         pools = self.near(request)

@@ -95,9 +95,11 @@ class Machines:
     def scale(self, pool: int, count: int, startup_s: float | None = None) -> None:
         if startup_s is not None:
             self.rules.startup = {"cold": startup_s, "warm": startup_s, "swap": startup_s}
-        live = self.pool(pool, "starting", "active")
-        # reading: one that drains to be donated or reshaped is taken back like any other, and stays as it is
-        for replica in self.pool(pool, "draining"):  # oldest first
+        leaving = self.pool(pool, "draining")  # oldest first
+        # reading: one that drains to be reshaped counts as live, else a policy that asks for the same count at its
+        # next tick would undo it; one that drains to be donated is taken back like any other
+        live = self.pool(pool, "starting", "active") + [r for r in leaving if r.after == "reshape"]
+        for replica in [r for r in leaving if r.after != "reshape"]:
             if len(live) >= count:
                 break
             replica.after = "off"

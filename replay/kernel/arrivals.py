@@ -29,6 +29,7 @@ def arrive(st: State, route: Route, q: int, t: float) -> int:
     """q is sent by its client at t, for the first time or again; DONE_ALL or BAD_ROUTE."""
     ctl, fly = st.ctl[0], st.fly[q]
     if ctl.patient == 1:
+        fly.sent_s = t
         announce(st, t + ctl.timeout_s, k.PATIENCE * k.PHASE + fly.request, q, fly.sends)
     lag = 0.0
     if fly.group >= 0:

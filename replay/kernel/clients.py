@@ -22,6 +22,8 @@ def lose_patience(st: State, q: int, request: int, sends: int, t: float) -> None
         return
     if fly.phase == k.TRAVELLING and fly.stage == k.MOVED:
         unload(st, q, t)
+    if fly.phase == k.HELD:
+        fly.hold_s += t - fly.since_s
     if st.ctl[0].tries > fly.tries:
         _send_again(st, q, t)
     else:
@@ -37,8 +39,6 @@ def _send_again(st: State, q: int, t: float) -> None:
     again = st.free[ctl.free]
     st.fly[again] = st.fly[q]
     fly = st.fly[again]
-    if fly.phase == k.HELD:
-        fly.hold_s += t - fly.since_s
     wait = ctl.backoff_s * ctl.factor**fly.tries
     fly.tries += 1
     fly.held = k.BY_TIER if fly.held == k.RELEASED_ONCE else fly.held

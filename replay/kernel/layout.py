@@ -112,7 +112,7 @@ POOL = _record(
 SHAPE = _record("", "base attn_pair prefix_kv decode_seq decode_kv kv_transfer")
 EVENT = np.dtype([("t", np.float64), ("slot", np.int64)])
 ENTRY = np.dtype([("t", np.float64), ("order", np.int64), ("slot", np.int64), ("stamp", np.int64)])
-CHUNK = np.dtype([("slot", np.int64), ("take", np.int64)])
+CHUNK = np.dtype([("slot", np.int64), ("tokens", np.int64)])
 NODE = _record("hash owner users chain older newer")  # a hash block in a replica's prefix cache
 
 # what an agenda entry is, in the order of one instant; the policy's tick stands between READY and PATIENCE

@@ -109,7 +109,7 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
         if ctl.wanted == 1 and event_t > ctl.now:  # once all iterations of the instant have ended
             ctl.wanted = 0
             return k.WANTED
-        if ctl.idle > 0 and t > ctl.now:
+        if ctl.idle > 0 and t > ctl.now and until > ctl.now:  # a tick at this instant comes first
             _start_idle(st, ctl.now)
         elif ctl.next >= arrivals and ctl.in_flight == 0:
             return k.DONE_ALL

@@ -7,6 +7,7 @@ from .arrivals import receive, send, travel
 from .batch import count_out, stop_decoding, take_end_out, waits_for_one_token
 from .cache import let_go, own_blocks
 from .ends import off_if_empty, write_out
+from .heap import announce
 from .queues import free_slot
 from .replica import reconsider, shorten
 from .runs import blocks_of
@@ -37,6 +38,9 @@ def _leave_queue(st: State, r: int, q: int, t: float) -> None:
     moved = st.free[ctl.free]
     st.fly[moved] = st.fly[q]
     st.fly[q].gone = 1
+    if ctl.patient == 1 and st.fly[q].first_s == float("inf"):  # its client's patience is known by the old slot
+        fly = st.fly[moved]
+        announce(st, fly.sent_s + ctl.timeout_s, k.PATIENCE * k.PHASE + fly.request, moved, fly.sends)
     rep.waiting -= 1
     rep.prefill -= st.fly[q].input + st.fly[q].generated - st.fly[q].computed
     count_out(st, r, q)

@@ -117,7 +117,7 @@ def _preempt(st: State, r: int, q: int) -> int:
 def _plan_chunk(st: State, r: int, q: int, take: int) -> None:
     chunk = st.plan[r, st.rep[r].planned]
     chunk.slot = q
-    chunk.take = take
+    chunk.tokens = take
     st.rep[r].planned += 1
 
 
@@ -162,7 +162,7 @@ def _begin_run(st: State, r: int, t: float, grow: int, preempted: bool) -> None:
     seqs, prefix, pairs = rep.decodes, 0, 0.0
     n, context = seqs, rep.context + seqs
     for e in range(rep.planned):
-        q, take = st.plan[r, e].slot, st.plan[r, e].take
+        q, take = st.plan[r, e].slot, st.plan[r, e].tokens
         computed = st.fly[q].computed
         n += take
         if waits_for_one_token(st, q):
@@ -277,7 +277,7 @@ def _complete(st: State, r: int, q: int, t: float) -> None:
 def _finish_chunks(st: State, r: int, t: float) -> None:
     rep = st.rep[r]
     for e in range(rep.planned):
-        q, take = st.plan[r, e].slot, st.plan[r, e].take
+        q, take = st.plan[r, e].slot, st.plan[r, e].tokens
         fly = st.fly[q]
         rep.prefill -= 0 if waits_for_one_token(st, q) else take
         fly.computed += take

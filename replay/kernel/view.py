@@ -43,8 +43,9 @@ def look(st: State, r: int, t: float) -> None:
     if rep.event_s != np.inf:
         if rep.planned == 0:
             m = min(ended_by(st, r, t), rep.count - 1)
-            ahead = grown_blocks(st, r, m + 1)
-            rep.valid_s = end_of(st, r, m + 1)
+            between = m > 0 and end_of(st, r, m) == t  # at t one iteration has ended and the next not begun
+            ahead = grown_blocks(st, r, m if between else m + 1)
+            rep.valid_s = np.nextafter(t, np.inf) if between else end_of(st, r, m + 1)
             if st.ctl[0].cached == 1:
                 evict(st, r, ahead)
         if st.ctl[0].tokens == 1:
