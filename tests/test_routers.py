@@ -13,6 +13,7 @@ from cases_routers import play_fast, play_slow, router_cases
 from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from numba import config
+from numba.core.dispatcher import Dispatcher
 from reference_routers import fmix32
 from scipy.stats import chisquare
 
@@ -23,7 +24,7 @@ from lmaas.replay.engine import NEVER, Controller, Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import find_profile
 from lmaas.replay.protocol import Actions
-from lmaas.replay.routers import ROUTERS, Router, find_router
+from lmaas.replay.routers import ROUTERS, Router, find_router, ready
 from lmaas.replay.routing import steps
 
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -109,12 +110,39 @@ def test_power_of_two_draws_every_pair_alike():
     assert (many(20, 1, "power-of-two")[0] == 0).all()
 
 
+def plain(compiled):
+    """The Python function behind a compiled one, and behind those that it calls."""
+    function = getattr(compiled, "py_func", compiled)
+    called = {n: function.__globals__[n] for n in function.__code__.co_names if n in function.__globals__}
+    steps_of = {n: plain(thing) for n, thing in called.items() if isinstance(thing, Dispatcher)}
+    return FunctionType(function.__code__, {**function.__globals__, **steps_of})
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="interpreted, nothing is compiled")
+@pytest.mark.parametrize("name", BUILTIN)
+def test_compiled_and_interpreted_choose_alike(name):
+    rng = np.random.default_rng(3)
+    router = ready(name, 12)
+    memories = np.full(8, -1.0), np.full(8, -1.0)
+    for n in (1, 2, 5, 40):
+        for _ in range(50):
+            replicas = rng.integers(0, 9, (n, c.VIEW_COLUMNS)).astype(float)
+            replicas[:, c.INDEX], replicas[:, c.KV_CAPACITY_TOKENS] = np.sort(rng.choice(100, n, False)), 10
+            request = rng.integers(1, 9, c.REQUEST_COLUMNS).astype(float)
+            request[c.SESSION] = rng.integers(-1, 1 << 50)
+            answers = []
+            for route, memory in zip((router.route, plain(router.route)), memories, strict=True):
+                scores = np.zeros(n)
+                none, params = np.zeros((0, c.VIEW_COLUMNS)), np.array([*router.numbers, 0.0])
+                row = route(request, replicas, none, none, np.zeros(0, np.int64), params, memory, scores)
+                answers.append((row, scores.tolist(), memory.tolist()))
+            assert answers[0] == answers[1]
+
+
 def test_the_generator_is_splitmix32_over_murmurs_finaliser():
     """Numbers of the published function, by hand: they must never change."""
     assert [fmix32(x) for x in (0, 1, 2)] == [0, 0x514E28B7, 0x30F4C306]
-    mine = getattr(steps.mix, "py_func", steps.mix)
-    scope = {**vars(steps), "times": getattr(steps.times, "py_func", steps.times)}
-    mine = FunctionType(mine.__code__, scope)
+    mine = plain(steps.mix)
     assert all(mine(x) == fmix32(x) for x in (0, 1, 77, 0x7FFFFFFF, 0xFFFFFFFF))
 
 
