@@ -11,7 +11,8 @@ Policies = Annotated[
     list[str] | None,
     Option("--policy", metavar="P", help="Policy, such as preserve or 'hpa(target=8)'. Repeatable."),
 ]
-Router = Annotated[str | None, Option("--router", metavar="R", help="Router in place of the policies' own.")]
+ROUTER = "Router in place of the policies' own: a name, 'scored(kv=2)' or my_router.py:ROUTER."
+Router = Annotated[str | None, Option("--router", metavar="R", help=ROUTER)]
 Scaler = Annotated[str | None, Option("--scaler", metavar="S", help="Policy that scales, beside --router.")]
 Profile = Annotated[str | None, Option("--profile", metavar="NAME|FILE", help="GPU profile of every service.")]
 Fleet = Annotated[Path | None, Option("--fleet", metavar="FILE", help="Fleet file, YAML or TOML.")]

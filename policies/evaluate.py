@@ -15,7 +15,7 @@ from lmaas.analysis.trace import Trace
 from lmaas.replay.fleet import conditions, describe
 from lmaas.replay.fleetfile import read_fleet
 from lmaas.replay.profile import find_profile
-from lmaas.replay.routers import ROUTERS
+from lmaas.replay.routers import check_router
 from lmaas.replay.slo import Slo, parse_slos
 
 from .gates import Gate, parse_gates, percentile_test
@@ -68,8 +68,7 @@ def check(
     if not 0 < attain <= 1:
         raise UserError(f"--attain {attain:g} is no share; use above 0 to 1", Exit.USAGE)
     for named in (*asked, *beside):
-        if named.router not in ROUTERS:
-            ROUTERS.load(named.router)  # says which there are
+        check_router(named.router)
     if fidelity not in FIDELITIES:
         raise UserError(f"no fidelity '{fidelity}'; there are {', '.join(FIDELITIES)}", Exit.USAGE)
     if fidelity == "window":

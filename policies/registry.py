@@ -1,12 +1,12 @@
 """Every policy that ships, in one table, and how users write one: `preserve`, `static(replicas=3)`."""
 
-import ast
 from dataclasses import MISSING, dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
+from lmaas.analysis.calls import check_parameters, parse_call
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.registry import Registry
+from lmaas.replay.routers import short_name
 
 POLICIES = Registry(
     "policy",
@@ -35,23 +35,10 @@ class Named:
 
 def parse_policy(text: str, router: str | None = None) -> Named:
     """`name` or `name(parameter=value, ...)`; UserError (exit 2) naming what is wrong and what would work."""
-    try:
-        node = ast.parse(_quoted(text), mode="eval").body
-    except (SyntaxError, RecursionError, MemoryError):
-        raise UserError(f"policy '{text}' is not NAME or NAME(PARAMETER=VALUE, ...)", Exit.USAGE) from None
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        name, given = node.value, {}
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Constant) and not node.args:
-        name, given = str(node.func.value), _arguments(node, text)
-    else:
-        raise UserError(f"policy '{text}' is not NAME or NAME(PARAMETER=VALUE, ...)", Exit.USAGE)
+    name, given = parse_call(text, "policy")
     kind = POLICIES.load(name)
     known = [f.name for f in fields(kind)]
-    for parameter in given:
-        if parameter not in known:
-            near = get_close_matches(parameter, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; it has {', '.join(known) or 'none'}"
-            raise UserError(f"policy '{name}' has no parameter '{parameter}'{hint}", Exit.USAGE)
+    check_parameters(given, known, f"policy '{name}'")
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [name_ for name_ in needed if name_ not in given]:
         raise UserError(f"policy '{name}' needs {', '.join(lacking)}; write {name}({lacking[0]}=3)", Exit.USAGE)
@@ -61,22 +48,5 @@ def parse_policy(text: str, router: str | None = None) -> Named:
         raise UserError(f"policy '{text}': {error}", Exit.USAGE) from None
     if router is not None:
         policy = replace(policy, router=router)
-    label = text.strip() if router is None else f"{text.strip()}+{router}"
+    label = text.strip() if router is None else f"{text.strip()}+{short_name(router)}"
     return Named(label, policy, policy.router)
-
-
-def _quoted(text: str) -> str:
-    """Names hold hyphens, which Python's grammar does not: make the name a string literal."""
-    name, bracket, rest = text.strip().partition("(")
-    return repr(name.strip()) + bracket + rest
-
-
-def _arguments(node: ast.Call, text: str) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for keyword in node.keywords:
-        try:
-            given[keyword.arg or ""] = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError):
-            value = ast.unparse(keyword.value)
-            raise UserError(f"policy '{text}': {keyword.arg}={value} is not a plain value", Exit.USAGE) from None
-    return given

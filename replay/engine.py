@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from .outcome import Collected, Outcome
 from .profile import Profile
 from .protocol import NOTHING, Actions, Seen
 from .requests import NO_EXTENSION, Extension, Requests, arrivals
-from .routers import ROUTERS, Router
+from .routers import Router, ready
 from .world import World, state_of, world_of
 
 __all__ = ["NEVER", "NO_EXTENSION", "Controller", "Extension", "Outcome", "Replay", "Requests", "compiled"]
@@ -64,7 +65,7 @@ class Replay:
         profiles: Sequence[Profile] = (),
     ) -> None:
         self.requests, self.fleet, self.controller = requests, fleet, controller
-        self.router: Router = ROUTERS.load(router) if isinstance(router, str) else router
+        self.router: Router = ready(router, seed)
         self.world: World = world_of(fleet, profiles)
         self._check(initial)
         scales = controller is not NEVER if scales is None else scales
@@ -147,7 +148,13 @@ class Replay:
 
         if self._table[0] is not self.life.state:
             self._table = (self.life.state, table_of(self.life.state))
-        return int(kernel(self.router.route, what, t, which, self._table[1]))
+        try:
+            return int(kernel(self.router.route, what, t, which, self._table[1]))
+        except Exception as error:
+            if Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent.name == "kernel":
+                raise  # not the router's fault
+            name, now = self.router.route.__name__, float(self.st.ctl.now[0])
+            raise RuntimeError(f"router {name} raised {type(error).__name__} at t={now:g} s: {error}") from error
 
     # --- the policy's turn ---
 
@@ -260,7 +267,8 @@ class Replay:
             elif why == k.WANTED:
                 self._answer(float(self.st.ctl.now[0]))
             elif why == k.BAD_ROUTE:
-                raise RuntimeError(f"the router named no replica of the pool at t={self.st.ctl.now[0]:g} s")
+                name, now = self.router.route.__name__, float(self.st.ctl.now[0])
+                raise RuntimeError(f"router {name} named no replica of the pool at t={now:g} s")
             else:
                 while self.due and self.due[0][0] <= until:
                     self.due.pop(0)[1](until)

@@ -15,12 +15,19 @@ ROUTE = i8(f8[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], f8[::1], f8[::1
 ROUTE_TYPE = types.FunctionType(ROUTE)
 Route = Any  # a function compiled for ROUTE
 
-# Each function compiled for itself costs LLVM all that it calls once more, so a `jit` is a step worth that, and `hot`
-# (small, or called once) is written into its callers. No reference counts (nothing here allocates), no way in from Python.
+# No reference counts (nothing here allocates) and no way in from Python but the entry. `once`: called in one place and
+# large, so written into its caller, since LLVM optimises each function together with all it calls.
 _INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 jit: Callable[[Callable[..., Any]], Any] = njit(**_INNER)  # type: ignore[call-overload]
 once: Callable[[Callable[..., Any]], Any] = njit(inline="always", **_INNER)  # type: ignore[call-overload]
-router: Callable[[Callable[..., Any]], Any] = njit(ROUTE, cache=True, _nrt=False)  # type: ignore[call-overload]
+# compiled for ROUTE when first used: listing routers compiles none
+router: Callable[[Callable[..., Any]], Any] = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
+
+
+def compile_route(route: Route) -> None:
+    """Compile it for ROUTE, or load it from the cache; numba's error if it cannot be. Interpreted: nothing to do."""
+    if hasattr(route, "compile"):
+        route.compile(ROUTE)
 
 
 def source_digest() -> int:

@@ -16,7 +16,7 @@ Ask = Callable[[int, float, int], int]  # a command to the kernel: what, t, whic
 class Lifecycle:
     """Every replica of a replay: its slot in the kernel, its machines, its life so far.
 
-    `ask` runs a command of the kernel; `state` is replaced where arrays grow. Spec: docs/replay.md, "Replicas come and go".
+    `ask` runs a command of the kernel; `state` is replaced where arrays grow. Rules: docs/replay.md.
     """
 
     def __init__(self, world: World, state: State, ask: Ask, seed: int, instant_start: bool) -> None:

@@ -14,8 +14,8 @@ class Requests:
 
     arrival_s f8, rising; pool i8, number in the fleet (with regions: any pool of the service); input_tokens,
     output_tokens i8 >= 1; predicted_tokens f8, what routers take the output to be; kind i8, row of the extension table.
-    tier i8, for routers; rank f8, order of waiting queues, lower first; held bool, waits in a hold queue until released;
-    origin i8, row of the fleet's regions; session i8, for routers.
+    tier i8, for routers; rank f8, order of waiting queues, lower first; held bool, waits until released;
+    origin i8, row of the fleet's regions; session i8, for routers, -1: none.
     follow i8, number of the session's next request or -1, and think_s f8 before each: closed-loop sessions, where only
     first turns arrive by themselves. hashes u8 of all requests one after another, hash_at and hash_n i8 by request,
     hash_tokens a hash block: for prefix caches.
@@ -69,6 +69,8 @@ def arrivals(requests: Requests, first: int, group_of: np.ndarray | None, buffer
     else:
         rows.group = group_of[requests.pool[part], requests.origin[part]]
     rows.follow = -1
+    if requests.session is None:
+        rows.session = -1
     if requests.follow is None:
         return rows, len(rows)
     follows = requests.follow[requests.follow >= 0]

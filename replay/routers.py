@@ -1,40 +1,154 @@
-"""Routers: one jitted function each, scoring all replicas of a pool in one call (docs/routers.md)."""
+"""Routers: one jitted function each, asked once an arrival for a replica of the pool (docs/routers.md)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
+from lmaas.analysis.calls import check_parameters, parse_call
+from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.registry import Registry
+
+from . import columns as c
 
 ROUTERS = Registry(
     "router",
     group="lmaas.routers",
     builtin={
         "round-robin": "lmaas.replay.routing.round_robin:ROUTER",
+        "random": "lmaas.replay.routing.random:ROUTER",
+        "power-of-two": "lmaas.replay.routing.power_of_two:ROUTER",
         "least-requests": "lmaas.replay.routing.least_requests:ROUTER",
         "least-outstanding": "lmaas.replay.routing.least_outstanding:ROUTER",
+        "least-kv": "lmaas.replay.routing.least_kv:ROUTER",
+        "weighted": "lmaas.replay.routing.weighted:ROUTER",
+        "session-affinity": "lmaas.replay.routing.session_affinity:ROUTER",
+        "prefix-aware": "lmaas.replay.routing.prefix_aware:ROUTER",
+        "scored": "lmaas.replay.routing.scored:ROUTER",
         "preserve": "lmaas.replay.routing.preserve:ROUTER",
     },
     listing="lmaas policies list",
 )
+
+REPLAY_SEED = -1.0  # as a router's parameter `seed`: the replay's own
+SEEDS = 1 << 32
+PLAIN = (c.WAITING, c.RUNNING, c.PREFILL_TOKENS, c.MAX_SEQS, c.KV_CAPACITY_TOKENS, c.PROFILE, c.INDEX)
+ASKED_FOR = (c.OUTSTANDING_TOKENS, c.EXPECTED_TOKENS, c.KV_TOKENS)
+
+Table = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Router:
     """A routing function with what it needs to see.
 
-    route: compiled for jit.ROUTE; `params` go to it in order. `tokens`: it reads the token and KV columns; `prefix`: it
-    reads MATCHED_TOKENS; `holds`: it answers HOLD or OPEN, and is asked again every `heartbeat_s` (0: only when a
-    replica becomes active). `weights`: the score is this weighted sum of view columns, kept up to date by the kernel in
-    O(log replicas) instead of a scan at each arrival; `route` is then not called. `extend_tokens`: what a prediction
-    that was outlived grows by; None: the expected rest, learned on the training part.
+    route: decorated with jit.router; its docstring's first line is what the listing says. params go to it in order, a
+    number each; a table as its rows, its columns, then its numbers; `seed` is the replay's where it is REPLAY_SEED.
+    tokens: it reads the token and KV columns; prefix: it reads MATCHED_TOKENS; holds: it answers HOLD or OPEN, and is
+    asked again every heartbeat_s (0: only when a replica becomes active). weights: the score is this weighted sum of
+    view columns (a number, or the name of a parameter), kept up to date by the kernel in O(log replicas) instead of a
+    scan at each arrival, where that is faster (world.TREE_SLOTS); `route` is then not called. extend_tokens: what a
+    prediction that was outlived grows by; None: the expected rest, learned on the training part. Raises ValueError for
+    weights that cannot be.
     """
 
     route: Any
-    params: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, float | Table] = field(default_factory=dict)
     tokens: bool = False
     prefix: bool = False
     holds: bool = False
     heartbeat_s: float = 0.0
-    weights: Mapping[int, float] | None = None
+    weights: Mapping[int, float | str] | None = None
     extend_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for column, weight in (self.weights or {}).items():
+            if column not in PLAIN and not (self.tokens and column in ASKED_FOR):
+                raise ValueError(f"column {column} has no weight: it is the request's, or tokens=True is missing")
+            if isinstance(weight, str) and not isinstance(self.params.get(weight), int | float):
+                raise ValueError(f"weight '{weight}' of column {column} is no parameter")
+
+    @property
+    def numbers(self) -> list[float]:
+        """The parameters as `route` gets them."""
+        flat: list[float] = []
+        for value in self.params.values():
+            if isinstance(value, int | float):
+                flat.append(float(value))
+            else:
+                flat += [len(value), len(value[0]), *(x for row in value for x in row)]
+        return flat
+
+    @property
+    def linear(self) -> dict[int, float]:
+        """Weights by column, in numbers; empty where the score is not linear."""
+        given = (self.weights or {}).items()
+        return {column: float(self.params[w] if isinstance(w, str) else w) for column, w in given}  # type: ignore[arg-type]
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return (self.route.__doc__ or "").strip().partition("\n")[0]
+
+
+def find_router(text: str) -> Router:
+    """The router a user names: NAME or FILE.py:NAME, either with (PARAMETER=VALUE, ...).
+
+    UserError: 2 for a name or parameter that is not there, 5 for a file that holds no such router.
+    """
+    from .routerfile import as_router, load_router
+
+    name, given = parse_call(text, "router")
+    path, colon, attribute = name.rpartition(":")
+    if name.endswith(".py") or path.endswith(".py"):
+        router = load_router(Path(path if colon else name), attribute if colon else "")
+    else:
+        router = as_router(ROUTERS.load(name), f"router '{name}'")
+    check_parameters(given, list(router.params), f"router '{name}'")
+    values = {p: _value(f"router '{text}': {p}", value, router.params[p]) for p, value in given.items()}
+    if given.get("seed", 0) < 0:
+        raise UserError(f"router '{text}': seed={given['seed']} is below 0", Exit.USAGE)
+    try:
+        return replace(router, params={**router.params, **values}) if given else router
+    except ValueError as error:
+        raise UserError(f"router '{text}': {error}", Exit.USAGE) from None
+
+
+def check_router(text: str) -> None:
+    """UserError where `find_router` would raise one; a built-in's plain name costs no import of numba."""
+    if text not in ROUTERS.builtin:
+        find_router(text)
+
+
+def ready(router: str | Router, seed: int) -> Router:
+    """The router to replay with: compiled, its seed set."""
+    from .jit import compile_route
+
+    found = find_router(router) if isinstance(router, str) else router
+    compile_route(found.route)
+    own = found.params.get("seed")
+    if not isinstance(own, int | float):
+        return found
+    return replace(found, params={**found.params, "seed": float(int(seed if own < 0 else own) % SEEDS)})
+
+
+def short_name(text: str) -> str:
+    """A router's name beside a policy's: a file without its folders."""
+    name, colon, rest = text.strip().partition(".py:")
+    return f"{Path(name).name}{colon}{rest}" if colon else name
+
+
+def _value(what: str, value: Any, default: float | Table) -> float | Table:
+    """The value, which must be of the default's kind."""
+    if isinstance(default, int | float):
+        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+            return float(value)
+        raise UserError(f"{what}={value!r} is no number", Exit.USAGE)
+    rows = value if isinstance(value, list | tuple) else []
+    widths = {len(row) if isinstance(row, list | tuple) else 0 for row in rows}
+    if len(widths) != 1 or widths == {0}:
+        raise UserError(
+            f"{what}={value!r} is no table; write rows of equal length, such as [[3, 1], [1, 2]]", Exit.USAGE
+        )
+    return [[float(_value(what, x, 0.0)) for x in row] for row in rows]  # type: ignore[arg-type]

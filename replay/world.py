@@ -12,6 +12,9 @@ from .profile import Profile
 from .requests import Extension, Requests
 from .routers import Router
 
+# Slots from which a tree beats a scan for scores that change with every iteration (benchmarks/routers.py); those of
+# counts are faster in a tree at any size. Choices are the same.
+TREE_SLOTS = 1024
 COEFFICIENTS = ("attn_pair", "prefix_kv", "decode_seq", "decode_kv")
 
 
@@ -83,13 +86,13 @@ def state_of(
     most = max(p.max_batch_tokens for p in shapes)
     grid = np.vstack([np.asarray(extension.generated, np.int64), np.asarray(extension.tokens, np.int64)])
     weights = zeros("weights", len(st.weights))
-    for column, weight in (router.weights or {}).items():
+    for column, weight in router.linear.items():
         weights[column] = weight
     st = st._replace(
         shape=shape,
         token_s=np.stack([p.latency.token_s(most) for p in shapes]),
         extend=np.ascontiguousarray(grid),
-        params=np.array([*router.params.values(), 0.0], np.float64),
+        params=np.array([*router.numbers, 0.0], np.float64),
         weights=weights,
         choices=world.choices,
         lag_s=world.lag_s,
@@ -104,7 +107,7 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     """Say which features this replay uses."""
     fleet, ctl = world.fleet, st.ctl
     ctl.tokens, ctl.look, ctl.match = int(tokens), int(router.tokens), int(router.prefix)
-    ctl.linear = int(router.weights is not None)
+    ctl.linear = int(router.weights is not None and (not router.tokens or int(st.pool.slots.max()) >= TREE_SLOTS))
     ctl.ranked = int(requests.rank is not None)
     ctl.ghosts = int(fleet.clients is not None)
     ctl.sessions = int(requests.follow is not None)
@@ -129,6 +132,7 @@ def _with_cache(st: State, world: World, requests: Requests) -> State:
     """Room for the replicas' prefix caches, where the trace has hashes and every profile's blocks divide them."""
     tokens = requests.hash_tokens
     if requests.hashes is None or not world.fleet.prefix_cache or any(tokens % p.block for p in world.profiles):
+        st.ctl.match = 0  # nothing is cached, so nothing matches
         return st
     st.ctl.cached, st.ctl.hash_tokens = 1, tokens
     return st._replace(hashes=np.ascontiguousarray(requests.hashes).view(np.int64).copy())

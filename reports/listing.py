@@ -25,14 +25,14 @@ def policies() -> dict[str, Table]:
     from lmaas.policies.registry import POLICIES
     from lmaas.replay.routers import ROUTERS
 
-    columns = (
-        Column("name", "Policy"),
-        Column("summary", "What it does"),
-        Column("parameters", "Parameters and defaults"),
-    )
+    about = (Column("summary", "What it does"), Column("parameters", "Parameters and defaults"))
+    captions = {
+        "policies": "Policies, for --policy and --baseline",
+        "routers": "Routers, for --router, or FILE.py:NAME",
+    }
     return {
-        "policies": table("Policies, for --policy and --baseline", described(POLICIES), columns),
-        "routers": table("Routers, for --router", pl.DataFrame({"name": list(ROUTERS)}), (Column("name", "Router"),)),
+        "policies": table(captions["policies"], described(POLICIES), (Column("name", "Policy"), *about)),
+        "routers": table(captions["routers"], described(ROUTERS), (Column("name", "Router"), *about)),
     }
 
 
@@ -45,14 +45,22 @@ def described(registry: Registry) -> pl.DataFrame:
         except Exception as error:  # an outsider's plug-in may fail in any way
             rows.append({"name": name, "summary": f"cannot be loaded: {error}", "parameters": ""})
             continue
-        summary = (thing.__doc__ or "").strip().partition("\n")[0]
+        summary = getattr(thing, "summary", None) or (thing.__doc__ or "").strip().partition("\n")[0]
         rows.append({"name": name, "summary": summary, "parameters": ", ".join(_parameters(thing))})
     return pl.DataFrame(rows, schema={"name": pl.String, "summary": pl.String, "parameters": pl.String})
 
 
 def _parameters(thing: Any) -> list[str]:
+    if hasattr(thing, "params"):  # a router's
+        return [f"{name}={_shown(name, value)}" for name, value in thing.params.items()]
     known = fields(thing) if is_dataclass(thing) else ()
     return [f.name if f.default is MISSING else f"{f.name}={f.default!r}" for f in known if f.init]
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, int | float):
+        return "--seed" if name == "seed" and value < 0 else f"{value:g}"
+    return str([[float(f"{x:g}") for x in row] for row in value]).replace(".0", "")
 
 
 def profiles() -> dict[str, Table]:

@@ -7,6 +7,7 @@ from reference_clients import Clients
 from reference_machines import Machines
 from reference_model import Request, Rules
 from reference_replica import Replica
+from reference_routers import ROUTERS
 
 
 class Fleet(Clients, Machines):
@@ -42,6 +43,8 @@ class Fleet(Clients, Machines):
             chosen = next((r for r in active if r.index > last), active[0])
             self.last[request.pool] = chosen.index
             return chosen
+        if self.router in ROUTERS:
+            return ROUTERS[self.router](self, request, active)
         score = {
             "least-requests": lambda r: r.requests(),
             "least-outstanding": lambda r: r.outstanding(),

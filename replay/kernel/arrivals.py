@@ -153,11 +153,8 @@ def send(st: State, route: Route, q: int, t: float) -> int:
         _queue_in_pool(st, pool, q)
         return k.DONE_ALL
     first = st.pool[pool].first
-    if st.ctl[0].linear == 1:
-        chosen = best_row(st, pool, t)
-    else:
-        chosen = _ask(st, route, q, t, first, active)
-    if chosen == c.HOLD or chosen == c.OPEN:
+    chosen = best_row(st, pool, t) if st.ctl[0].linear == 1 else _ask(st, route, q, t, first, active)
+    if st.ctl[0].reroute == 1 and (chosen == c.HOLD or chosen == c.OPEN):
         if chosen == c.OPEN:
             st.pool[pool].opened += 1
             st.ctl[0].wanted = 1

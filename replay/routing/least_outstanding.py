@@ -1,4 +1,4 @@
-"""The replica with the fewest outstanding tokens: prompt not yet prefilled and predicted output to come."""
+"""The replica with the fewest outstanding tokens."""
 
 import numpy as np
 
@@ -18,10 +18,13 @@ def least_outstanding(
     memory: np.ndarray,
     scores: np.ndarray,
 ) -> int:
-    """Join the shortest queue, measured in tokens."""
+    """The fewest outstanding tokens: prompt not yet prefilled and predicted output to come.
+
+    Join the shortest queue, measured in tokens (SageServe's endpoints). O(log replicas).
+    """
     for i in range(replicas.shape[0]):
         scores[i] = replicas[i, c.OUTSTANDING_TOKENS]
     return c.SCORES
 
 
-ROUTER = Router(least_outstanding, tokens=True)
+ROUTER = Router(least_outstanding, tokens=True, weights={c.OUTSTANDING_TOKENS: 1.0})

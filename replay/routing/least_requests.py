@@ -1,4 +1,4 @@
-"""The replica with the fewest requests, waiting and running; ties to the lowest index."""
+"""The replica with the fewest requests."""
 
 import numpy as np
 
@@ -18,10 +18,13 @@ def least_requests(
     memory: np.ndarray,
     scores: np.ndarray,
 ) -> int:
-    """Counts running requests too: a balancer that counts only waiting ones piles ties on replica 0."""
+    """The fewest requests, waiting and running.
+
+    Running ones too: a balancer that counts only waiting ones piles ties on replica 0. O(log replicas).
+    """
     for i in range(replicas.shape[0]):
         scores[i] = replicas[i, c.WAITING] + replicas[i, c.RUNNING]
     return c.SCORES
 
 
-ROUTER = Router(least_requests)
+ROUTER = Router(least_requests, weights={c.WAITING: 1.0, c.RUNNING: 1.0})

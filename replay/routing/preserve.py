@@ -1,4 +1,4 @@
-"""PreServe's router as in its artifact: kappa · tokens to prefill + expected tokens of all in flight."""
+"""PreServe's router as in its artifact."""
 
 import numpy as np
 
@@ -18,10 +18,19 @@ def preserve(
     memory: np.ndarray,
     scores: np.ndarray,
 ) -> int:
-    """params[0]: kappa. An expectation grows by 30 tokens whenever it is outrun (the artifact's)."""
+    """The least kappa · tokens to prefill + expected tokens (prompt and predicted output) of all requests there.
+
+    params: kappa. An expectation grows by 30 tokens whenever it is outrun. O(log replicas). PreServe's artifact.
+    """
     for i in range(replicas.shape[0]):
         scores[i] = params[0] * replicas[i, c.PREFILL_TOKENS] + replicas[i, c.EXPECTED_TOKENS]
     return c.SCORES
 
 
-ROUTER = Router(preserve, params={"kappa": 2.0}, tokens=True, extend_tokens=30)
+ROUTER = Router(
+    preserve,
+    params={"kappa": 2.0},
+    tokens=True,
+    weights={c.PREFILL_TOKENS: "kappa", c.EXPECTED_TOKENS: 1.0},
+    extend_tokens=30,
+)

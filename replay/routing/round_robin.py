@@ -1,4 +1,4 @@
-"""Active replicas in turn, by index, starting at 0; a rejected request uses its turn."""
+"""Replicas in turn."""
 
 import numpy as np
 
@@ -18,7 +18,10 @@ def round_robin(
     memory: np.ndarray,
     scores: np.ndarray,
 ) -> int:
-    """memory[0]: row after the last choice, memory[1]: index of the last choice; both -1 at the start."""
+    """Active replicas in turn, by index, starting at 0; a rejected request uses its turn.
+
+    memory[0]: row after the last choice, memory[1]: index of the last choice; both -1 at the start. O(1).
+    """
     n, last = replicas.shape[0], memory[1]
     row = int(memory[0])
     if row < 0 or row > n or (row > 0 and replicas[row - 1, c.INDEX] != last):  # replicas came or went
