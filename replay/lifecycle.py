@@ -188,7 +188,9 @@ class Lifecycle:
             self.drain(pool, -missing, t)
         if missing <= 0:
             return
-        oldest = sorted(set(leaving.tolist()) - {int(s) for s in coming_back}, key=lambda s: int(self.state.rep.index[s]))[:missing]
+        oldest = sorted(
+            set(leaving.tolist()) - {int(s) for s in coming_back}, key=lambda s: int(self.state.rep.index[s])
+        )[:missing]
         records = [int(self.state.rep.record[s]) for s in oldest]
         for record in records:
             self.lending.discard(record)

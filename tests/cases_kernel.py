@@ -60,7 +60,9 @@ def requests_of(case) -> Requests:
     if "sessions" in case:
         given |= {"follow": case["sessions"]["next"], "think_s": case["sessions"]["think_s"]}
     if "hashes" in case:
-        counts = [min(len(h), r[2] // case["hash_tokens"]) for h, r in zip(case["hashes"], case["requests"], strict=True)]
+        counts = [
+            min(len(h), r[2] // case["hash_tokens"]) for h, r in zip(case["hashes"], case["requests"], strict=True)
+        ]
         flat = [x for h, m in zip(case["hashes"], counts, strict=True) for x in h[:m]]
         given |= {"hashes": np.array([*flat, 0], np.uint64), "hash_n": counts}
         given |= {"hash_at": np.concatenate([[0], np.cumsum(counts)[:-1]])}

@@ -112,8 +112,8 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
         "agenda": (2 * slots + 64,), "slot_of": (slots,), "rows": (slots, c.VIEW_COLUMNS), "scores": (slots,),
         "expires": (slots,), "tree": (1,), "seen": (pools, k.SEEN_COLUMNS), "memory": (pools, 8),
         "request": (c.REQUEST_COLUMNS,), "params": (1,), "weights": (c.VIEW_COLUMNS,), "shape": (1,),
-        "token_s": (1, 1), "extend": (2, 1), "choices": (1, 1), "lag_s": (1, 1), "between_s": (1, 1), "own_at": (1,), "hashes": (1,), "node": (1,),
-        "bucket": (1,),
+        "token_s": (1, 1), "extend": (2, 1), "choices": (1, 1), "lag_s": (1, 1), "between_s": (1, 1), "own_at": (1,),
+        "hashes": (1,), "node": (1,), "bucket": (1,),
     }  # fmt: skip
     state = State(**{field: zeros(field, *shapes[field]) for field in State._fields})
     state.free[:] = np.arange(flights)[::-1]
