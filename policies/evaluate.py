@@ -248,5 +248,10 @@ def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
     foresight = [run.name for run in runs if run.foresight]
     if foresight:
         notes.append(f"foresight: {', '.join(foresight)} read the future and are bounds, not choices")
-    notes.append("open loop: clients neither abandon nor retry, so an overloaded fleet queues without limit")
+    if ready.fleet.clients is None:
+        notes.append("open loop: clients neither abandon nor retry, so an overloaded fleet queues without limit")
+    for run in runs:
+        lost = [f"{run.scores[why]:,} {why}" for why in ("rejected", "abandoned") if run.scores[why]]
+        if lost:
+            notes.append(f"{run.name}: {' and '.join(lost)} of {run.scores['arrived']:,} requests, their SLO missed")
     return notes

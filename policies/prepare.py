@@ -230,6 +230,14 @@ def _window(trace: Trace, requests: pl.DataFrame, window_s: float | None, cut_s:
     return window
 
 
+def _refuse_what_is_not_played(fleet: Fleet) -> None:
+    """UserError for what the replay engine can do and `evaluate` does not hand it yet, rather than ignore it."""
+    if fleet.order != "fcfs":
+        raise UserError(f"fleet: order: {fleet.order} is not read from traces yet; use fcfs", Exit.CONFIG)
+    if fleet.sessions != "open":
+        raise UserError("fleet: sessions: closed is not read from traces yet; use open", Exit.CONFIG)
+
+
 def prepare(
     trace: Trace,
     *,
@@ -251,6 +259,7 @@ def prepare(
     requests = scale_load(requests, load, cut_s, seed)
     served = list(requests.select("service", "region").unique().iter_rows())
     built = make_fleet(served, spec, given, trace.meta.epoch)
+    _refuse_what_is_not_played(built)
     notes = [
         *check_requests(
             built, requests, start_s=start_s, end_s=end_s, columns=trace.meta.columns, block_size=trace.meta.block_size

@@ -9,6 +9,7 @@ import polars as pl
 
 from lmaas.analysis.windows import demand
 from lmaas.replay.engine import NEVER, Controller, Replay, Requests
+from lmaas.replay.fleet import Fleet
 from lmaas.replay.protocol import Actions, Seen
 from lmaas.replay.scores import cost_scores, group_scores, histogram, request_rows, request_scores, timeline
 
@@ -111,7 +112,7 @@ def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable
         initial = _first_window(policy, state, forecasts, ready)
     replayed = ready.replayed
     replay = Replay(
-        _requests(replayed, predicted),
+        _requests(replayed, predicted, ready.fleet),
         ready.fleet,
         common_start(ready.fleet, ready.history) if initial is None else initial,
         policy.router,
@@ -134,8 +135,18 @@ def _first_window(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready
     return [counts.get(p, pool.minimum) for p, pool in enumerate(ready.fleet.pools)]
 
 
-def _requests(rows: pl.DataFrame, predicted: np.ndarray) -> Requests:
+def _requests(rows: pl.DataFrame, predicted: np.ndarray, fleet: Fleet) -> Requests:
+    """The replayed rows as arrays; origins only where there is a region to choose, held only where tiers are."""
     column = {f: rows[f].to_numpy().astype(np.int64) for f in ("pool", "input_tokens", "output_tokens", "kind")}
+    chooses = len(fleet.regions) > 1 and (
+        fleet.region_choice.rule != "home"
+        or any(any(row) for row in fleet.latency_s)
+        or any(fault.region is not None for fault in fleet.faults)
+        or any(fleet.pools[p].region != o for p, o in rows.select("pool", "origin").unique().iter_rows())
+    )
+    numbers = {region: k for k, region in enumerate(fleet.regions)}
+    origin = rows["origin"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy() if chooses else None
+    held = rows["tier"].is_in(fleet.hold.tiers).fill_null(False).to_numpy() if fleet.hold else None
     return Requests(
         rows["arrival_s"].to_numpy(),
         column["pool"],
@@ -143,6 +154,8 @@ def _requests(rows: pl.DataFrame, predicted: np.ndarray) -> Requests:
         column["output_tokens"],
         predicted,
         column["kind"],
+        held=held,
+        origin=origin,
     )
 
 

@@ -14,7 +14,9 @@ LATENCIES = ("ttft", "tpot", "e2e")
 PERCENTILES = (50, 90, 95, 99)
 HOUR_S = 3600.0
 MONTH_H = 730.0  # hours a month: 365 · 24 / 12
-_STATUS = {c.OK: "ok", c.REJECTED: "rejected", c.UNSERVED: "incomplete"}
+_STATUS = {
+    c.OK: "ok", c.REJECTED: "rejected", c.UNSERVED: "incomplete", c.ABANDONED: "abandoned", c.NOT_SENT: "not_sent"
+}  # fmt: skip
 # upper edges of the histogram, s: ten a decade from 1 ms to about a day
 EDGES_S = np.round(10 ** (np.arange(-30, 51) / 10), 9)
 
@@ -40,15 +42,19 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet) -> pl.D
             first=pl.Series(outcome.first_s, nan_to_null=True),
             done=pl.Series(outcome.done_s, nan_to_null=True),
             preemptions=pl.Series(outcome.preemptions),
+            pool=pl.Series(np.where(outcome.pool >= 0, outcome.pool, requests["pool"].to_numpy())),
+            network=pl.Series(outcome.network_s),
+            hold=pl.Series(outcome.hold_s),
         )
         .with_columns(
             pool=pl.col("pool").replace_strict(dict(enumerate(names)), return_dtype=pl.String),
             replica=pl.when(pl.col("replica") >= 0).then("replica"),
-            network_s=pl.when(done).then(0.0),
-            hold_s=pl.when(done).then(0.0),
-            queue_s=pl.col("admitted") - pl.col("arrival_s"),
-            ttft_s=pl.col("first") - pl.col("arrival_s") + pl.col("overhead_s"),
-            e2e_s=pl.col("done") - pl.col("arrival_s") + pl.col("overhead_s"),
+            network_s=pl.when(done).then("network"),
+            hold_s=pl.when(done).then("hold"),
+            # until the first admission of the try that was served; half the network lies before it, half behind
+            queue_s=pl.col("admitted") - pl.col("arrival_s") - pl.col("network") / 2 - pl.col("hold"),
+            ttft_s=pl.col("first") - pl.col("arrival_s") + pl.col("overhead_s") + pl.col("network") / 2,
+            e2e_s=pl.col("done") - pl.col("arrival_s") + pl.col("overhead_s") + pl.col("network") / 2,
         )
         .with_columns(
             tpot_s=pl.when(pl.col("output_tokens") > 1).then(
@@ -61,7 +67,7 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet) -> pl.D
             & (pl.col("tpot_s") <= pl.col("limit_tpot_s")).fill_null(True)  # a single token meets any TPOT
             & (pl.col("e2e_s") <= pl.col("limit_e2e_s")).fill_null(False)
         )
-        .drop("admitted", "first", "done", "overhead_s")
+        .drop("admitted", "first", "done", "overhead_s", "network", "hold")
     )
 
 
@@ -82,6 +88,7 @@ def request_scores(rows: pl.DataFrame, duration_s: float) -> dict[str, Any]:
         arrived=pl.len(),
         completed=ok.sum(),
         rejected=(pl.col("status") == "rejected").sum(),
+        abandoned=(pl.col("status") == "abandoned").sum(),
         slo_attainment=pl.col("attained").mean(),
         goodput_rps=pl.col("attained").sum() / duration_s,
         goodput_tok_s=pl.col("output_tokens").filter("attained").sum() / duration_s,
@@ -140,19 +147,20 @@ def cost_scores(outcome: Outcome, fleet: Fleet, start_s: float, end_s: float) ->
     Cost is on-demand; null where a pool has no price. A month has 730 hours.
     """
     stop_s = max(end_s, outcome.end_s)
-    gpus = pl.Series([p.profile.gpus_per_replica for p in fleet.pools])
+    gpus = outcome.replicas["gpus"]
     prices = [p.profile.usd_per_gpu_hour for p in fleet.pools]
-    spans = _clipped(outcome.spans, start_s, stop_s)
-    spans = spans.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(spans["pool"]))
+    paid = outcome.spans.filter(pl.col("state") != "donated")
+    spans = _clipped(paid, start_s, stop_s)
+    spans = spans.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(spans["record"]))
     provisioned = float(spans["gpu_h"].sum())
-    tail = _clipped(outcome.spans, end_s, stop_s)
-    tail = tail.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(tail["pool"]))
+    tail = _clipped(paid, end_s, stop_s)
+    tail = tail.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(tail["record"]))
     priced = all(price is not None for price in prices)
     usd = pl.Series([price or 0.0 for price in prices], dtype=pl.Float64)
     cost = float((spans["gpu_h"] * usd.gather(spans["pool"])).sum()) if priced else None
     tail_usd = float((tail["gpu_h"] * usd.gather(tail["pool"])).sum())
     active = spans.filter(pl.col("state") == "active")
-    serving = outcome.spans.filter(pl.col("state") != "starting")
+    serving = paid.filter(pl.col("state") != "starting")
     serving_s = float((serving["to_s"] - serving["from_s"]).sum())
     hours = (end_s - start_s) / HOUR_S
     return {
@@ -196,7 +204,7 @@ def timeline(
     counts = by_pool.group_by("pool", "window").agg(arrived=pl.len(), attained=pl.col("attained").sum())
     parts = []
     for number, pool in enumerate(fleet.pools):
-        spans = outcome.spans.filter(pl.col("pool") == number)
+        spans = outcome.spans.filter((pl.col("pool") == number) & (pl.col("state") != "donated"))
         mine = counts.filter(pl.col("pool") == str(pool))
         arrived, attained = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
         arrived[mine["window"].to_numpy()] = mine["arrived"].to_numpy()

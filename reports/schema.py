@@ -37,6 +37,7 @@ class Scores(_Open):
     arrived: int
     completed: int
     rejected: int
+    abandoned: int
     not_replayed: int
     ttft_p50_s: Seconds
     ttft_p90_s: Seconds

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 NOT_MODELLED = (
-    "requests stay in the region they came from: there is no routing across regions",
+    "a request leaves its region only where the fleet file says so (latencies, faults, a threshold, hosting)",
     "every prompt is computed in full: a workload with shared prefixes needs less with a prefix cache",
-    "replicas do not fail, and GPUs are there when asked for, after the start-up time",
+    "replicas fail, and GPUs are short, only where the fleet file says so",
 )
 
 

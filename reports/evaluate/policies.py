@@ -45,6 +45,7 @@ WORK = (
     Column("arrived", "Arrived", "count"),
     Column("completed", "Completed", "count"),
     Column("rejected", "Rejected", "count"),
+    Column("abandoned", "Abandoned", "count"),
     Column("not_replayed", "Not replayed", "count"),
     Column("preemptions", "Preemptions", "count"),
     Column("forecast_wape", "Forecast WAPE", "share"),
