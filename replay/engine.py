@@ -216,12 +216,10 @@ class Replay:
             self._grow(k.AGENDA_FULL)
         fly, rep = self.st.fly, self.st.rep
         here = (fly.request == request) & (fly.gone == 0) & np.isin(fly.phase, (k.WAITING, k.PREFILL, k.DECODE))
-        there = (rep.pool == pool) & (rep.index == replica) & np.isin(rep.state, (k.ACTIVE, k.STARTING, k.DRAINING))
-        slot = int(np.flatnonzero(there)[0]) if there.any() else -1
         for q in np.flatnonzero(here):
-            if slot != fly.replica[q]:  # a replica that is not there is not active either: the pool's router decides
-                fly.target[q], fly.target_pool[q] = max(slot, 0), pool
-                fly.target_record[q] = rep.record[slot] if slot >= 0 else -1
+            at = rep[int(fly.replica[q])]
+            if (int(at.pool), int(at.index)) != (pool, replica):
+                fly.target[q], fly.target_pool[q] = replica, pool
                 self._ask(k.MIGRATE, t, int(q))
 
     def _valid(self, pool: int, n: float, what: str, t: float) -> None:

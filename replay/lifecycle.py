@@ -31,6 +31,7 @@ class Lifecycle:
         self.lent: list[int] = []  # records donated and on their machines, oldest first
         self.lending: set[int] = set()  # records that drain to be donated
         self.reshaping: dict[int, int] = {}  # record that drains -> profile row it comes back with
+        self.ready: list[int] = []  # records that started in no time and are yet to be activated
         self.down: dict[str, float] = {}  # region -> when it returns
 
     # --- machines ---
@@ -108,6 +109,7 @@ class Lifecycle:
         """A reshaped replica starts with its other profile, where that finds machines."""
         if self._has_room(pool, profile):
             self._begin(pool, t, "swap", profile, index)
+            self._activate_ready(t)
         else:
             self.denied[pool] += 1
 
@@ -123,14 +125,21 @@ class Lifecycle:
     def _begin(self, pool: int, t: float, kind: str, profile: int, index: int | None = None) -> None:
         """A replica starts at t; at once active where its start takes no time."""
         lasts_s = self._startup_s(pool, kind, profile, self.born[pool] if index is None else index)
-        slot = self.place(pool, t, k.ACTIVE if lasts_s == 0 else k.STARTING, profile, index)
-        if lasts_s == 0:
-            self.ask(k.ACTIVATE, t, slot)
-            return
+        slot = self.place(pool, t, k.STARTING, profile, index)
         rep = self.state.rep[slot]
+        if lasts_s == 0:
+            self.lives.note(int(rep.record), t, "active")
+            self.ready.append(int(rep.record))
+            return
         rep.ready_s = t + lasts_s
         self.lives.promise(int(rep.record), t + lasts_s, "active")
         self.ask(k.STARTS, t + lasts_s, slot)
+
+    def _activate_ready(self, t: float) -> None:
+        """Those of one order become active by number, whatever machines they came from."""
+        for record in sorted(self.ready, key=lambda r: self.lives.who[r][:2]):
+            self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
+        self.ready.clear()
 
     def _start_one(self, pool: int, t: float) -> bool:
         """Reclaim a lent replica, start on free machines, or take another pool's lent one; False: denied."""
@@ -199,6 +208,7 @@ class Lifecycle:
         started = len(records)
         while started < missing and self._start_one(pool, t):
             started += 1
+        self._activate_ready(t)
         self.denied[pool] += missing - started
         self.actions_s += [t] * started
 

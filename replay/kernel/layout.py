@@ -62,7 +62,7 @@ FLIGHT = _record(
     " preemptions restarts tries cached"
     " hash_at hash_n shared"  # its hashes, and how many of them it shares in the cache
     " session follow"  # number of the session's next request, -1: none
-    " target target_pool target_record source source_record",  # of a migration; slots -1: none
+    " target target_pool source source_record",  # of a migration: replica number, slot; -1: none
     "arrival_s sent_s admitted_s first_s rank network_s hold_s since_s",
 )
 # phase; QUEUED: in a pool's queue, HELD: in its hold queue, TRAVELLING: in the agenda, ELSEWHERE: the slot is free

@@ -111,16 +111,27 @@ def unload(st: State, q: int, t: float) -> None:
 
 
 @jit
+def _active(st: State, pool: int, index: int) -> int:
+    """Slot of the pool's active replica of that number, or -1."""
+    first = st.pool[pool].first
+    for row in range(first, first + st.pool[pool].active):
+        if st.rep[st.slot_of[row]].index == index:
+            return st.slot_of[row]
+    return -1
+
+
+@jit
 def land(st: State, route: Route, q: int, t: float) -> int:
     """q reaches the replica it migrates to; where that is no longer active its pool's router decides."""
-    fly, r = st.fly[q], st.fly[q].target
+    fly = st.fly[q]
     unload(st, q, t)
-    fly.target = -1
     fly.pool = fly.target_pool
-    rep = st.rep[r]
-    if rep.record != fly.target_record or rep.state != k.ACTIVE:
+    r = _active(st, fly.pool, fly.target)
+    fly.target = -1
+    if r < 0:
         fly.computed = 0
         return send(st, route, q, t)
+    rep = st.rep[r]
     if blocks_of(fly.input + fly.output - 1, rep.block) > rep.blocks:
         fly.record = rep.record
         st.pool[fly.pool].rejected += 1

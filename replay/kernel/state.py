@@ -214,7 +214,7 @@ def with_trees(state: State) -> State:
 
 def _renumber(state: State, to: np.ndarray) -> None:
     """Replica slots in flights and agenda after they moved (the cache knows replicas by record)."""
-    for field in ("replica", "target", "source"):
+    for field in ("replica", "source"):
         here = state.fly[field] >= 0
         state.fly[field][here] = to[state.fly[field][here]]
     entries = state.agenda[: int(state.ctl.agenda[0])]
