@@ -1,13 +1,14 @@
 """Requests replayed per second, kernel alone: `.venv/bin/python benchmarks/kernel.py [--requests 1000000]`.
 
-Prints machine, versions, and for 16 and 64 replicas of one pool the rate by router, beside the one-iteration-at-a-time
-reference on the same first requests in the same run. CPU seconds of this process, single thread.
+Prints machine, versions, and for 16, 64 and 256 replicas of one pool the rate by router, beside the
+one-iteration-at-a-time reference on the same first requests in the same run. CPU seconds of this process, single thread.
 """
 
 import argparse
 import platform
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,9 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from reference import Fleet as SlowFleet
 from reference import Latency, Replica, Request, Shape
 
-from lmaas.replay.engine import Replay, Requests
+from lmaas.replay.engine import Controller, Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import find_profile
+from lmaas.replay.protocol import Actions, Seen
 
 PROFILE = "llama-3.1-8b/h100/tp1"
 RATE = 9.0  # requests/s a replica: about three quarters of what it sustains
@@ -66,6 +68,25 @@ def slow(table: Requests, replicas: int, router: str, n: int) -> float:
     return time.process_time() - began
 
 
+def nine_pools(n: int, per_pool: int, tick_s: float = 10.0) -> float:
+    """CPU seconds: three services x three regions, a token-aware router, a reactive scaler that looks every tick_s."""
+    one = requests(n, 9 * per_pool)
+    table = replace(one, pool=np.random.default_rng(1).integers(0, 9, n))
+    profile = find_profile(PROFILE)
+    pools = tuple(Pool(f"s{k // 3}", f"r{k % 3}", profile) for k in range(9))
+
+    def act(t: float, seen: Seen) -> Actions:
+        """One more where under a tenth of the places are free, one less where most are."""
+        present = (seen.running + seen.waiting) / np.maximum(seen.active, 1)
+        wanted = seen.active + seen.starting + (present > 60) - (present < 20)
+        return Actions({p: int(max(w, 1)) for p, w in enumerate(wanted)})
+
+    replay = Replay(table, Fleet(pools), [per_pool] * 9, "least-outstanding", Controller(lambda t: t + tick_s, act))
+    began = time.process_time()
+    replay.run()
+    return time.process_time() - began
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -79,12 +100,14 @@ def main() -> None:
     fast(requests(1000, 2), 2, "round-robin")
     print(f"first call (compiles or loads the cache): {time.perf_counter() - began:.1f} s")
     print(f"{'replicas':>8} {'router':<18} {'M requests/CPU-s':>16} {'one by one, /CPU-s':>19} {'ratio':>8}")
-    for replicas in (16, 64):
+    for replicas in (16, 64, 256):
         table = requests(given.requests, replicas)
         for router in ROUTERS:
             rate = given.requests / min(fast(table, replicas, router) for _ in range(given.runs))
             loop = given.reference / slow(table, replicas, router, given.reference)
-            print(f"{replicas:>8} {router:<18} {rate / 1e6:>16.2f} {loop:>19.0f} {rate / loop:>8.0f}")
+            print(f"{replicas:>8} {router:<18} {rate / 1e6:>16.2f} {loop:>19.0f} {rate / loop:>8.0f}", flush=True)
+    rate = given.requests / min(nine_pools(given.requests, 8) for _ in range(given.runs))
+    print(f"nine pools of about 8, least-outstanding, scaled every 10 s: {rate / 1e6:.2f} M requests/CPU-s")
 
 
 if __name__ == "__main__":

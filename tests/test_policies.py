@@ -67,7 +67,8 @@ def seen(active, starting, present, t=0.0):
     zeros = np.zeros(2)
     return Seen(
         t=t, interval_s=15.0, active=np.array([active, 1.0]), starting=np.array([starting, 0.0]), draining=zeros,
-        donated=zeros, held=zeros, queued=zeros, waiting=zeros, running=np.array([present, 10.0]), outstanding_tokens=zeros, kv_fraction=zeros,
+        donated=zeros, held=zeros, queued=zeros, waiting=zeros,
+        running=np.array([present, 10.0]), outstanding_tokens=zeros, kv_fraction=zeros,
         arrivals=zeros, arrived_input_tokens=zeros, completions=zeros, completed_output_tokens=zeros,
     )  # fmt: skip
 
