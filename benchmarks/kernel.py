@@ -1,7 +1,7 @@
 """Requests replayed per second, kernel alone: `.venv/bin/python benchmarks/kernel.py [--requests 1000000]`.
 
 Prints machine, versions, and for 16, 64 and 256 replicas of one pool the rate by router, beside the
-one-iteration-at-a-time reference on the same first requests in the same run. CPU seconds of this process, single thread.
+one-iteration-at-a-time reference on the same first requests in the same run. CPU seconds, one thread.
 """
 
 import argparse
