@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from lmaas.replay.fleet import Fleet
+from lmaas.replay.fleet import Fleet, preferences
 from lmaas.replay.protocol import Actions, History, Seen
 
 WHOLE = 1 - 1e-9  # a window has ended at its end, though start + length may round to a hair after it
@@ -21,6 +21,24 @@ def latest_issued(demand: pl.DataFrame, lead_s: float) -> pl.DataFrame:
         .sort("issued_s")
         .group_by("start_s", "length_s", "service", "origin", "metric", maintain_order=True)
         .last()
+    )
+
+
+def at_home(per_window: pl.DataFrame, fleet: Fleet) -> pl.DataFrame:
+    """Demand by the region that serves it: origins without a pool of the service add to their nearest pool's region."""
+    there = fleet.index()
+    pairs = per_window.select(pl.col("service", "origin").cast(pl.String)).unique().iter_rows()
+    away = [(s, o, fleet.pools[preferences(fleet, s, o)[0]].region) for s, o in pairs if (s, o) not in there]
+    if not away:
+        return per_window
+    homes = pl.DataFrame(away, schema=["service", "origin", "home"], orient="row")
+    keys = ["start_s", "length_s", "service", "origin", "metric"]
+    return (
+        per_window.with_columns(pl.col("service", "origin").cast(pl.String))
+        .join(homes, on=["service", "origin"], how="left", maintain_order="left")
+        .with_columns(origin=pl.coalesce("home", "origin"))
+        .group_by(keys, maintain_order=True)
+        .agg(pl.col("value").sum())
     )
 
 
@@ -99,7 +117,7 @@ class Planned:
 
     def plan_all(self, demand: pl.DataFrame, state: PlanState) -> pl.DataFrame:
         """Replicas per window and pool (see `size`), each on the latest forecast issued lead_s before it."""
-        return size(latest_issued(demand, state.lead_s), state.mu, self.headroom)
+        return size(at_home(latest_issued(demand, state.lead_s), state.fleet), state.mu, self.headroom)
 
     def decisions(self, starts_s: np.ndarray, state: PlanState) -> np.ndarray:
         """When it plans: at the start of every window and lead_s before, rising."""
@@ -126,7 +144,7 @@ def peak_actions(plan: pl.DataFrame, fleet: Fleet) -> Actions:
 def common_start(fleet: Fleet, history: History) -> list[int]:
     """The fleet file's counts, else what the last training window's demand needs."""
     last = history.window_demand.filter(pl.col("start_s") == pl.col("start_s").max())
-    plan = size(last, mu_table(history.rates)) if last.height else _no_plan()
+    plan = size(at_home(last, fleet), mu_table(history.rates)) if last.height else _no_plan()
     counts = pool_counts(plan, fleet)
     return [int(n) if pool.initial is None else pool.initial for pool, n in zip(fleet.pools, counts, strict=True)]
 

@@ -9,7 +9,7 @@ import polars as pl
 from lmaas.replay.fleet import Fleet
 from lmaas.replay.protocol import History
 
-from .planning import mu_table, pool_counts, size
+from .planning import at_home, mu_table, pool_counts, size
 
 MOST = 10_000  # replicas a pool: a gigabyte of state
 
@@ -56,7 +56,7 @@ class _Sized:
         sized = series.agg(self._summary(pl.col("value"))).with_columns(
             start_s=pl.lit(history.start_s), length_s=pl.lit(history.window_s)
         )
-        return [int(n) for n in pool_counts(size(sized, mu_table(history.rates)), fleet)]
+        return [int(n) for n in pool_counts(size(at_home(sized, fleet), mu_table(history.rates)), fleet)]
 
     def _summary(self, value: pl.Expr) -> pl.Expr:
         raise NotImplementedError

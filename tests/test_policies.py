@@ -9,7 +9,7 @@ import pytest
 
 from lmaas.analysis.errors import UserError
 from lmaas.policies.hpa import Hpa
-from lmaas.policies.planning import latest_issued, size
+from lmaas.policies.planning import at_home, latest_issued, size
 from lmaas.policies.registry import POLICIES, parse_policy
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import find_profile
@@ -202,3 +202,18 @@ class TestContract:
             counts = policy.react(15.0 * k, seen(3, 1, present), state).replicas
             assert all(math.isfinite(n) and n >= 0 for n in counts.values())
             assert counts.get(1, 0) <= 5
+
+
+def test_demand_is_sized_where_it_is_served():
+    """A service hosted in one region of two: the other region's demand adds to it, metric by metric."""
+    pools = (Pool("a", "east", PROFILE), Pool("a", "west", PROFILE), Pool("b", "east", PROFILE))
+    fleet = Fleet(pools, regions=("east", "west"))
+    rows = [(0.0, 60.0, s, o, m, v) for s in "ab" for o, v in (("east", 10.0), ("west", 5.0)) for m in ("x", "y")]
+    demand = pl.DataFrame(rows, schema=["start_s", "length_s", "service", "origin", "metric", "value"], orient="row")
+    folded = at_home(demand, fleet)
+    assert folded.filter(pl.col("service") == "a").equals(demand.filter(pl.col("service") == "a"))
+    assert folded.filter(pl.col("service") == "b").select("origin", "metric", "value").rows() == [
+        ("east", "x", 15.0),
+        ("east", "y", 15.0),
+    ]
+    assert at_home(folded, fleet).equals(folded)
