@@ -56,8 +56,13 @@ def start(st: State, r: int, t: float) -> None:
     rep.used += grow + chunk
     if st.ctl[0].cached == 1:
         evict(st, r, 0)
-    if not preempted and rep.waiting > 0:
+    # where blocks of requests that migrate away fill it, all may have been preempted: then it plans once more
+    if rep.waiting > 0 and (not preempted or rep.running == 0):
         _admit(st, r, budget, t)
+    if rep.running == 0:
+        schedule(st, r, np.inf)  # until those blocks are free
+        publish(st, r)
+        return
     _begin_run(st, r, t, grow, preempted)
     publish(st, r)
 
