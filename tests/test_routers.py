@@ -31,7 +31,7 @@ FIXTURES = ROOT / "tests" / "fixtures"
 FLEET = Fleet((Pool("s", "r", find_profile("llama-3.1-8b/h100/tp1")),))
 
 DRAWS = 2000 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 20_000
-EXAMPLES = 10 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 100
+EXAMPLES = 5 if config.DISABLE_JIT else 20  # each replays a fleet one iteration at a time
 quick = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), report_multiple_bugs=False
 )
