@@ -56,6 +56,7 @@ def run_windows(
         **{name: scored[name] for name in KNOWN},
         "completed": None,
         "rejected": None,
+        "abandoned": None,
         "goodput_rps": scored["slo_attainment"] * scored["arrived"] / (ready.horizon_s - ready.cut_s),
         "goodput_tok_s": None,
         "preemptions": None,
