@@ -244,7 +244,7 @@ def test_it_agrees_with_the_replay(home, trace):
     ask = {"profile": str(home / "profile.json"), "baselines": ["none"], "window_s": 300.0}
     exact = evaluate(trace, [*POLICIES, "hpa", "hpa(target=12)"], **ask).scores
     near = evaluate(trace, [*POLICIES, "hpa", "hpa(target=12)"], fidelity="window", **ask).scores
-    assert set(near.columns) == set(exact.columns)
+    assert set(near.columns) >= set(exact.columns)  # with backlog and risk
     both = exact.join(near, on="policy", suffix="_window", maintain_order="left")
     planned = both.filter(~pl.col("policy").str.starts_with("hpa"))
     hours = planned["gpu_hours_provisioned_window"] / planned["gpu_hours_provisioned"] - 1
