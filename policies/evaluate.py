@@ -16,6 +16,7 @@ from lmaas.replay.fleet import conditions, describe
 from lmaas.replay.fleetfile import read_fleet
 from lmaas.replay.profile import find_profile
 from lmaas.replay.routers import check_router
+from lmaas.replay.scores import MISSED
 from lmaas.replay.slo import Slo, parse_slos
 
 from .gates import Gate, parse_gates, percentile_test
@@ -251,7 +252,13 @@ def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
     if ready.fleet.clients is None:
         notes.append("open loop: clients neither abandon nor retry, so an overloaded fleet queues without limit")
     for run in runs:
-        lost = [f"{run.scores[why]:,} {why}" for why in ("rejected", "abandoned") if run.scores[why]]
+        lost = [f"{run.scores[why]:,} {why.replace('_', ' ')}" for why in MISSED if run.scores.get(why)]
         if lost:
-            notes.append(f"{run.name}: {' and '.join(lost)} of {run.scores['arrived']:,} requests, their SLO missed")
+            due = run.scores["arrived"] + (run.scores.get("not_sent") or 0)
+            notes.append(f"{run.name}: {' and '.join(lost)} of {due:,} requests, their SLO missed")
+        if away := run.scores.get("outside_windows"):
+            notes.append(
+                f"{run.name}: {away:,} turns of sessions were sent before or after the evaluated part; they are "
+                "scored, and stand in no window of the charts"
+            )
     return notes

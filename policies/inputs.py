@@ -10,6 +10,7 @@ from lmaas.analysis.windows import PRIOR_OUTPUT_TOKENS
 from lmaas.replay.engine import NO_EXTENSION, Extension
 
 from .prepare import Prepared
+from .sessions import Chains, chains
 
 
 class Inputs:
@@ -53,6 +54,18 @@ class Inputs:
             return predictor
 
         return self._once("predictor", train)
+
+    def chains(self) -> Chains | None:
+        """Which turn follows which among the replayed requests; None where sessions are open."""
+        if self.ready.fleet.sessions != "closed":
+            return None
+
+        def link() -> Chains:
+            found = chains(self.ready.replayed)
+            self._notes |= set(found.notes)
+            return found
+
+        return self._once("chains", link)  # type: ignore[no-any-return]
 
     @property
     def notes(self) -> list[str]:

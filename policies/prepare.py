@@ -20,10 +20,10 @@ from lmaas.replay.rates import Mix, Rates, sustainable_rates
 from lmaas.replay.slo import METRICS, NO_TIER, Slo, thresholds
 
 from .load import scale_load
+from .rows import read_rows
 
 FEW = 50  # training requests below which a service's own length mix says nothing
 MOST_WINDOWS = 200_000  # 3.8 years of ten minutes; more is a stray timestamp or a mistyped window
-COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Prepared:
 
     requests: request_id, arrival_s, service, region, tenant, tier (String), input_tokens, output_tokens, e2e_s,
     pool, kind (row of its service), limit_ttft_s, limit_tpot_s, limit_e2e_s (inf: not asked), done_s (arrival +
-    observed or nominal duration).
+    observed or nominal duration), and what rows.read_rows adds for the fleet.
     """
 
     requests: pl.DataFrame
@@ -64,19 +64,6 @@ class Prepared:
     def horizon_s(self) -> float:
         """Where the last window ends: the last arrival, or one window where all arrive at one instant."""
         return self.end_s if self.end_s > self.cut_s else self.cut_s + self.window_s
-
-
-def _load(trace: Trace) -> tuple[pl.DataFrame, int]:
-    table = trace.table(*COLUMNS)
-    usable = (pl.col("input_tokens") >= 1) & (pl.col("output_tokens") >= 1)
-    kept = table.filter(usable.fill_null(False))
-    if kept.height == 0:
-        raise UserError(
-            f"{trace.meta.name}: none of its {table.height:,} requests has input and output tokens; nothing to replay",
-            Exit.INPUT,
-        )
-    kept = kept.with_columns(pl.col("service", "region", "tenant", "tier").cast(pl.String))
-    return kept, table.height - kept.height
 
 
 def _with_limits(requests: pl.DataFrame, slos: Sequence[Slo]) -> tuple[pl.DataFrame, dict[tuple[str, str], str]]:
@@ -230,14 +217,6 @@ def _window(trace: Trace, requests: pl.DataFrame, window_s: float | None, cut_s:
     return window
 
 
-def _refuse_what_is_not_played(fleet: Fleet) -> None:
-    """UserError for what the replay engine can do and `evaluate` does not hand it yet, rather than ignore it."""
-    if fleet.order != "fcfs":
-        raise UserError(f"fleet: order: {fleet.order} is not read from traces yet; use fcfs", Exit.CONFIG)
-    if fleet.sessions != "open":
-        raise UserError("fleet: sessions: closed is not read from traces yet; use open", Exit.CONFIG)
-
-
 def prepare(
     trace: Trace,
     *,
@@ -254,12 +233,11 @@ def prepare(
     """Read, split, size up; UserError where there is nothing to replay (4) or the configuration is wrong (2, 5)."""
     given: Profile | None = find_profile(profile) if profile else None
     spec = read_fleet(fleet) if fleet else FleetSpec()
-    requests, not_replayed = _load(trace)
+    requests, not_replayed = read_rows(trace, spec)
     cut_s, start_s, end_s = _split(requests, train_fraction, warmup_s)
     requests = scale_load(requests, load, cut_s, seed)
     served = list(requests.select("service", "region").unique().iter_rows())
     built = make_fleet(served, spec, given, trace.meta.epoch)
-    _refuse_what_is_not_played(built)
     notes = [
         *check_requests(
             built, requests, start_s=start_s, end_s=end_s, columns=trace.meta.columns, block_size=trace.meta.block_size

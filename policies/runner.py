@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 
 from lmaas.analysis.windows import demand
-from lmaas.replay.engine import NEVER, Controller, Replay, Requests
-from lmaas.replay.fleet import Fleet
+from lmaas.replay.engine import NEVER, Controller, Replay
 from lmaas.replay.protocol import Actions, Seen
-from lmaas.replay.scores import cost_scores, group_scores, histogram, request_rows, request_scores, timeline
+from lmaas.replay.scores import cost_scores, group_scores, histogram, request_rows, request_scores, timeline, within
 
+from .handover import requests_of
 from .inputs import Inputs
 from .planning import WHOLE, common_start, peak_actions
 from .prepare import Prepared
@@ -112,7 +112,7 @@ def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable
         initial = _first_window(policy, state, forecasts, ready)
     replayed = ready.replayed
     replay = Replay(
-        _requests(replayed, predicted, ready.fleet),
+        requests_of(replayed, predicted, ready.fleet, inputs.chains()),
         ready.fleet,
         common_start(ready.fleet, ready.history) if initial is None else initial,
         policy.router,
@@ -135,30 +135,6 @@ def _first_window(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready
     return [counts.get(p, pool.minimum) for p, pool in enumerate(ready.fleet.pools)]
 
 
-def _requests(rows: pl.DataFrame, predicted: np.ndarray, fleet: Fleet) -> Requests:
-    """The replayed rows as arrays; origins only where there is a region to choose, held only where tiers are."""
-    column = {f: rows[f].to_numpy().astype(np.int64) for f in ("pool", "input_tokens", "output_tokens", "kind")}
-    chooses = len(fleet.regions) > 1 and (
-        fleet.region_choice.rule != "home"
-        or any(any(row) for row in fleet.latency_s)
-        or any(fault.region is not None for fault in fleet.faults)
-        or any(fleet.pools[p].region != o for p, o in rows.select("pool", "origin").unique().iter_rows())
-    )
-    numbers = {region: k for k, region in enumerate(fleet.regions)}
-    origin = rows["origin"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy() if chooses else None
-    held = rows["tier"].is_in(fleet.hold.tiers).fill_null(False).to_numpy() if fleet.hold else None
-    return Requests(
-        rows["arrival_s"].to_numpy(),
-        column["pool"],
-        column["input_tokens"],
-        column["output_tokens"],
-        predicted,
-        column["kind"],
-        held=held,
-        origin=origin,
-    )
-
-
 def _scored(
     named: Named,
     ready: Prepared,
@@ -168,7 +144,7 @@ def _scored(
     predicted: np.ndarray,
 ) -> Run:
     rows = request_rows(replayed, outcome, ready.fleet).with_columns(predicted_tokens=pl.Series(predicted))
-    rows = rows.filter(pl.col("arrival_s") >= ready.cut_s)
+    rows = rows.filter(replayed["arrival_s"] >= ready.cut_s)  # by the trace's times: the same for all policies
     duration = ready.horizon_s - ready.cut_s
     rates = {service: rate.requests_s for service, rate in ready.rates.items()}
     times = timeline(rows, outcome, ready.fleet, ready.edges_s, rates)
@@ -180,6 +156,7 @@ def _scored(
     scores = {
         **cost_scores(outcome, ready.fleet, ready.cut_s, ready.end_s),
         **request_scores(rows, duration),
+        "outside_windows": int((~within(rows, ready.edges_s)).sum()),
         "not_replayed": ready.not_replayed,
         "forecast_wape": _wape(compared),
         "length_mae_tokens": error if named.policy.lengths == "predicted" else None,

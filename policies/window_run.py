@@ -10,7 +10,7 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.windows import DAY_S
-from lmaas.replay.scores import LATENCIES, PERCENTILES
+from lmaas.replay.scores import LATENCIES, MISSED, PERCENTILES
 
 from .gates import PLAIN, Gate
 from .inputs import Inputs
@@ -55,8 +55,7 @@ def run_windows(
     scores: dict[str, Any] = {
         **{name: scored[name] for name in KNOWN},
         "completed": None,
-        "rejected": None,
-        "abandoned": None,
+        **dict.fromkeys((*MISSED, "outside_windows")),
         "goodput_rps": scored["slo_attainment"] * scored["arrived"] / (ready.horizon_s - ready.cut_s),
         "goodput_tok_s": None,
         "preemptions": None,

@@ -140,14 +140,25 @@ def _caches(fleet: Fleet, block_size: int | None) -> list[str]:
 
 
 def _lacking(fleet: Fleet, requests: pl.DataFrame, columns: Collection[str] | None) -> list[str]:
-    """What the fleet asks of a trace that does not have it."""
+    """What the fleet asks of a trace that does not have it; closed sessions without turns or pauses are refused."""
     notes = []
     needs = {"priority": "priority", "deadline": "deadline_s"}
     column = needs.get(fleet.order)
     if column and columns is not None and column not in columns:
-        notes.append(f"order is {fleet.order} and the trace has no {column}: queues are served in order of receipt")
-    if fleet.sessions == "closed" and columns is not None and "session_id" not in columns:
-        notes.append("sessions are closed and the trace has no session_id: every request arrives at its own time")
+        instead = {
+            "priority": "queues are served in order of receipt",
+            "deadline": "a request is due at its tier's limit on completion, else on its first token",
+        }[fleet.order]
+        notes.append(f"order is {fleet.order} and the trace has no {column}: {instead}")
+    elif column and column in requests.columns and (none := requests[column].null_count()):
+        last = {"priority": "go last", "deadline": "are due at their tier's limit on completion, else on first token"}
+        notes.append(
+            f"order is {fleet.order}: {none:,} of {requests.height:,} requests have none and {last[fleet.order]}"
+        )
+    if fleet.sessions == "closed" and columns is not None:
+        lacks = [name for name in ("session_id", "turn", "think_s") if name not in columns]
+        if lacks:
+            refuse("sessions", f"closed needs session_id, turn and think_s, and the trace has no {', '.join(lacks)}")
     held = fleet.hold.tiers if fleet.hold else ()
     for tier in sorted(set(held) - set(requests["tier"].unique())):
         notes.append(f"hold names tier {tier}, of which the trace has no request")

@@ -17,6 +17,7 @@ MONTH_H = 730.0  # hours a month: 365 · 24 / 12
 _STATUS = {
     c.OK: "ok", c.REJECTED: "rejected", c.UNSERVED: "incomplete", c.ABANDONED: "abandoned", c.NOT_SENT: "not_sent"
 }  # fmt: skip
+MISSED = ("rejected", "abandoned", "incomplete", "not_sent")  # how a request can end that did not complete
 # upper edges of the histogram, s: ten a decade from 1 ms to about a day
 EDGES_S = np.round(10 ** (np.arange(-30, 51) / 10), 9)
 
@@ -26,7 +27,8 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet) -> pl.D
 
     requests: request_id, arrival_s, service, tier, output_tokens, pool (number), limit_ttft_s, limit_tpot_s,
     limit_e2e_s (inf: not asked). Adds status, pool (name), replica, network_s, hold_s, queue_s, ttft_s, tpot_s, e2e_s
-    (s from the request's arrival, null where undefined), preemptions, attained.
+    (s from the request's arrival, null where undefined), preemptions, attained. In closed sessions arrival_s becomes
+    the time the turn was sent, the trace's where it never was.
     """
     names = [str(pool) for pool in fleet.pools]
     overhead = pl.Series([pool.profile.overhead_s for pool in fleet.pools], dtype=pl.Float64)
@@ -35,6 +37,7 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet) -> pl.D
     done = pl.col("status") == "ok"
     return (
         requests.with_columns(
+            arrival_s=pl.Series(outcome.arrival_s),
             status=pl.Series(outcome.status).replace_strict(_STATUS, return_dtype=pl.String),
             replica=pl.Series(replica),
             overhead_s=overhead.gather(requests["pool"]),
@@ -81,14 +84,16 @@ def _latency_columns() -> dict[str, pl.Expr]:
 
 
 def request_scores(rows: pl.DataFrame, duration_s: float) -> dict[str, Any]:
-    """Attainment, goodput, counts and exact latency percentiles of the evaluated requests."""
+    """Attainment, goodput, counts and exact latency percentiles of the evaluated requests.
+
+    A turn that was never sent has not arrived, and misses: a fleet does not gain by losing the turns before it.
+    """
     ok = pl.col("status") == "ok"
     hours = (pl.col("arrival_s") - pl.col("arrival_s").min()) // HOUR_S
     found = rows.select(
-        arrived=pl.len(),
+        arrived=(pl.col("status") != "not_sent").sum(),
         completed=ok.sum(),
-        rejected=(pl.col("status") == "rejected").sum(),
-        abandoned=(pl.col("status") == "abandoned").sum(),
+        **{status: (pl.col("status") == status).sum() for status in MISSED},
         slo_attainment=pl.col("attained").mean(),
         goodput_rps=pl.col("attained").sum() / duration_s,
         goodput_tok_s=pl.col("output_tokens").filter("attained").sum() / duration_s,
@@ -189,10 +194,17 @@ def mean_counts(spans: pl.DataFrame, edges_s: np.ndarray) -> np.ndarray:
     return np.round(mean, 9)  # three replicas are 3, not 3.000000000000012
 
 
+def within(rows: pl.DataFrame, edges_s: np.ndarray) -> pl.Series:
+    """Which requests arrived within the windows: all but turns of closed sessions that were sent before or after."""
+    return rows["arrival_s"].is_between(edges_s[0], edges_s[-1])
+
+
 def timeline(
     rows: pl.DataFrame, outcome: Outcome, fleet: Fleet, edges_s: np.ndarray, rates: Mapping[str, float]
 ) -> pl.DataFrame:
     """start_s, length_s, service, region, lane, needed, active, provisioned, arrived, attained by window and pool.
+
+    Requests count where they arrived in the replay, those that did so outside the windows (`within`) in none.
 
     needed: ceil(arrival rate / μ), the perfect-system estimate, with rates[service] in requests/s; active,
     provisioned: mean replicas.
@@ -200,7 +212,8 @@ def timeline(
     lengths = np.diff(edges_s)
     window = np.searchsorted(edges_s, rows["arrival_s"].to_numpy(), side="right") - 1
     window = np.minimum(window, len(lengths) - 1)  # the last arrival lies on the last edge
-    by_pool = rows.select("pool", "attained").with_columns(window=pl.Series(window)).filter(pl.col("window") >= 0)
+    by_pool = rows.select("pool", "attained").with_columns(window=pl.Series(window))
+    by_pool = by_pool.filter(within(rows, edges_s) & (rows["status"] != "not_sent"))
     counts = by_pool.group_by("pool", "window").agg(arrived=pl.len(), attained=pl.col("attained").sum())
     parts = []
     for number, pool in enumerate(fleet.pools):

@@ -38,6 +38,9 @@ class Scores(_Open):
     completed: int
     rejected: int
     abandoned: int
+    incomplete: int | None = Field(None, description="arrived, and without all its tokens when the replay ended")
+    not_sent: int | None = Field(None, description="turns of closed sessions that never came: those before did not end")
+    outside_windows: int | None = Field(None, description="turns sent before or after the evaluated part's windows")
     not_replayed: int
     ttft_p50_s: Seconds
     ttft_p90_s: Seconds

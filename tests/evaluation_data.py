@@ -64,6 +64,9 @@ def scores(roles: dict[str, str] = ROLES, **changes: list[Any]) -> pl.DataFrame:
         "completed": [59_990] * n,
         "rejected": [10] * n,
         "abandoned": [0] * n,
+        "incomplete": [0] * n,
+        "not_sent": [0] * n,
+        "outside_windows": [0] * n,
         "not_replayed": [3] * n,
     }
     for name, base in (("ttft", 0.2), ("tpot", 0.03), ("e2e", 6.0)):

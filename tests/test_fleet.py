@@ -489,7 +489,6 @@ def test_prefix_cache_is_off_where_blocks_do_not_fit(make):
     [
         ("order: priority", ["tier"], "order is priority and the trace has no priority"),
         ("order: deadline", ["priority"], "order is deadline and the trace has no deadline_s"),
-        ("sessions: closed", [], "sessions are closed and the trace has no session_id"),
         ("hold: {tiers: [batch]}", [], "hold names tier batch, of which the trace has no request"),
         ("region_choice: threshold", [], "region_choice is threshold and no latency_s is given"),
     ],
@@ -499,8 +498,14 @@ def test_what_the_trace_lacks_is_noted(make, text, columns, says):
     assert note.startswith(says)
 
 
+def test_closed_sessions_of_a_trace_without_turns_are_refused(make):
+    said = refused(lambda: checked(make("sessions: closed"), columns=["session_id"]))
+    assert "sessions: closed needs session_id, turn and think_s, and the trace has no turn, think_s" in said
+
+
 def test_nothing_is_noted_where_nothing_lacks(make):
-    assert checked(make("order: deadline\nsessions: closed"), columns=["deadline_s", "session_id"]) == ()
+    text, there = "order: deadline\nsessions: closed", ["deadline_s", "session_id", "turn", "think_s"]
+    assert checked(make(text), columns=there) == ()
     assert checked(make("order: deadline\nsessions: closed"), columns=None) == ()
 
 

@@ -18,7 +18,8 @@ LATENCIES = {
     "Percentiles": "exact, over the n requests that have the latency; curves are drawn from histogram buckets",
 }
 SCORES = {
-    "SLO attainment": "requests that complete and meet every threshold of their tier / requests that arrived",
+    "SLO attainment": "requests that complete and meet every threshold of their tier / requests that arrived or, in "
+    "closed sessions, were never sent because the turn before them did not complete",
     "Goodput": "requests (or output tokens) per second of those that attain, over the evaluated part",
     "GPU-hours provisioned": "∫ (starting + active + draining) replicas × GPUs per replica dt, to the last completion",
     "GPU-hours active": "∫ active replicas × GPUs per replica dt",

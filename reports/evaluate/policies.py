@@ -46,6 +46,8 @@ WORK = (
     Column("completed", "Completed", "count"),
     Column("rejected", "Rejected", "count"),
     Column("abandoned", "Abandoned", "count"),
+    Column("incomplete", "Incomplete", "count"),
+    Column("not_sent", "Not sent", "count"),
     Column("not_replayed", "Not replayed", "count"),
     Column("preemptions", "Preemptions", "count"),
     Column("forecast_wape", "Forecast WAPE", "share"),

@@ -120,6 +120,11 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     worst = choice.subject["worst_hour_attainment"] if choice.subject else None
     if choice.subject and worst is not None:
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")
+    if choice.subject and choice.subject.get("not_sent"):
+        notes.append(
+            f"Under {text(choice.subject['policy'])} {choice.subject['not_sent']:,} turns of sessions were never sent, "
+            "because one before them did not complete; they miss."
+        )
     evaluated_s = result.settings["end_s"] - result.settings["cut_s"]
     how = "estimated from windows" if result.settings.get("fidelity") == "window" else "in one replay"
     notes.append(f"Evaluated: {span(evaluated_s)} of the trace {how}; differences between policies carry no interval.")
