@@ -13,7 +13,7 @@ import numpy as np
 from lmaas.analysis.errors import Exit, UserError
 
 from .columns import NOT_SENT, UNSERVED
-from .fleet import Fleet
+from .fleet import Fleet, check_lanes
 from .kernel import layout as k
 from .lifecycle import Lifecycle
 from .outcome import Collected, Outcome
@@ -66,8 +66,8 @@ class Replay:
     ) -> None:
         self.requests, self.fleet, self.controller = requests, fleet, controller
         self.router: Router = ready(router, seed)
-        self.world: World = world_of(fleet, profiles)
         self._check(initial)
+        self.world: World = world_of(fleet, profiles)
         scales = controller is not NEVER if scales is None else scales
         first = float(requests.arrival_s[0]) if len(requests) else 0.0
         self.begin_s = first if begin_s is None else begin_s
@@ -99,6 +99,7 @@ class Replay:
     # --- set-up ---
 
     def _check(self, initial: Sequence[int]) -> None:
+        check_lanes(self.fleet)
         for pool, n in zip(self.fleet.pools, initial, strict=True):
             if n < 0:
                 raise UserError(f"pool {pool}: {n} replicas to begin with", Exit.CONFIG)

@@ -8,13 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from lmaas.analysis.errors import UserError
+from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import TIERS
 from lmaas.analysis.units import parse_duration
 
 from .profile import Profile
 
 NO_REGION = "default"
+SHARED, PREFILL, DECODE = "shared", "prefill", "decode"  # lanes; any other name is as shared
 LONGEST_S = 1e10  # 317 years: past it a float no longer tells microseconds apart
 
 _COMPOUND = re.compile(r"(?:\s*\d+(?:\.\d+)?\s*[a-zA-Z]+){2,}\s*")
@@ -56,7 +57,7 @@ class Pool:
     service: str
     region: str
     profile: Profile
-    lane: str = "shared"
+    lane: str = SHARED
     initial: int | None = None  # None: sized for the last training window's demand
     minimum: int = 1
     maximum: int | None = None
@@ -179,8 +180,8 @@ class Fleet:
     kv_bandwidth_gb_s: float | None = None  # between replicas, for migrating requests; None: KV moves in no time
 
     def index(self) -> dict[tuple[str, str], int]:
-        """(service, region) -> number of its pool."""
-        return {(pool.service, pool.region): i for i, pool in enumerate(self.pools)}
+        """(service, region) -> number of the pool that its requests come to."""
+        return {(pool.service, pool.region): i for i, pool in enumerate(self.pools) if pool.lane != DECODE}
 
     def network_s(self, origin: str, region: str) -> float:
         """One-way latency, seconds; 0 where none is given."""
@@ -189,10 +190,22 @@ class Fleet:
         return self.latency_s[self.regions.index(origin)][self.regions.index(region)]
 
 
-def preferences(fleet: Fleet, service: str, origin: str) -> tuple[int, ...]:
-    """Numbers of the service's pools by latency from the origin, s; ties: the origin's own, then the fleet's order."""
-    pools = [(n, pool.region) for n, pool in enumerate(fleet.pools) if pool.service == service]
+def preferences(fleet: Fleet, service: str, origin: str, decode: bool = False) -> tuple[int, ...]:
+    """Numbers of the service's pools by latency from the origin, s; ties: the origin's own, then the fleet's order.
+
+    Those requests come to, or (decode) those of the decode lane.
+    """
+    mine = [(n, pool) for n, pool in enumerate(fleet.pools) if pool.service == service]
+    pools = [(n, pool.region) for n, pool in mine if (pool.lane == DECODE) == decode]
     return tuple(n for n, region in sorted(pools, key=lambda p: (fleet.network_s(origin, p[1]), p[1] != origin, p[0])))
+
+
+def check_lanes(fleet: Fleet) -> None:
+    """UserError (exit 5) where a service has one of the lanes prefill and decode without the other."""
+    for pool in fleet.pools:
+        other = {PREFILL: DECODE, DECODE: PREFILL}.get(pool.lane)
+        if other and not any(p.lane == other and p.service == pool.service for p in fleet.pools):
+            raise UserError(f"pool {pool}: '{pool.service}' has no {other} lane anywhere", Exit.CONFIG)
 
 
 def gpus_taken(fleet: Fleet, counts: Sequence[int]) -> dict[tuple[str, str | None], int]:

@@ -16,11 +16,12 @@ class Outcome:
     """Arrays aligned with the requests, and the replicas' lives.
 
     status i1 (columns.OK ... NOT_SENT), record i4 (row in `replicas`), pool i8, preemptions, restarts, tries i8 (sent
-    again), cached_tokens i8 (prompt tokens found in prefix caches, over all admissions); arrival_s f8 (of a session's
-    later turns, when they were sent), admitted_s, first_s, done_s f8 at the replica, NaN where it did not happen;
-    network_s, hold_s f8. replicas: record, pool, replica, profile (row in `profiles`), gpus. spans: record, pool,
-    replica, state (one of STATES but off), from_s, to_s. busy_s f8 by record. actions_s f8: when a replica was started,
-    taken back, reclaimed, donated or drained, one entry each. denied: starts by pool that found no machine.
+    again), cached_tokens i8 (prompt tokens found in prefix caches, over all admissions), prefilled i4 (1 + record of
+    the replica of a prefill lane that it came from, 0: none); arrival_s f8 (of a session's later turns, when they were
+    sent), admitted_s, first_s, done_s f8 at the replica, NaN where it did not happen; network_s, hold_s, transfer_s f8
+    (from a prefill lane to a decode pool). replicas: record, pool, replica, profile (row in `profiles`), gpus. spans:
+    record, pool, replica, state (one of STATES but off), from_s, to_s. busy_s f8 by record. actions_s f8: when a replica
+    was started, taken back, reclaimed, donated or drained, one entry each. denied: starts by pool that found no machine.
     end_s: last completion, or the last arrival.
     """
 
@@ -37,6 +38,8 @@ class Outcome:
     done_s: np.ndarray
     network_s: np.ndarray
     hold_s: np.ndarray
+    transfer_s: np.ndarray
+    prefilled: np.ndarray
     replicas: pl.DataFrame
     spans: pl.DataFrame
     busy_s: np.ndarray
@@ -94,11 +97,11 @@ class Lives:
 _INTS = {
     "record": ("record", np.int32, -1), "pool": ("pool", np.int32, -1), "status": ("status", np.int8, c.UNSERVED),
     "preemptions": ("preemptions", np.int32, 0), "restarts": ("restarts", np.int32, 0), "tries": ("tries", np.int32, 0),
-    "cached_tokens": ("cached", np.int64, 0),
+    "cached_tokens": ("cached", np.int64, 0), "prefilled": ("prefilled", np.int32, 0),
 }  # fmt: skip
 _TIMES = ("admitted_s", "first_s", "done_s")  # of requests that were served
-_SPENT = ("arrival_s", "network_s", "hold_s")
-_RARE = ("restarts", "tries", "cached_tokens", "network_s", "hold_s")
+_SPENT = ("arrival_s", "network_s", "hold_s", "transfer_s")
+_RARE = ("restarts", "tries", "cached_tokens", "prefilled", "network_s", "hold_s", "transfer_s")
 
 
 class Collected:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .fleet import Fleet, preferences
+from .fleet import DECODE, PREFILL, Fleet, Pool, preferences
 from .kernel import layout as k
 from .kernel.state import State, empty_state, with_trees, zeros
 from .profile import Profile
@@ -22,14 +22,16 @@ COEFFICIENTS = ("attn_pair", "prefix_kv", "decode_seq", "decode_kv")
 class World:
     """A fleet's profiles by row, and which pools serve whom.
 
-    own i8[pools], row of each pool's profile; group_of i8[pools, regions], row of choices (None: no network); choices,
-    lag_s [groups, most], own_at [groups]: as in State.
+    own i8[pools], row of each pool's profile; group_of i8[pools, regions], row of choices (None: no network); onward
+    i8[pools], row of choices with a prefill pool's decode pools (-1: another lane); choices, lag_s [groups, most],
+    own_at [groups]: as in State.
     """
 
     fleet: Fleet
     profiles: tuple[Profile, ...]
     own: np.ndarray
     group_of: np.ndarray | None
+    onward: np.ndarray
     choices: np.ndarray
     lag_s: np.ndarray
     own_at: np.ndarray
@@ -42,27 +44,42 @@ def world_of(fleet: Fleet, extra: Sequence[Profile] = ()) -> World:
         if profile not in profiles:
             profiles.append(profile)
     rows = np.array([profiles.index(pool.profile) for pool in fleet.pools], np.int64)
-    if not fleet.regions:
-        return World(
-            fleet, tuple(profiles), rows, None, zeros("choices", 1, 1) - 1, zeros("lag_s", 1, 1), zeros("own_at", 1)
-        )
     services = sorted({pool.service for pool in fleet.pools})
     pairs = [(service, origin) for service in services for origin in fleet.regions]
-    ranked = [preferences(fleet, service, origin) for service, origin in pairs]
-    choices = np.full((len(pairs), max(map(len, ranked))), -1, np.int64)
-    lag_s = np.zeros(choices.shape)
+    ranked = [preferences(fleet, *pair) for pair in pairs]
+    onward = np.full(len(fleet.pools), -1, np.int64)
+    for number, pool in enumerate(fleet.pools):
+        if pool.lane == PREFILL:
+            onward[number] = len(pairs)
+            pairs.append((pool.service, pool.region))
+            ranked.append(preferences(fleet, pool.service, pool.region, decode=True))
+    choices, lag_s, own_at = _choices(fleet, pairs, ranked)
+    group_of = None
+    if fleet.regions:
+        regions = np.arange(len(fleet.regions))
+        group_of = np.array([services.index(pool.service) * len(regions) + regions for pool in fleet.pools])
+    return World(fleet, tuple(profiles), rows, group_of, onward, choices, lag_s, own_at)
+
+
+def _choices(
+    fleet: Fleet, pairs: Sequence[tuple[str, str]], ranked: Sequence[Sequence[int]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(choices, lag_s, own_at) of groups given as (service, region) and their pools, nearest first."""
+    most = max([len(pools) for pools in ranked], default=1)
+    choices = np.full((max(len(pairs), 1), max(most, 1)), -1, np.int64)
+    lag_s, own_at = np.zeros(choices.shape), np.full(len(choices), -1, np.int64)
     for row, ((_, origin), pools) in enumerate(zip(pairs, ranked, strict=True)):
+        where = [fleet.pools[p].region for p in pools]
         choices[row, : len(pools)] = pools
-        lag_s[row, : len(pools)] = [fleet.network_s(origin, fleet.pools[p].region) for p in pools]
-    own_at = [[fleet.pools[p].region for p in pools] for pools in ranked]
-    own = np.array([r.index(o) if o in r else -1 for r, (_, o) in zip(own_at, pairs, strict=True)], np.int64)
-    group_of = np.array(
-        [
-            [services.index(pool.service) * len(fleet.regions) + region for region in range(len(fleet.regions))]
-            for pool in fleet.pools
-        ]
-    )
-    return World(fleet, tuple(profiles), rows, group_of, choices, lag_s, own)
+        lag_s[row, : len(pools)] = [fleet.network_s(origin, region) for region in where]
+        own_at[row] = where.index(origin) if origin in where else -1
+    return choices, lag_s, own_at
+
+
+def onward_tokens(fleet: Fleet, pool: Pool) -> int:
+    """The most tokens that a replica of any decode pool of the pool's service holds."""
+    decodes = [other for other in fleet.pools if other.lane == DECODE and other.service == pool.service]
+    return max((p.kv_tokens // p.block * p.block for other in decodes for p in other.profiles), default=0)
 
 
 def state_of(
@@ -77,6 +94,8 @@ def state_of(
     st.pool.slots = slots
     regions = [fleet.regions.index(p.region) if p.region in fleet.regions else -1 for p in fleet.pools]
     st.pool.region = regions
+    st.pool.onward = world.onward
+    st.pool.onward_tokens = [onward_tokens(fleet, pool) for pool in fleet.pools]
     shape = zeros("shape", len(shapes))
     shape.fixed = [p.latency.base for p in shapes]
     for name in COEFFICIENTS:
@@ -111,6 +130,7 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     ctl.ranked = int(requests.rank is not None)
     ctl.ghosts = int(fleet.clients is not None)
     ctl.sessions = int(requests.follow is not None)
+    ctl.lanes = int((world.onward >= 0).any())
     ctl.regions = int(world.group_of is not None and requests.origin is not None)
     ctl.rule = k.THRESHOLD if fleet.region_choice.rule == "threshold" else k.HOME
     ctl.threshold = fleet.region_choice.threshold

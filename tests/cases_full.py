@@ -3,6 +3,7 @@
 Beside the keys of `cases.py`, each optional:
 
 - rank: [float per request]
+- lanes: [shared, prefill or decode per pool]
 - pool_service, pool_region: [int per pool]; latency_s: [[one way, s]]; service, origin: [int per request]
 - region_rule: ["home"] or ["threshold", u]
 - clients: {timeout_s, retries, backoff_s, factor}
@@ -37,6 +38,8 @@ def rules_of(case):
     rule = case.get("region_rule", ["home"])
     return Rules(
         shapes=[shape_of(case, s) for s in case["shapes"]],
+        lanes=case.get("lanes", []),
+        service_of=case.get("pool_service", []),
         pool_region=case.get("pool_region", [0] * len(case["counts"])),
         pool_service=case["pool_service"] if "service" in case else [],
         latency_s=case.get("latency_s", []),
@@ -156,7 +159,19 @@ def an_action(draw, case, pools):
     return [kind, pool, draw(st.integers(0 if kind == "scale" else 1, 3))]
 
 
-FEATURES = ["rank", "regions", "clients", "sessions", "faults", "hold", "cache", "actions", "ticks", "inventory"]
+FEATURES = [
+    "rank",
+    "regions",
+    "lanes",
+    "clients",
+    "sessions",
+    "faults",
+    "hold",
+    "cache",
+    "actions",
+    "ticks",
+    "inventory",
+]
 
 
 @st.composite
@@ -164,7 +179,7 @@ def full_cases(draw, features=None, most=24):
     """`features`: those switched on; None draws them."""
     on = draw(st.sets(st.sampled_from(FEATURES), min_size=1)) if features is None else set(features)
     block = draw(st.sampled_from([1, 2, 4]))
-    pools = draw(st.integers(1, 3))
+    pools = draw(st.integers(2, 4) if "lanes" in on else st.integers(1, 3))
     case = {"router": draw(st.sampled_from(ROUTERS)), "ticks": {}}
     case["shapes"] = [
         {
@@ -207,6 +222,23 @@ def add_regions(draw, case, n, pools, end):
     case["service"] = [draw(st.sampled_from(case["pool_service"])) for _ in range(n)]
     case["origin"] = [draw(st.integers(0, regions - 1)) for _ in range(n)]
     case["region_rule"] = draw(st.sampled_from([["home"], ["threshold", 0.25], ["threshold", 0.7]]))
+
+
+def add_lanes(draw, case, n, pools, end):
+    """Some pools of each service with lanes; what a request was given is a pool that arrivals come to."""
+    services = case.get("pool_service", [0] * pools)
+    case["lanes"] = ["shared"] * pools
+    for service in set(services):
+        mine = draw(st.permutations([p for p, s in enumerate(services) if s == service]))
+        kinds = ["prefill", "decode", *(draw(st.sampled_from(["prefill", "decode", "shared"])) for _ in mine[2:])]
+        if len(mine) > 1:
+            for pool, lane in zip(mine, kinds, strict=True):
+                case["lanes"][pool] = lane
+    come = [p for p, lane in enumerate(case["lanes"]) if lane != "decode"]
+    for row in case["requests"]:
+        row[1] = come[row[1] % len(come)]
+    for shape in case["shapes"]:
+        shape["kv_bytes_per_token"], shape["bandwidth"] = draw(st.sampled_from([0.0, 64.0, 256.0])), 1024.0
 
 
 def add_clients(draw, case, n, pools, end):
@@ -288,6 +320,7 @@ def add_inventory(draw, case, n, pools, end):
 ADD = {
     "rank": add_rank,
     "regions": add_regions,
+    "lanes": add_lanes,
     "clients": add_clients,
     "sessions": add_sessions,
     "faults": add_faults,

@@ -37,9 +37,10 @@ def fleet_of(case, shapes) -> Fleet:
         for f in case.get("faults", [])
     ]
     rule = case.get("region_rule", ["home"])
+    lanes = case.get("lanes", [f"l{p}" for p in range(pools)])
     release = case.get("release")
     return Fleet(
-        tuple(Pool(f"s{service[p]}", f"r{region[p]}", shapes[p], minimum=0, lane=f"l{p}") for p in range(pools)),
+        tuple(Pool(f"s{service[p]}", f"r{region[p]}", shapes[p], minimum=0, lane=lanes[p]) for p in range(pools)),
         regions=tuple(f"r{r}" for r in regions) if "pool_service" in case else (),
         latency_s=tuple(map(tuple, case.get("latency_s", []))),
         inventory={f"r{r}": gpus for r, gpus in case.get("inventory", {}).items()},
@@ -56,7 +57,9 @@ def requests_of(case) -> Requests:
     n = len(case["requests"])
     given = {"rank": case.get("rank"), "held": case.get("held"), "origin": case.get("origin")}
     if "service" in case:  # any pool of the service stands for it
-        columns[1] = np.array([case["pool_service"].index(s) for s in case["service"]])
+        lanes = case.get("lanes", [])
+        pool_of = {s: p for p, s in enumerate(case["pool_service"]) if not lanes or lanes[p] != "decode"}
+        columns[1] = np.array([pool_of[s] for s in case["service"]])
     if "sessions" in case:
         given |= {"follow": case["sessions"]["next"], "think_s": case["sessions"]["think_s"]}
     if "hashes" in case:

@@ -31,13 +31,17 @@ class Clients:
             region = self.rules.region(pool)
             return self.rules.latency(request.origin, region), region != request.origin
 
-        return sorted((p for p, s in enumerate(self.rules.pool_service) if s == request.service), key=distance)
+        pools = [p for p, s in enumerate(self.rules.pool_service) if s == request.service]
+        return sorted((p for p in pools if self.rules.lane(p) != "decode"), key=distance)
 
     def home(self, request: Request) -> int:
-        pools = self.near(request)
+        return self.nearest_up(self.near(request), request.origin)
+
+    def nearest_up(self, pools: list[int], region: int) -> int:
+        """The pool of the region, else the first that is up."""
         # reading: where every region of the service is down, as if none were
         up = [p for p in pools if not self.is_down(self.rules.region(p))] or pools
-        own = [p for p in up if self.rules.region(p) == request.origin]
+        own = [p for p in up if self.rules.region(p) == region]
         return (own or up)[0]
 
     def utilisation(self, pool: int) -> float:
@@ -89,7 +93,7 @@ class Clients:
             request.released = True
             self.later(self.now, "released", request)
 
-    def completed(self, done: list[Request]) -> None:
+    def completed(self, done: list[Request], handed: list[int]) -> None:
         """Next turns, and releases; all iterations of this instant have ended."""
         for request in done:
             after = self.rules.next[request.number] if self.rules.next else -1
@@ -101,9 +105,9 @@ class Clients:
         # reading: u is taken once all iterations of the instant took effect; each completion releases by that u
         if self.rules.release is not None:
             low, high = self.rules.release
-            for request in done:
-                u = self.utilisation(request.pool)
-                self.release(request.pool, 2 if u < low else 1 if u < high else 0)
+            for pool in [request.pool for request in done] + handed:  # a hand-over counts as a completion there
+                u = self.utilisation(pool)
+                self.release(pool, 2 if u < low else 1 if u < high else 0)
 
     # clients
     def give_up(self, request: Request) -> None:
@@ -177,6 +181,32 @@ class Clients:
             self.travels[request] = source
         self.later(self.now + (network + source.shape.transfer_s(request.computed)), "moved", request)
 
+    # lanes
+    def hand_over(self, request: Request, source: Replica) -> None:
+        """It emitted a token in a prefill lane and goes on in a decode lane."""
+        here = self.rules.region(source.pool)
+
+        def distance(pool: int) -> tuple[float, bool]:
+            region = self.rules.region(pool)
+            return self.rules.latency(here, region), region != here
+
+        pools = sorted(self.rules.decodes(source.pool), key=distance)
+        request.moving = (self.nearest_up(pools, here), -1)
+        request.prefilled, request.left = (source.pool, source.index), self.now
+
+    def fits(self, request: Request, replica: Replica) -> bool:
+        """Whether the replica takes the request, as far as KV can ever hold it."""
+        whole = request.input + request.output - 1
+        if self.rules.lane(replica.pool) != "prefill":
+            return replica.holds(whole)
+        # reading: a decode pool's profile is the one it was given, whatever was reshaped
+        shapes = [self.rules.shapes[p] for p in self.rules.decodes(replica.pool)]
+        # reading: one that comes back by migration with its output all but complete goes on nowhere
+        goes_on = request.generated + 1 < request.output
+        return replica.holds(request.input + request.generated) and (
+            not goes_on or any(-(-whole // s.block) <= s.blocks for s in shapes)
+        )
+
     def unload(self, request: Request) -> None:
         """Its blocks at the source are freed."""
         source = self.travels.pop(request)
@@ -190,6 +220,13 @@ class Clients:
             self.unload(request)
         pool, index = request.moving
         request.pool, request.moving = pool, None
+        request.predicted = request.own[1]  # a prefill lane counts for one token only
+        while request.predicted <= request.generated:
+            request.predicted += self.extend(request)
+        if index < 0:
+            request.transfer += self.now - request.left
+            self.route(request)
+            return
         replica = self.find(pool, index)
         if replica is None or replica.state != "active":
             request.computed = 0

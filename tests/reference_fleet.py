@@ -62,9 +62,11 @@ class Fleet(Clients, Machines):
     def place(self, request: Request, replica: Replica) -> None:
         request.replica = replica.index
         # reading: the replica that a request migrates to rejects it likewise
-        if not replica.holds(request):
+        if not self.fits(request, replica):
             request.status, request.patience = "rejected", None
         else:
+            if self.rules.lane(replica.pool) == "prefill":
+                request.predicted = request.generated + 1  # the one it is here for
             replica.receive(request)
 
     def activate(self, replica: Replica) -> None:
@@ -125,14 +127,18 @@ class Fleet(Clients, Machines):
                 replica.begin(now)
 
     def end_iterations(self) -> None:
-        done = []
+        done, handed = [], []
         for replica in sorted(self.replicas, key=lambda r: (r.pool, r.index)):
             if replica.end == self.now:
-                completed, moved = replica.finish(self.extend)
+                prefills = self.rules.lane(replica.pool) == "prefill"
+                completed, moved = replica.finish(self.extend, prefills)
                 done += completed
                 for request in moved:
+                    if request.moving is None:
+                        self.hand_over(request, replica)
+                        handed.append(replica.pool)
                     self.depart(request, replica)
-        self.completed(done)
+        self.completed(done, handed)
 
     # laws
     def check(self) -> None:

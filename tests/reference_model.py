@@ -82,6 +82,8 @@ class Request:
     tries: int = 1
     network: float = 0.0
     hold: float = 0.0
+    transfer: float = 0.0
+    prefilled: tuple[int, int] | None = None  # (pool, replica) of the prefill lane it came from
     cached_tokens: int = 0
     # where it stands
     shared: int = 0  # leading hash blocks it shares
@@ -89,7 +91,8 @@ class Request:
     patience: float | None = None  # when its client gives up, while that waits for a first token
     released: bool = False  # from a hold queue
     held_since: float = 0.0
-    moving: tuple[int, int] | None = None  # (pool, replica) it leaves for when its iteration ends
+    moving: tuple[int, int] | None = None  # (pool, replica) it leaves for when its iteration ends; -1: any replica
+    left: float = 0.0  # when it was handed over
     ghost: bool = False  # its client is gone: it leaves when the iteration in progress ends
 
     def __post_init__(self):
@@ -109,6 +112,7 @@ class Request:
         self.pool, self.predicted = self.own
         self.computed = self.generated = self.shared = 0
         self.replica, self.admitted, self.first, self.moving = -1, None, None, None
+        self.transfer, self.prefilled = 0.0, None
 
 
 @dataclass
@@ -116,6 +120,8 @@ class Rules:
     """What a fleet knows beyond its pools; each default switches its feature off."""
 
     shapes: Sequence[Shape] = ()  # the first ones by pool, more for reshaping
+    lanes: Sequence[str] = ()  # by pool; absent: every pool is shared
+    service_of: Sequence[int] = ()  # by pool; absent: every pool serves service 0
     pool_region: Sequence[int] = ()  # absent: every pool is in region 0
     pool_service: Sequence[int] = ()  # present: requests choose a region, else a request's pool is given
     latency_s: Sequence[Sequence[float]] = ()
@@ -133,6 +139,14 @@ class Rules:
 
     def region(self, pool: int) -> int:
         return self.pool_region[pool] if self.pool_region else 0
+
+    def lane(self, pool: int) -> str:
+        return self.lanes[pool] if self.lanes else "shared"
+
+    def decodes(self, pool: int) -> list[int]:
+        """The decode pools of a pool's service."""
+        services = self.service_of or [0] * len(self.lanes)
+        return [p for p, lane in enumerate(self.lanes) if lane == "decode" and services[p] == services[pool]]
 
     def latency(self, origin: int, region: int) -> float:
         return self.latency_s[origin][region] if self.latency_s else 0.0

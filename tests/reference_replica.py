@@ -65,9 +65,9 @@ class Replica:
     def held(self) -> int:
         return self.kv.used
 
-    def holds(self, request: Request) -> bool:
-        """Whether it can ever hold the request."""
-        return self.blocks_of(request.input + request.output - 1) <= self.shape.blocks
+    def holds(self, tokens: int) -> bool:
+        """Whether it can ever hold that many."""
+        return self.blocks_of(tokens) <= self.shape.blocks
 
     def receive(self, request: Request) -> None:
         request.receipt = self.received
@@ -163,17 +163,23 @@ class Replica:
         return start + (count * first + growth * (count * (count - 1) / 2))
 
     # ending it
-    def finish(self, extend: Callable[[Request], int]) -> tuple[list[Request], list[Request]]:
-        """The planned iteration takes effect; returns (completed, leaving for another replica)."""
+    def finish(self, extend: Callable[[Request], int], prefills: bool = False) -> tuple[list[Request], list[Request]]:
+        """The planned iteration takes effect; returns (completed, leaving for another replica).
+
+        prefills: its lane is prefill, so whoever emits leaves.
+        """
+        emitted = []
         for request, take in self.plan:
             request.computed += take
             if request.need == 0 and not request.ghost:
                 self._emit(request, extend)
+                emitted.append(request)
         for request in self.running:
             # reading: what an aborted request computed in its last iteration enters the cache
             self.kv.enter(request)
         completed = [r for r in self.running if r.status == "ok"]
-        moved = [r for r in self.running if r.moving and r.status != "ok" and not r.ghost]
+        leaving = [r for r in self.running if r.moving or (prefills and r in emitted)]
+        moved = [r for r in leaving if r.status != "ok" and not r.ghost]
         for request in list(self.running):
             if request in completed or request.ghost:
                 self.leave(request)

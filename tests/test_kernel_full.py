@@ -44,10 +44,12 @@ def check(case):
             assert same(row.done, outcome.done_s[k]), (k, "done", row.done, outcome.done_s[k])
         for name, mine in (
             ("preemptions", outcome.preemptions), ("restarts", outcome.restarts), ("network", outcome.network_s),
-            ("hold", outcome.hold_s), ("cached_tokens", outcome.cached_tokens),
+            ("hold", outcome.hold_s), ("cached_tokens", outcome.cached_tokens), ("transfer", outcome.transfer_s),
         ):  # fmt: skip
             assert same(float(getattr(row, name)), float(mine[k])), (k, name, getattr(row, name), mine[k])
         assert outcome.tries[k] == row.tries - 1, k
+        where = None if not outcome.prefilled[k] else outcome.replicas.row(outcome.prefilled[k] - 1)[1:3]
+        assert where == row.prefilled, (k, "prefilled", row.prefilled, where)
     assert outcome.denied.tolist() == [fleet.denied.get(p, 0) for p in range(len(case["counts"]))]
     return rows, outcome, replay
 

@@ -9,9 +9,9 @@ from .batch import waits_for_one_token
 from .cache import hit_blocks
 from .ends import load, write_out
 from .heap import announce, schedule
+from .lanes import fits, nearest_up
 from .queues import append, enqueue, free_slot, insert, without_first
 from .replica import shorten
-from .runs import blocks_of
 from .state import State
 from .view import best_row, look, publish
 
@@ -66,14 +66,8 @@ def travel(st: State, q: int, t: float, stage: int) -> None:
 @jit
 def choose_pool(st: State, group: int, home: bool, t: float) -> int:
     """Which of the group's pools, nearest first, gets a request that arrives at t (docs/replay.md, routing)."""
-    own = st.own_at[group]
     if home or st.ctl[0].rule == k.HOME:
-        if own >= 0 and st.pool[st.choices[group, own]].down == 0:
-            return own
-        for at in range(st.choices.shape[1]):
-            if st.choices[group, at] >= 0 and st.pool[st.choices[group, at]].down == 0:
-                return at
-        return max(own, 0)
+        return nearest_up(st, group)
     best, lowest = 0, np.inf
     for at in range(st.choices.shape[1]):
         if st.choices[group, at] < 0:
@@ -127,7 +121,8 @@ def release(st: State, pool: int, n: int, t: float) -> None:
         n -= 1
         p.held -= 1
         fly.held = k.RELEASED_ONCE if fly.held == k.BY_TIER else fly.held
-        fly.hold_s += t - fly.since_s
+        if fly.admitted_s == np.inf:  # else between tokens, in a decode lane
+            fly.hold_s += t - fly.since_s
         travel(st, q, t, k.RELEASED)
 
 
@@ -163,7 +158,7 @@ def send(st: State, route: Route, q: int, t: float) -> int:
     if chosen < 0 or chosen >= active:
         return k.BAD_ROUTE
     r = st.slot_of[first + chosen]
-    if blocks_of(st.fly[q].input + st.fly[q].output - 1, st.rep[r].block) > st.rep[r].blocks:
+    if not fits(st, r, q):
         st.fly[q].record = st.rep[r].record
         st.pool[pool].rejected += 1
         write_out(st, q, c.REJECTED, t)
@@ -226,6 +221,8 @@ def receive(st: State, r: int, q: int, t: float) -> None:
     fly.replica = r
     fly.record = rep.record
     fly.phase = k.WAITING
+    if st.pool[rep.pool].onward >= 0:
+        fly.predicted = fly.generated + 1  # the one it is here for
     enqueue(st, r, q)
     rep.prefill += fly.input + fly.generated - fly.computed - (1 if waits_for_one_token(st, q) else 0)
     rep.generated += fly.generated

@@ -51,6 +51,7 @@ def start_over(st: State, q: int) -> None:
     """q begins again from nothing, on no replica."""
     fly = st.fly[q]
     fly.sends += 1
+    fly.pool = fly.home
     fly.computed = 0
     fly.generated = 0
     fly.predicted = fly.foretold
@@ -59,6 +60,8 @@ def start_over(st: State, q: int) -> None:
     fly.shared = 0
     fly.target = -1
     fly.source = -1
+    fly.prefilled = 0
+    fly.transfer_s = 0.0
     fly.admitted_s = float("inf")
     fly.first_s = float("inf")
 

@@ -31,6 +31,8 @@ def write_out(st: State, q: int, status: int, t: float) -> None:
     row.done_s = t
     row.network_s = fly.network_s
     row.hold_s = fly.hold_s
+    row.prefilled = fly.prefilled
+    row.transfer_s = fly.transfer_s
     ctl.out += 1
     ctl.in_flight -= 1
 
@@ -41,16 +43,23 @@ def complete(st: State, r: int, q: int, t: float) -> None:
     fly, pool = st.fly[q], st.pool[st.rep[r].pool]
     return_blocks(st, r, q)
     count_out(st, r, q)
-    pool.completed += 1
     pool.completed_output += fly.output
     write_out(st, q, c.OK, t)
-    if st.ctl[0].holds == 1 and st.ctl[0].release_below >= 0.0:
-        if pool.ended_now == 0:
-            announce(st, t, k.RELEASE * k.PHASE + st.rep[r].pool, st.rep[r].pool, 0)
-        pool.ended_now += 1
+    note_end(st, st.rep[r].pool, t)
     if st.ctl[0].sessions == 1 and fly.follow >= 0:
         _send_next_turn(st, fly.follow, t)
     free_slot(st, q)
+
+
+@jit
+def note_end(st: State, number: int, t: float) -> None:
+    """A request has ended in the pool: counted, and those held there may be released."""
+    pool = st.pool[number]
+    pool.completed += 1
+    if st.ctl[0].holds == 1 and st.ctl[0].release_below >= 0.0:
+        if pool.ended_now == 0:
+            announce(st, t, k.RELEASE * k.PHASE + number, number, 0)
+        pool.ended_now += 1
 
 
 @jit
@@ -81,6 +90,7 @@ def load(st: State, a: int) -> int:
     fly.replica = -1
     fly.record = -1
     fly.pool = row.pool
+    fly.home = row.pool
     fly.group = row.group
     fly.origin = row.origin
     fly.phase = k.TRAVELLING
@@ -100,12 +110,14 @@ def load(st: State, a: int) -> int:
     fly.follow = row.follow
     fly.target = -1
     fly.source = -1
+    fly.prefilled = 0
     fly.arrival_s = row.arrival_s
     fly.admitted_s = np.inf
     fly.first_s = np.inf
     fly.rank = row.rank
     fly.network_s = 0.0
     fly.hold_s = 0.0
+    fly.transfer_s = 0.0
     return q
 
 

@@ -18,7 +18,7 @@ CONTROL = _record(
     " look"  # the router reads token columns
     " match"  # the router reads MATCHED_TOKENS
     " linear"  # the router's score is a weighted sum of columns: a tournament tree instead of a scan
-    " ranked patient sessions regions holds cached"
+    " ranked patient sessions regions holds cached lanes"
     " ghosts"  # 1: queues may hold requests that are gone
     " rule"  # region rule
     " hash_tokens"  # H
@@ -55,20 +55,22 @@ FLIGHT = _record(
     "request input output predicted foretold kind tier"  # foretold: the prediction at arrival
     " computed generated"  # while decoding: less the replica's steps
     " next other"  # links of queues: list, or the two children of a heap
-    " replica record pool group origin"  # replica -1: on none
+    " replica record pool home group origin"  # replica -1: on none; home: the pool given
     " phase place"  # place: position in the admission stack
     " late_key"  # key of the entry in the outlive heap, -1: none
     " receipt gone stage held sends"
     " preemptions restarts tries cached"
     " hash_at hash_n shared"  # its hashes, and how many of them it shares in the cache
     " session follow"  # number of the session's next request, -1: none
-    " target target_pool source source_record",  # of a migration: replica number, slot; -1: none
-    "arrival_s sent_s admitted_s first_s rank network_s hold_s since_s",
+    " target target_pool source source_record"  # of a migration: replica number (ANY: of the pool), slot; -1: none
+    " prefilled",  # 1 + record of the replica of a prefill lane that it came from, 0: none
+    "arrival_s sent_s admitted_s first_s rank network_s hold_s transfer_s since_s",
 )
 # phase; QUEUED: in a pool's queue, HELD: in its hold queue, TRAVELLING: in the agenda, ELSEWHERE: the slot is free
 WAITING, PREFILL, DECODE, QUEUED, HELD, TRAVELLING, ELSEWHERE = range(7)
 FREE_OF_HOLD, BY_TIER, RELEASED_ONCE = range(3)  # held: by its tier until released, then no more in this try
 NEW, REACHING, RELEASED, MOVED = range(4)  # stage: what an agenda entry means for its request
+ANY = 1 << 30  # as a target: the pool's router picks the replica
 
 ARRIVAL = np.dtype(
     [
@@ -93,8 +95,8 @@ ARRIVAL = np.dtype(
 )
 
 DONE = _record(
-    "request status pool record preemptions restarts tries cached",
-    "arrival_s admitted_s first_s done_s network_s hold_s",
+    "request status pool record preemptions restarts tries cached prefilled",
+    "arrival_s admitted_s first_s done_s network_s hold_s transfer_s",
 )
 
 # cumulative counts, for the driver's differences
@@ -105,6 +107,7 @@ POOL = _record(
     " region down tree leaves"  # tree: offset of its tournament tree
     " ended_now"  # completions at this instant that may release held requests
     " opened"  # replicas asked for by OPEN, cumulative
+    " onward onward_tokens"  # of a prefill lane: row of `choices` with the decode pools, the most these hold; else -1
     " arrived arrived_input completed completed_output rejected"
 )
 

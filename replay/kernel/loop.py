@@ -87,7 +87,7 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
     ctl = st.ctl[0]
     arrivals, widest = ctl.last, st.ends.shape[1]
     # completions may cause arrivals of the same instant only in these
-    chains = ctl.sessions == 1 or ctl.holds == 1 or ctl.patient == 1
+    chains = ctl.sessions == 1 or ctl.holds == 1 or ctl.patient == 1 or ctl.lanes == 1
     eventful = chains or ctl.regions == 1
     while True:
         if ctl.out + widest + 2 > len(st.done):  # one event completes at most max_seqs requests

@@ -8,9 +8,10 @@ from .batch import count_out, stop_decoding, take_end_out, waits_for_one_token
 from .cache import let_go, own_blocks
 from .ends import off_if_empty, write_out
 from .heap import announce
+from .lanes import fits, received
+from .outlive import foretell
 from .queues import free_slot
 from .replica import reconsider, shorten
-from .runs import blocks_of
 from .state import State
 from .view import publish
 
@@ -100,6 +101,7 @@ def unload(st: State, q: int, t: float) -> None:
         if st.ctl[0].cached == 1:
             let_go(st, r, q)
         rep.transit -= 1
+        publish(st, r)  # its KV, on a replica that may stand still
         reconsider(st, r, t)
         off_if_empty(st, r, t)
         if rep.event_s == float("inf") and rep.waiting > 0 and rep.idle == 0:
@@ -126,13 +128,18 @@ def land(st: State, route: Route, q: int, t: float) -> int:
     fly = st.fly[q]
     unload(st, q, t)
     fly.pool = fly.target_pool
+    handed = fly.target == k.ANY
     r = _active(st, fly.pool, fly.target)
     fly.target = -1
+    foretell(st, q)
+    if handed:
+        received(st, q, t)
+        return send(st, route, q, t)
     if r < 0:
         fly.computed = 0
         return send(st, route, q, t)
     rep = st.rep[r]
-    if blocks_of(fly.input + fly.output - 1, rep.block) > rep.blocks:
+    if not fits(st, r, q):
         fly.record = rep.record
         st.pool[fly.pool].rejected += 1
         write_out(st, q, c.REJECTED, t)

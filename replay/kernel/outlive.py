@@ -9,13 +9,27 @@ from .state import State
 @jit
 def extend(st: State, r: int, q: int) -> None:
     """q generated as much as predicted and goes on: add the expected rest, at least one token."""
+    more = _expected_rest(st, q)
+    st.fly[q].predicted += more
+    st.rep[r].predicted += more
+
+
+@jit
+def _expected_rest(st: State, q: int) -> int:
     fly, grid = st.fly[q], st.extend
     e = 0
     while e + 1 < grid.shape[1] and grid[0, e + 1] <= fly.predicted:
         e += 1
-    more = max(1, grid[1 + fly.kind, e])
-    fly.predicted += more
-    st.rep[r].predicted += more
+    return max(1, grid[1 + fly.kind, e])
+
+
+@jit
+def foretell(st: State, q: int) -> None:
+    """q, on no replica: its prediction at arrival, extended as far as it has outlived it."""
+    fly = st.fly[q]
+    fly.predicted = fly.foretold
+    while fly.predicted <= fly.generated:
+        fly.predicted += _expected_rest(st, q)
 
 
 @jit

@@ -21,6 +21,7 @@ from .batch import (
 from .cache import enter, evict, hit_blocks, own_blocks, share, unused_in
 from .ends import complete
 from .heap import key_in, pop, schedule, slot_in
+from .lanes import hand_over
 from .outlive import settle_outlived
 from .queues import clear_gone, dequeue, free_slot, put_back
 from .runs import blocks_of, end_of, ended_by, grown_blocks, iterations_that_fit
@@ -308,6 +309,8 @@ def _finish_chunks(st: State, r: int, t: float) -> None:
             fly.first_s = t
         if fly.generated == fly.output:
             complete(st, r, q, t)
+        elif st.pool[rep.pool].onward >= 0 and fly.target < 0:
+            hand_over(st, r, q, t)
         else:
             begin_decoding(st, r, q)
     rep.planned = 0
