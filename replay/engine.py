@@ -12,7 +12,7 @@ import numpy as np
 
 from lmaas.analysis.errors import Exit, UserError
 
-from .columns import NOT_SENT, UNSERVED
+from .columns import HOLD, NOT_SENT, OPEN, UNSERVED
 from .fleet import Fleet, check_lanes
 from .kernel import layout as k
 from .lifecycle import Lifecycle
@@ -40,7 +40,19 @@ class Controller(NamedTuple):
 
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
+QUIET_S = 86_400.0  # a day: batch work is due within one
 CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
+
+
+def bad_answer(answer: int) -> str:
+    """What was wrong with a router's answer."""
+    if answer == k.NO_NUMBER:
+        return "scored a replica NaN"
+    if answer == k.NO_ROW:
+        return "scored every replica infinite and does not hold"
+    if answer in (HOLD, OPEN):
+        return "held a request without saying that it does (Router(holds=True))"
+    return f"answered {answer}, which is no replica of the pool,"
 
 
 class Replay:
@@ -80,12 +92,13 @@ class Replay:
             self.router.tokens or scales,  # scale-in looks for the fewest outstanding tokens
             CHUNK,
         )
+        state.ctl.begin_s = self.begin_s
+        self.opens = scales
         self.life = Lifecycle(self.world, state, self._ask, seed, instant_start)
         self._table: tuple[Any, Any] = (None, None)
         self.sent = 0
         self.next_tick = controller.next_after(self.begin_s)
-        beats = self.router.holds and self.router.heartbeat_s > 0
-        self.next_beat = self.begin_s + self.router.heartbeat_s if beats else np.inf
+        self.quiet_s: float | None = None  # since when nothing but ticks is left
         self.last_seen: np.ndarray | None = None
         self.last_t = self.begin_s
         self._place(initial)
@@ -149,13 +162,18 @@ class Replay:
 
         if self._table[0] is not self.life.state:
             self._table = (self.life.state, table_of(self.life.state))
+        name = self.router.route.__name__
         try:
-            return int(kernel(self.router.route, what, t, which, self._table[1]))
+            why = int(kernel(self.router.route, what, t, which, self._table[1]))
         except Exception as error:
             if Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent.name == "kernel":
                 raise  # not the router's fault
-            name, now = self.router.route.__name__, float(self.st.ctl.now[0])
+            now = float(self.st.ctl.now[0])
             raise RuntimeError(f"router {name} raised {type(error).__name__} at t={now:g} s: {error}") from error
+        if why == k.BAD_ROUTE:
+            now = float(self.st.ctl.now[0]) if what == k.RUN else t
+            raise RuntimeError(f"router {name} {bad_answer(int(self.st.ctl.answer[0]))} at t={now:g} s")
+        return why
 
     # --- the policy's turn ---
 
@@ -255,7 +273,7 @@ class Replay:
     def _advance(self, more: bool) -> Iterator[np.ndarray]:
         """Run to the end of the chunk, or of everything; yields full buffers of finished rows."""
         while True:
-            until = min(self.next_tick, self.next_beat, self.due[0][0] if self.due else np.inf)
+            until = min(self.next_tick, self.due[0][0] if self.due else np.inf)
             why = self._ask(k.RUN, until, int(more))
             if why in (k.DONE_ALL, k.MORE):
                 return
@@ -265,32 +283,32 @@ class Replay:
                 self._grow(why)
             elif why == k.WANTED:
                 self._answer(float(self.st.ctl.now[0]))
-            elif why == k.BAD_ROUTE:
-                name, now = self.router.route.__name__, float(self.st.ctl.now[0])
-                raise RuntimeError(f"router {name} named no replica of the pool at t={now:g} s")
             else:
                 while self.due and self.due[0][0] <= until:
                     self.due.pop(0)[1](until)
-                if self.next_beat <= until:
-                    self._release_all(until)
-                    self.next_beat += self.router.heartbeat_s
                 if self.next_tick <= until:
                     self._tick(until)
                     self.next_tick = self.controller.next_after(until)
+                if not more and self._over(until):
+                    return
 
-    def _release_all(self, t: float) -> None:
-        for pool, held in enumerate(self.st.pool.held.tolist()):
-            if held:
-                self._ask(k.RELEASE_HELD, t, pool * k.PHASE + held)
+    def _over(self, t: float) -> bool:
+        """Whether nothing but ticks has been left for a day: what is held or queued now stays so."""
+        ctl, pools = self.st.ctl, self.st.pool
+        left = int(ctl.events[0]) + int(ctl.idle[0]) + len(self.due) + int(ctl.agenda[0]) - int(ctl.beat[0])
+        if left or int(ctl.in_flight[0]) > int((pools.held + pools.queued).sum()):
+            self.quiet_s = None
+        elif self.quiet_s is None:
+            self.quiet_s = t
+        return self.quiet_s is not None and t - self.quiet_s >= QUIET_S
 
     def _answer(self, t: float) -> None:
         """Between two ticks: a replica the driver waited for is off, or a router asked for one more."""
         self.life.harvest()
         for pool, asked in enumerate(self.st.pool.opened.tolist()):
-            if asked:
-                self.st.pool.opened[pool] = 0
-                live = len(self.life.live(pool, k.STARTING, k.ACTIVE))
-                self.life.scale(pool, live + asked, t)
+            self.st.pool.opened[pool] = 0
+            if asked and self.opens:
+                self.life.open(pool, asked, t)
 
     def _grow(self, why: int) -> None:
         from .kernel.state import longer, more_flights

@@ -212,6 +212,13 @@ class Lifecycle:
         self.denied[pool] += missing - started
         self.actions_s += [t] * started
 
+    def open(self, pool: int, more: int, t: float) -> None:
+        """That many more replicas than the pool has, those that come back reshaped included; never fewer."""
+        draining = [s for s in self.live(pool, k.DRAINING) if int(self.state.rep.record[s]) in self.reshaping]
+        have = len(self.live(pool, k.STARTING, k.ACTIVE)) + len(draining)
+        if self.world.fleet.pools[pool].clamp(have + more) > have:
+            self.scale(pool, have + more, t)
+
     def _is(self, record: int) -> np.ndarray:
         here: np.ndarray = (self.state.rep.record == record) & (self.state.rep.state != k.FREE)
         return here

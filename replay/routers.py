@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,10 @@ class Router:
     number each; a table as its rows, its columns, then its numbers; `seed` is the replay's where it is REPLAY_SEED.
     tokens: it reads the token and KV columns; prefix: it reads MATCHED_TOKENS; holds: it answers HOLD or OPEN, and is
     asked again every heartbeat_s (0: only when a replica becomes active). weights: the score is this weighted sum of
-    view columns (a number, or the name of a parameter), kept up to date by the kernel in O(log replicas) instead of a
-    scan at each arrival, where that is faster (world.TREE_SLOTS); `route` is then not called. extend_tokens: what a
-    prediction that was outlived grows by; None: the expected rest, learned on the training part. Raises ValueError for
-    weights that cannot be.
+    view columns, kept up to date by the kernel in O(log replicas) instead of a scan at each arrival, where that is
+    faster (world.TREE_SLOTS); `route` is then not called. heartbeat_s and weights are numbers or names of parameters.
+    extend_tokens: what a prediction that was outlived grows by; None: the expected rest, learned on the training part.
+    Raises ValueError for numbers that cannot be.
     """
 
     route: Any
@@ -58,7 +58,7 @@ class Router:
     tokens: bool = False
     prefix: bool = False
     holds: bool = False
-    heartbeat_s: float = 0.0
+    heartbeat_s: float | str = 0.0
     weights: Mapping[int, float | str] | None = None
     extend_tokens: int | None = None
 
@@ -66,8 +66,19 @@ class Router:
         for column, weight in (self.weights or {}).items():
             if column not in PLAIN and not (self.tokens and column in ASKED_FOR):
                 raise ValueError(f"column {column} has no weight: it is the request's, or tokens=True is missing")
-            if isinstance(weight, str) and not isinstance(self.params.get(weight), int | float):
-                raise ValueError(f"weight '{weight}' of column {column} is no parameter")
+            if not isfinite(self.number(weight)):
+                raise ValueError(f"weight {weight} of column {column} is not finite")
+        if not 0.0 <= self.number(self.heartbeat_s) < inf:
+            raise ValueError(f"heartbeat_s={self.number(self.heartbeat_s):g} is no time between two heartbeats")
+
+    def number(self, given: float | str) -> float:
+        """A number, or that of the parameter it names."""
+        if not isinstance(given, str):
+            return given
+        value = self.params.get(given)
+        if isinstance(value, int | float):
+            return value
+        raise ValueError(f"'{given}' is no parameter of column, heartbeat or look-ahead")
 
     @property
     def numbers(self) -> list[float]:
@@ -83,8 +94,7 @@ class Router:
     @property
     def linear(self) -> dict[int, float]:
         """Weights by column, in numbers; empty where the score is not linear."""
-        given = (self.weights or {}).items()
-        return {column: float(self.params[w] if isinstance(w, str) else w) for column, w in given}  # type: ignore[arg-type]
+        return {column: float(self.number(weight)) for column, weight in (self.weights or {}).items()}
 
     @property
     def summary(self) -> str:

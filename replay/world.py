@@ -15,6 +15,8 @@ from .routers import Router
 # Slots from which a tree beats a scan for scores that change with every iteration (benchmarks/routers.py); those of
 # counts are faster in a tree at any size. Choices are the same.
 TREE_SLOTS = 1024
+# Heartbeats in a row that place nothing while nothing else is left; then routers that hold are not asked again.
+FRUITLESS = 10_000
 COEFFICIENTS = ("attn_pair", "prefix_kv", "decode_seq", "decode_kv")
 
 
@@ -135,6 +137,7 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     ctl.rule = k.THRESHOLD if fleet.region_choice.rule == "threshold" else k.HOME
     ctl.threshold = fleet.region_choice.threshold
     ctl.holds, ctl.reroute = int(requests.held is not None or router.holds), int(router.holds)
+    ctl.heartbeat_s, ctl.most_fruitless = router.number(router.heartbeat_s), FRUITLESS
     lower = fleet.hold.lower if fleet.hold else None
     upper = fleet.hold.upper if fleet.hold else None
     ctl.release_twice_below = -1.0 if lower is None else lower

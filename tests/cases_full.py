@@ -14,6 +14,7 @@ Beside the keys of `cases.py`, each optional:
   ["migrate", request, pool, index], ["release", pool, n]]}, after the counts of `ticks` of that time
 - inventory: {region: {gpu: count}}; shapes then have gpu and gpus; startup may be {cold, warm, swap}
 - hash_tokens: H; hashes: [[int per whole prompt block] per request]
+- holder: {most, never} of the router that holds (fixtures/holding_router.py); heartbeat_s; most: [replicas per pool]
 - shapes may have kv_bytes_per_token and bandwidth (bytes/s); those beyond the pools are for reshaping
 """
 
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from reference import Fleet, Latency, Replica, Request, Rules, Shape
 
 SHAPE = ["kv_tokens", "block", "max_batch_tokens", "max_seqs"]
+FRUITLESS = 3  # heartbeats in a row before the heart stops
 SHAPE_OPTIONS = ["gpu", "gpus", "kv_bytes_per_token", "bandwidth"]
 
 
@@ -51,6 +53,9 @@ def rules_of(case):
         release=case.get("release"),
         inventory={int(region): gpus for region, gpus in case.get("inventory", {}).items()},
         startup=startup if isinstance(startup, dict) else dict.fromkeys(("cold", "warm", "swap"), startup),
+        heartbeat_s=case.get("heartbeat_s", 0.0),
+        fruitless=FRUITLESS,
+        most=case.get("most", []),
     )
 
 
@@ -100,6 +105,7 @@ def play_slow(case, looks=None):
     begin = case["requests"][0][0]
     replicas = [Replica(p, i, rules.shapes[p], started=begin) for p, n in enumerate(case["counts"]) for i in range(n)]
     fleet = Fleet(replicas, case["router"], extend, rules=rules)
+    fleet.given = case.get("holder", {})
     rows = requests_of(case)
     ticks = {float(t): wanted for t, wanted in case["ticks"].items()}
     actions = {float(t): named for t, named in case.get("actions", {}).items()}
@@ -171,6 +177,7 @@ FEATURES = [
     "actions",
     "ticks",
     "inventory",
+    "holder",
 ]
 
 
@@ -317,6 +324,13 @@ def add_inventory(draw, case, n, pools, end):
         case["inventory"][str(region)] = gpus
 
 
+def add_holder(draw, case, n, pools, end):
+    case["router"] = "holder"
+    case["holder"] = {"most": draw(st.integers(1, 3)), "never": draw(st.sampled_from([-1, -1, 3]))}
+    case["heartbeat_s"] = draw(st.sampled_from([0.0, 0.25, 0.5, 1.25]))
+    case["most"] = [count + draw(st.integers(0, 3)) for count in case["counts"]]
+
+
 ADD = {
     "rank": add_rank,
     "regions": add_regions,
@@ -329,4 +343,5 @@ ADD = {
     "actions": add_actions,
     "ticks": add_ticks,
     "inventory": add_inventory,
+    "holder": add_holder,
 }

@@ -1,6 +1,10 @@
 """The extended case of `cases_full`, played by the kernel."""
 
+from unittest.mock import patch
+
 import numpy as np
+from cases_full import FRUITLESS
+from conftest import ROOT
 
 from lmaas.replay.engine import NEVER, Controller, Extension, Replay, Requests
 from lmaas.replay.fleet import Clients, Fault, Fleet, Hold, Pool, RegionChoice
@@ -8,6 +12,9 @@ from lmaas.replay.profile import Latency, Profile, Startup
 from lmaas.replay.protocol import NOTHING, Actions
 
 EXTEND_AT, EXTEND_BY = [0, 4, 9], [[3, 2, 7], [1, 5, 2]]
+HOLDER = (
+    str(ROOT / "tests" / "fixtures" / "holding_router.py") + ":HOLDER(most={most}, never={never}, heartbeat_s={beat})"
+)
 SHAPE_FIELDS = ("latency", "kv_tokens", "block", "max_batch_tokens", "max_seqs")
 
 
@@ -40,7 +47,10 @@ def fleet_of(case, shapes) -> Fleet:
     lanes = case.get("lanes", [f"l{p}" for p in range(pools)])
     release = case.get("release")
     return Fleet(
-        tuple(Pool(f"s{service[p]}", f"r{region[p]}", shapes[p], minimum=0, lane=lanes[p]) for p in range(pools)),
+        tuple(
+            Pool(f"s{service[p]}", f"r{region[p]}", shapes[p], minimum=0, maximum=most, lane=lanes[p])
+            for p, most in enumerate(case.get("most", [None] * pools))
+        ),
         regions=tuple(f"r{r}" for r in regions) if "pool_service" in case else (),
         latency_s=tuple(map(tuple, case.get("latency_s", []))),
         inventory={f"r{r}": gpus for r, gpus in case.get("inventory", {}).items()},
@@ -102,11 +112,17 @@ def play_fast(case, **more):
         return NOTHING
 
     controller = Controller(lambda t: next((x for x in times if x > t), np.inf), act) if times else NEVER
-    replay = Replay(
+    with patch("lmaas.replay.world.FRUITLESS", FRUITLESS):
+        replay = _replay(case, shapes, controller, more)
+    return replay.run(), replay
+
+
+def _replay(case, shapes, controller, more) -> Replay:
+    return Replay(
         requests_of(case),
         fleet_of(case, shapes),
         case["counts"],
-        case["router"],
+        HOLDER.format(**case["holder"], beat=case["heartbeat_s"]) if case["router"] == "holder" else case["router"],
         controller,
         Extension(np.array(EXTEND_AT), np.array(EXTEND_BY)),
         scales=True,
@@ -114,4 +130,3 @@ def play_fast(case, **more):
         profiles=shapes,
         **more,
     )
-    return replay.run(), replay

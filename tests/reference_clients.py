@@ -1,6 +1,7 @@
 """How requests of the slow, obvious fleet find their way: regions, hold queues, clients, sessions, migrations."""
 
 import copy
+import math
 from bisect import insort
 
 from reference_model import Request, Rules
@@ -15,6 +16,7 @@ class Clients:
     coming: list[tuple[float, int, str, Request]]  # (when, number, what, request): arrivals to be, in their order
     queues: dict[int, list[Request]]  # by pool: no replica is active
     holds: dict[int, list[Request]]
+    deferred: list[Request]  # held by the router of their pool
     travels: dict[Request, Replica]  # migrating requests and where their blocks are
 
     def later(self, at: float, what: str, request: Request) -> None:
@@ -93,6 +95,34 @@ class Clients:
             request.released = True
             self.later(self.now, "released", request)
 
+    # held by the router
+    def defer(self, request: Request) -> None:
+        request.held_since = self.now
+        self.deferred.append(request)
+
+    def ask_again(self, pool: int | None = None) -> None:
+        """What the routers hold, of one pool or all, arrives again."""
+        for request in [r for r in self.deferred if pool in (None, r.pool)]:
+            self.deferred.remove(request)
+            request.hold += self.now - request.held_since if request.admitted is None else 0.0
+            self.later(self.now, "released", request)
+
+    def next_beat(self, at: float | None = None) -> float:
+        """The first heartbeat after now, or at `at`; inf where the heart stands still or no router holds anything."""
+        h = self.rules.heartbeat_s
+        if not self.deferred or not h or self.fruitless >= self.rules.fruitless:
+            return math.inf
+        while self.begin + self.beats * h < self.now or (at is None and self.begin + self.beats * h == self.now):
+            self.beats += 1
+        return self.begin + self.beats * h
+
+    def beat(self) -> None:
+        held = sum(map(len, self.holds.values())) + len(self.deferred)
+        there = [r for r in self.requests if r.status == "waiting"]
+        # reading: requests that are gone already but run on to the iteration's end are not there
+        self.fruitless = self.fruitless + 1 if held == len(there) else 0
+        self.ask_again()
+
     def completed(self, done: list[Request], handed: list[int]) -> None:
         """Next turns, and releases; all iterations of this instant have ended."""
         for request in done:
@@ -137,6 +167,9 @@ class Clients:
             if request in queue:
                 queue.remove(request)
                 request.hold += self.now - request.held_since
+        if request in self.deferred:
+            self.deferred.remove(request)
+            request.hold += self.now - request.held_since if request.admitted is None else 0.0
         for replica in self.replicas:
             if request in replica.waiting:
                 replica.waiting.remove(request)

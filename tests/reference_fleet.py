@@ -7,7 +7,7 @@ from reference_clients import Clients
 from reference_machines import Machines
 from reference_model import Request, Rules
 from reference_replica import Replica
-from reference_routers import ROUTERS
+from reference_routers import HOLDING, ROUTERS
 
 
 class Fleet(Clients, Machines):
@@ -29,6 +29,8 @@ class Fleet(Clients, Machines):
         self.last: dict[int, int] = {}
         self.queues: dict[int, list[Request]] = {}
         self.holds: dict[int, list[Request]] = {}
+        self.deferred: list[Request] = []
+        self.beats, self.fruitless, self.begin = 1, 0, 0.0
         self.coming: list[tuple[float, int, str, Request]] = []
         self.travels: dict[Request, Replica] = {}
         self.denied: dict[int, int] = {}
@@ -37,7 +39,7 @@ class Fleet(Clients, Machines):
         self.now = 0.0
 
     # routing
-    def choose(self, request: Request, active: list[Replica]) -> Replica:
+    def choose(self, request: Request, active: list[Replica]) -> Replica | str:
         if self.router == "round-robin":
             last = self.last.get(request.pool, -1)
             chosen = next((r for r in active if r.index > last), active[0])
@@ -54,10 +56,17 @@ class Fleet(Clients, Machines):
 
     def route(self, request: Request) -> None:
         active = self.pool(request.pool)
-        if not active:
+        if not active and self.router not in HOLDING:
             self.queues.setdefault(request.pool, []).append(request)
+            return
+        chosen = self.choose(request, active)
+        if isinstance(chosen, Replica):
+            self.fruitless = 0
+            self.place(request, chosen)
         else:
-            self.place(request, self.choose(request, active))
+            self.defer(request)
+            if chosen == "open":
+                self.open(request.pool)
 
     def place(self, request: Request, replica: Replica) -> None:
         request.replica = replica.index
@@ -71,6 +80,9 @@ class Fleet(Clients, Machines):
 
     def activate(self, replica: Replica) -> None:
         replica.become("active", self.now)
+        if self.router in HOLDING:
+            self.fruitless = 0
+            self.ask_again(replica.pool)
         for request in self.queues.pop(replica.pool, []):
             self.route(request)
 
@@ -79,6 +91,7 @@ class Fleet(Clients, Machines):
         ticks = dict(ticks or {})
         faults = list(self.rules.faults)
         self.requests = requests
+        self.begin = min((r.arrival for r in requests), default=0.0)
         instants = 0
         follow = {n for n in self.rules.next if n >= 0}
         for request in requests:
@@ -93,6 +106,7 @@ class Fleet(Clients, Machines):
             times += list(ticks)
             times += [r.patience for r in self.patient()]
             times += [self.coming[0][0]] if self.coming else []
+            times += [self.next_beat()]
             self.now = min(times, default=math.inf)
             if self.now == math.inf or (not self.coming and all(r.status != "waiting" for r in requests)):
                 return
@@ -106,8 +120,10 @@ class Fleet(Clients, Machines):
         return [r for r in self.requests if r.patience is not None] if self.rules.timeout_s is not None else []
 
     def instant(self, faults: list, ticks: dict[float, Callable[["Fleet"], None]]) -> None:
-        now = self.now
+        now, beat = self.now, self.next_beat(self.now)
         self.end_iterations()
+        if now == beat:
+            self.beat()
         self.tidy()
         while any(at == now for at, *_ in faults):
             _, *what = faults.pop(next(k for k, fault in enumerate(faults) if fault[0] == now))
@@ -145,7 +161,7 @@ class Fleet(Clients, Machines):
         """Conservation: every waiting request is in exactly one place, every block is some request's or evictable."""
         at = f"at t={self.now}"
         places = [e[3] for e in self.coming]
-        places += [r for queue in [*self.queues.values(), *self.holds.values()] for r in queue]
+        places += [r for queue in [*self.queues.values(), *self.holds.values(), self.deferred] for r in queue]
         for replica in self.replicas:
             try:
                 replica.check()

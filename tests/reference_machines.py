@@ -95,6 +95,7 @@ class Machines:
     def scale(self, pool: int, count: int, startup_s: float | None = None) -> None:
         if startup_s is not None:
             self.rules.startup = {"cold": startup_s, "warm": startup_s, "swap": startup_s}
+        count = min(count, self.rules.most[pool]) if self.rules.most else count
         leaving = self.pool(pool, "draining")  # oldest first
         # reading: one that drains to be reshaped counts as live, else a policy that asks for the same count at its
         # next tick would undo it; one that drains to be donated is taken back like any other
@@ -113,6 +114,13 @@ class Machines:
             live.append(replica)
         self.tidy()
         self.drain(pool, len(live) - count, "off")
+
+    def open(self, pool: int) -> None:
+        """A router asked for one more."""
+        leaving = [r for r in self.pool(pool, "draining") if r.after == "reshape"]
+        have = len(self.pool(pool, "starting", "active")) + len(leaving)
+        if not self.rules.most or have < self.rules.most[pool]:
+            self.scale(pool, have + 1)
 
     def donate(self, pool: int, count: int) -> None:
         # reading: a starting replica, which scale-in cancels, is donated at once

@@ -134,6 +134,9 @@ class Rules:
     think_s: Sequence[float] = ()
     faults: Sequence[Sequence] = ()  # [at_s, "replica", pool, index] or [at_s, "region", region, until_s]
     release: tuple[float, float] | None = None
+    heartbeat_s: float = 0.0  # 0: what a router holds is routed again only when a replica becomes active
+    fruitless: int = 10_000
+    most: Sequence[int] = ()  # replicas by pool
     inventory: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     startup: Mapping[str, float] = field(default_factory=lambda: {"cold": 0.0, "warm": 0.0, "swap": 0.0})
 

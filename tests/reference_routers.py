@@ -119,7 +119,20 @@ def scored(fleet, request, active):
     return min(calm, key=lambda r: (-score(r), r.index))
 
 
+def holder(fleet, request, active):
+    """The fullest replica with fewer than `most` requests; `never`: requests that no replica gets."""
+    given = fleet.given
+    near = [r for r in active if r.requests() < given["most"]]
+    if request.input % 8 == given["never"]:
+        return "hold"
+    if near:
+        return min(near, key=lambda r: (-r.requests(), r.index))
+    return "open" if request.input % 2 == 0 else "hold"
+
+
+HOLDING = {"holder"}
 ROUTERS = {
+    "holder": holder,
     "random": random,
     "power-of-two": power_of_two,
     "least-kv": least_kv,

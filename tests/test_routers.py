@@ -220,7 +220,7 @@ def test_kappa_reaches_the_weights():
         ("weighted(weights=3)", Exit.USAGE, "no table"),
         ("weighted(weights=[[1, 2], [3]])", Exit.USAGE, "no table"),
         ("weighted(weights=[[1, -2]])", Exit.USAGE, "below 0"),
-        ("{here}/none.py:ROUTER", Exit.CONFIG, "no such file; that folder has my_router.py"),
+        ("{here}/none.py:ROUTER", Exit.CONFIG, "no such file; that folder has holding_router.py, my_router.py"),
         ("{here}/my_router.py:ROUTTER", Exit.CONFIG, "it has short_first, ROUTER"),
         ("{here}/my_router.py", Exit.CONFIG, "write my_router.py:"),
         ("{here}/my_router.py:ROUTER(shrt=3)", Exit.USAGE, "did you mean 'short'"),
@@ -250,12 +250,6 @@ def test_weights_that_cannot_be_are_refused():
     for wrong in ({c.MATCHED_TOKENS: 1.0}, {c.KV_TOKENS: 1.0}, {c.WAITING: "kappa"}):
         with pytest.raises(ValueError, match="column"):
             Router(route, weights=wrong)
-
-
-@pytest.mark.parametrize(("name", "says"), [("raises", "ValueError at t=6 s: by design"), ("nonsense", "at t=0 s")])
-def test_a_bad_router_ends_its_replay_with_name_and_time(name, says):
-    with pytest.raises(RuntimeError, match=f"router {name} .*{says}"):
-        many(20, 2, f"{FIXTURES}/wrong_routers.py:{name}")
 
 
 def test_a_users_router_is_read_anew_when_its_file_changes(tmp_path):

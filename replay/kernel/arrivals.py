@@ -1,4 +1,4 @@
-"""From a client to a replica: the region, the network, the hold queue, the pool's router."""
+"""From a client to a replica: the region, the network, the pool's router."""
 
 import numpy as np
 
@@ -9,11 +9,12 @@ from .batch import waits_for_one_token
 from .cache import hit_blocks
 from .ends import load, write_out
 from .heap import announce, schedule
+from .holding import defer, hold, take_heart, travel
 from .lanes import fits, nearest_up
-from .queues import append, enqueue, free_slot, insert, without_first
+from .queues import append, enqueue, free_slot
 from .replica import shorten
 from .state import State
-from .view import best_row, look, publish
+from .view import best_row, look, publish, utilisation
 
 
 @jit
@@ -56,14 +57,6 @@ def reach(st: State, route: Route, q: int, t: float) -> int:
 
 
 @jit
-def travel(st: State, q: int, t: float, stage: int) -> None:
-    """q is on its way and will be there at t."""
-    st.fly[q].phase = k.TRAVELLING
-    st.fly[q].stage = stage
-    announce(st, t, k.ARRIVE * k.PHASE + st.fly[q].request, q, 0)
-
-
-@jit
 def choose_pool(st: State, group: int, home: bool, t: float) -> int:
     """Which of the group's pools, nearest first, gets a request that arrives at t (docs/replay.md, routing)."""
     if home or st.ctl[0].rule == k.HOME:
@@ -80,62 +73,6 @@ def choose_pool(st: State, group: int, home: bool, t: float) -> int:
     return best
 
 
-@jit
-def utilisation(st: State, pool: int, t: float) -> float:
-    """KV held over KV capacity of the pool's active replicas at t; 1 where there is none. O(replicas)."""
-    first, active = st.pool[pool].first, st.pool[pool].active
-    held, capacity = 0.0, 0.0
-    for row in range(first, first + active):
-        look(st, st.slot_of[row], t)
-        held += st.rows[row, c.KV_TOKENS]
-        capacity += st.rows[row, c.KV_CAPACITY_TOKENS]
-    return held / capacity if capacity > 0.0 else 1.0
-
-
-# --- hold queues ---
-
-
-@jit
-def hold(st: State, q: int, t: float) -> None:
-    """Put q into its pool's hold queue."""
-    st.ctl[0].receipts += 1
-    fly, pool = st.fly[q], st.pool[st.fly[q].pool]
-    fly.receipt = st.ctl[0].receipts
-    fly.phase = k.HELD
-    fly.since_s = t
-    pool.hold = insert(st, pool.hold, q)
-    pool.held += 1
-
-
-@jit
-def release(st: State, pool: int, n: int, t: float) -> None:
-    """Send on the first n held requests of the pool, as arrivals of this instant."""
-    p = st.pool[pool]
-    while p.hold >= 0 and n > 0:
-        q = p.hold
-        p.hold = without_first(st, q)
-        fly = st.fly[q]
-        if fly.gone == 1:
-            free_slot(st, q)
-            continue
-        n -= 1
-        p.held -= 1
-        fly.held = k.RELEASED_ONCE if fly.held == k.BY_TIER else fly.held
-        if fly.admitted_s == np.inf:  # else between tokens, in a decode lane
-            fly.hold_s += t - fly.since_s
-        travel(st, q, t, k.RELEASED)
-
-
-@jit
-def release_by_rule(st: State, pool: int, t: float) -> None:
-    """Once for each completion of this instant: two below the lower threshold, one below the upper."""
-    u = utilisation(st, pool, t)
-    n = 2 if u < st.ctl[0].release_twice_below else 1 if u < st.ctl[0].release_below else 0
-    n *= st.pool[pool].ended_now
-    st.pool[pool].ended_now = 0
-    release(st, pool, n, t)
-
-
 # --- the pool's router ---
 
 
@@ -143,19 +80,22 @@ def release_by_rule(st: State, pool: int, t: float) -> None:
 def send(st: State, route: Route, q: int, t: float) -> int:
     """Route q within its pool, or queue it there where no replica is active; DONE_ALL or BAD_ROUTE."""
     pool = st.fly[q].pool
-    active = st.pool[pool].active
-    if active == 0:
+    active, holds = st.pool[pool].active, st.ctl[0].reroute == 1
+    if active == 0 and not holds:
         _queue_in_pool(st, pool, q)
         return k.DONE_ALL
     first = st.pool[pool].first
     chosen = best_row(st, pool, t) if st.ctl[0].linear == 1 else _ask(st, route, q, t, first, active)
-    if st.ctl[0].reroute == 1 and (chosen == c.HOLD or chosen == c.OPEN):
-        if chosen == c.OPEN:
-            st.pool[pool].opened += 1
-            st.ctl[0].wanted = 1
-        hold(st, q, t)
-        return k.DONE_ALL
+    if holds:
+        if chosen == c.HOLD or chosen == c.OPEN or chosen == k.NO_ROW:
+            if chosen == c.OPEN:
+                st.pool[pool].opened += 1
+                st.ctl[0].wanted = 1
+            defer(st, q, t)
+            return k.DONE_ALL
+        take_heart(st, t)
     if chosen < 0 or chosen >= active:
+        st.ctl[0].answer = chosen
         return k.BAD_ROUTE
     r = st.slot_of[first + chosen]
     if not fits(st, r, q):
@@ -193,12 +133,19 @@ def _ask(st: State, route: Route, q: int, t: float, first: int, active: int) -> 
     scores = st.scores[first : first + active]
     rows = st.rows[first : first + active]
     chosen = route(ask, rows, st.rows[:0], st.rows[:0], st.slot_of[:0], st.params, st.memory[fly.pool], scores)
-    if chosen == c.SCORES:
-        chosen = 0
-        for i in range(1, active):
-            if scores[i] < scores[chosen]:
-                chosen = i
-    return chosen
+    return _lowest(scores) if chosen == c.SCORES else chosen
+
+
+@jit
+def _lowest(scores: np.ndarray) -> int:
+    """The row with the lowest score, ties to the lowest; NO_ROW where all are infinite, NO_NUMBER where one is NaN."""
+    best, lowest = k.NO_ROW, np.inf
+    for i in range(len(scores)):
+        if not scores[i] >= lowest:
+            if scores[i] != scores[i]:
+                return k.NO_NUMBER
+            best, lowest = i, scores[i]
+    return best
 
 
 @jit

@@ -3,9 +3,9 @@
 from .. import columns as c
 from ..jit import jit
 from . import layout as k
-from .arrivals import travel
 from .batch import count_out, leave_batch
 from .ends import off_if_empty, write_out
+from .holding import travel
 from .moving import unload
 from .queues import free_slot
 from .replica import reconsider
@@ -22,7 +22,7 @@ def lose_patience(st: State, q: int, request: int, sends: int, t: float) -> None
         return
     if fly.phase == k.TRAVELLING and fly.stage == k.MOVED:
         unload(st, q, t)
-    if fly.phase == k.HELD:
+    if fly.phase == k.HELD and fly.admitted_s == float("inf"):
         fly.hold_s += t - fly.since_s
     if st.ctl[0].tries > fly.tries:
         _send_again(st, q, t)

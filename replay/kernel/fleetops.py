@@ -5,11 +5,12 @@ import numpy as np
 from .. import columns as c
 from ..jit import Route, jit
 from . import layout as k
-from .arrivals import release, send, travel
+from .arrivals import send
 from .batch import compact_stack
 from .clients import start_over
 from .ends import end_replica, off_if_empty
 from .heap import schedule
+from .holding import ask_again, take_heart, travel
 from .queues import dequeue, free_slot
 from .state import State
 from .view import look, plant
@@ -56,7 +57,8 @@ def activate(st: State, route: Route, r: int, t: float) -> int:
     st.rep[r].ready_s = np.inf
     arrange(st, st.rep[r].pool)
     if st.ctl[0].reroute == 1:
-        release(st, st.rep[r].pool, pool.held, t)
+        take_heart(st, t)
+        ask_again(st, st.rep[r].pool, t)
     q = pool.head
     pool.head = -1
     pool.tail = -1

@@ -23,9 +23,11 @@ CONTROL = _record(
     " rule"  # region rule
     " hash_tokens"  # H
     " tries"  # how often a client sends again
-    " reroute"  # 1: requests held by the router are routed again when a replica becomes active
+    " reroute"  # 1: the router may hold; what it holds is routed again when a replica becomes active
+    " beat fruitless most_fruitless"  # 1: a heartbeat is in the agenda; fruitless ones in a row, and how many may be
+    " answer"  # the router's, where it was bad
     " wanted",  # 1: the driver is to look at once (OPEN, a replica it waits for is off)
-    "now threshold release_below release_twice_below timeout_s backoff_s factor",
+    "now threshold release_below release_twice_below timeout_s backoff_s factor begin_s heartbeat_s",
 )
 
 REPLICA = _record(
@@ -103,7 +105,7 @@ DONE = _record(
 POOL = _record(
     "first slots"  # its replica slots and view rows
     " active head tail queued"  # queue of requests that found no active replica
-    " hold held"  # hold queue (a heap), and requests in it
+    " hold deferred held"  # hold queue (a heap), a list of what the router holds, and requests in both
     " region down tree leaves"  # tree: offset of its tournament tree
     " ended_now"  # completions at this instant that may release held requests
     " opened"  # replicas asked for by OPEN, cumulative
@@ -121,6 +123,10 @@ NODE = _record("hash owner users chain older newer")  # a hash block in a replic
 # what an agenda entry is, in the order of one instant; the policy's tick stands between READY and PATIENCE
 RELEASE, READY, PATIENCE, ARRIVE = range(4)
 PHASE = 1 << 48  # order = phase * PHASE + request (or pool, or slot)
+ALL_POOLS = PHASE - 1  # in place of a pool: a heartbeat
+
+# the least of scores that have none
+NO_ROW, NO_NUMBER = -(1 << 62), -(1 << 62) - 1
 
 # pools as a policy sees them, f8[:, :]; the last four are cumulative
 (

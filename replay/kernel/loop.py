@@ -12,12 +12,13 @@ from numba import f8, i8, njit
 
 from ..jit import ROUTE_TYPE, Route, jit, once, source_digest
 from . import layout as k
-from .arrivals import arrive, reach, release, release_by_rule, send, stand_still, take_arrival
+from .arrivals import arrive, reach, send, stand_still, take_arrival
 from .clients import lose_patience
 from .ends import off_if_empty
 from .fleetops import activate, arrange, drain, look_at_all, lose, lose_queue
 from .handle import opened
 from .heap import announce, drop_first
+from .holding import beat, release, release_by_rule
 from .moving import depart_all, land, migrate
 from .queues import free_slot
 from .replica import finish, start
@@ -41,7 +42,9 @@ def _due(st: State, route: Route, t: float) -> int:
     entry = st.agenda[0]
     slot, stamp, phase, number = entry.slot, entry.stamp, entry.order // k.PHASE, entry.order % k.PHASE
     drop_first(st)
-    if phase == k.RELEASE:
+    if phase == k.RELEASE and number == k.ALL_POOLS:
+        beat(st, t)
+    elif phase == k.RELEASE:
         release_by_rule(st, slot, t)
     elif phase == k.READY:
         rep = st.rep[slot]

@@ -3,11 +3,12 @@
 from .. import columns as c
 from ..jit import Route, jit
 from . import layout as k
-from .arrivals import receive, send, travel
+from .arrivals import receive, send
 from .batch import count_out, stop_decoding, take_end_out, waits_for_one_token
 from .cache import let_go, own_blocks
 from .ends import off_if_empty, write_out
 from .heap import announce
+from .holding import travel
 from .lanes import fits, received
 from .outlive import foretell
 from .queues import free_slot

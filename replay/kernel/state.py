@@ -125,7 +125,7 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
     state.ctl.free, state.ctl.now = flights, -np.inf
     state.rep.row = np.arange(slots)
     _nowhere(state.rep)
-    for field in ("head", "tail", "hold", "onward"):
+    for field in ("head", "tail", "hold", "onward", "deferred"):
         state.pool[field] = -1
     return state
 

@@ -56,6 +56,18 @@ def look(st: State, r: int, t: float) -> None:
     st.rows[row, c.KV_TOKENS] = (rep.used + ahead) * rep.block
 
 
+@jit
+def utilisation(st: State, pool: int, t: float) -> float:
+    """KV held over KV capacity of the pool's active replicas at t; 1 where there is none. O(replicas)."""
+    first, active = st.pool[pool].first, st.pool[pool].active
+    held, capacity = 0.0, 0.0
+    for row in range(first, first + active):
+        look(st, st.slot_of[row], t)
+        held += st.rows[row, c.KV_TOKENS]
+        capacity += st.rows[row, c.KV_CAPACITY_TOKENS]
+    return held / capacity if capacity > 0.0 else 1.0
+
+
 # --- scores that are a weighted sum of columns ---
 
 
@@ -113,7 +125,7 @@ def plant(st: State, pool: int) -> None:
 
 @jit
 def best_row(st: State, pool: int, t: float) -> int:
-    """The active row with the lowest score at t, ties to the lowest; counted within the pool."""
+    """The active row with the lowest score at t, ties to the lowest, counted within the pool; NO_ROW: all infinite."""
     p = st.pool[pool]
     if st.ctl[0].look == 1:
         root = p.tree + 2 * p.leaves + 1
@@ -123,4 +135,5 @@ def best_row(st: State, pool: int, t: float) -> int:
             st.expires[st.rep[r].row] = st.rep[r].valid_s
             _climb(st, st.expires, 2, r)
             rescore(st, r)
-    return st.tree[p.tree + 1] - p.first  # type: ignore[no-any-return]
+    best = st.tree[p.tree + 1]
+    return best - p.first if st.scores[best] < np.inf else k.NO_ROW
