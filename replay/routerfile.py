@@ -30,7 +30,7 @@ def load_router(path: Path, name: str) -> Router:
         raise UserError(
             f"{path}: no such file{there}. Write FILE.py:NAME, or a name of lmaas policies list", Exit.CONFIG
         )
-    module = _module(path.resolve(), path.stat().st_mtime_ns)
+    module = _module(path.resolve(), blake2b(path.read_bytes(), digest_size=6).hexdigest())
     if not hasattr(module, name):
         found = [n for n, thing in vars(module).items() if isinstance(thing, Router | Dispatcher)]
         what = f"; it has {', '.join(found)}" if found else f"; it needs {EXAMPLE}"
@@ -41,9 +41,8 @@ def load_router(path: Path, name: str) -> Router:
 
 
 @lru_cache
-def _module(path: Path, mtime_ns: int) -> ModuleType:
-    """The file, executed once for each of its versions."""
-    digest = blake2b(f"{path} {mtime_ns}".encode(), digest_size=6).hexdigest()
+def _module(path: Path, digest: str) -> ModuleType:
+    """The file, executed once for each of its versions; numba's cache knows a module by name and a file by content."""
     spec = spec_from_file_location(f"lmaas_router_{path.stem}_{digest}", path)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)

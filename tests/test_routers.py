@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from types import FunctionType
 
@@ -261,6 +264,20 @@ def test_a_users_router_is_read_anew_when_its_file_changes(tmp_path):
     os.utime(path, ns=(1, 1))
     assert find_router(f"{path}:ROUTER").params == {"short": 7.0}
     assert find_router(f"{path}:short_first").params == {}
+
+
+def test_a_users_router_survives_being_touched_and_moved(tmp_path):
+    """What numba cached of a file is still of use when its time or its folder changes."""
+    code = "import sys; from lmaas.replay.routers import find_router; print(find_router(sys.argv[1]).params)"
+    before, after = tmp_path / "one", tmp_path / "two"
+    before.mkdir()
+    shutil.copy(FIXTURES / "my_router.py", before / "own.py")
+    for folder, at in ((before, 1), (before, 2), (after, 3)):
+        if not folder.exists():
+            before.rename(after)
+        os.utime(folder / "own.py", (at, at))
+        said = subprocess.run([sys.executable, "-c", code, f"{folder}/own.py:ROUTER"], capture_output=True, text=True)
+        assert said.stdout == "{'short': 1000.0}\n", said.stderr
 
 
 def test_a_users_router_through_the_command(tmp_path, monkeypatch, capsys):
