@@ -203,6 +203,7 @@ class Clients:
             elif request in replica.running:
                 request.moving = (pool, index)
                 if replica.plan is None:  # its iteration ended at this instant
+                    replica.segment = None
                     replica.running.remove(request)
                     replica.sent.append(request)
                     self.depart(request, replica)

@@ -108,12 +108,16 @@ class Fleet(Clients, Machines):
             times += [self.coming[0][0]] if self.coming else []
             times += [self.next_beat()]
             self.now = min(times, default=math.inf)
-            if self.now == math.inf or (not self.coming and all(r.status != "waiting" for r in requests)):
+            if self.now == math.inf or self.over():
                 return
             self.instant(faults, ticks)
             instants += 1
             if len(requests) <= 200 or instants % 100 == 0:  # the checks cost more than the replay
                 self.check()
+
+    def over(self) -> bool:
+        """Nothing is left to replay: not even the tick of this instant is."""
+        return not self.coming and all(r.status != "waiting" for r in self.requests)
 
     def patient(self) -> list[Request]:
         """Requests whose clients may give up."""
@@ -125,6 +129,8 @@ class Fleet(Clients, Machines):
         if now == beat:
             self.beat()
         self.tidy()
+        if self.over():
+            return
         while any(at == now for at, *_ in faults):
             _, *what = faults.pop(next(k for k, fault in enumerate(faults) if fault[0] == now))
             self.strike(*what)

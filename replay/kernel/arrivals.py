@@ -5,7 +5,7 @@ import numpy as np
 from .. import columns as c
 from ..jit import Route, jit
 from . import layout as k
-from .batch import waits_for_one_token
+from .batch import unfilled
 from .cache import hit_blocks
 from .ends import load, write_out
 from .heap import announce, schedule
@@ -171,7 +171,7 @@ def receive(st: State, r: int, q: int, t: float) -> None:
     if st.pool[rep.pool].onward >= 0:
         fly.predicted = fly.generated + 1  # the one it is here for
     enqueue(st, r, q)
-    rep.prefill += fly.input + fly.generated - fly.computed - (1 if waits_for_one_token(st, q) else 0)
+    rep.prefill += unfilled(st, q)
     rep.generated += fly.generated
     rep.input += fly.input
     rep.predicted += fly.predicted
@@ -189,6 +189,18 @@ def mark_idle(st: State, r: int) -> None:
         st.rep[r].idle = 1
         st.idle[st.ctl[0].idle] = r
         st.ctl[0].idle += 1
+
+
+@jit
+def reconsider(st: State, r: int, t: float) -> None:
+    """Somebody left the queue, or blocks came free: whoever waits may be admitted earlier."""
+    rep = st.rep[r]
+    if rep.waiting == 0 or rep.running == rep.max_seqs:
+        return
+    if rep.event_s == np.inf:
+        mark_idle(st, r)
+    else:
+        shorten(st, r, t)
 
 
 @jit

@@ -15,6 +15,14 @@ def waits_for_one_token(st: State, q: int) -> bool:
     return fly.generated > 0 and fly.input + fly.generated - fly.computed == 1
 
 
+@jit
+def unfilled(st: State, q: int) -> int:
+    """Tokens of q yet to be prefilled; the one that a decoding request waits for is not."""
+    fly = st.fly[q]
+    need = fly.input + fly.generated - fly.computed
+    return 0 if fly.generated > 0 and need == 1 else need  # type: ignore[no-any-return]
+
+
 # --- the admission stack ---
 
 
@@ -105,7 +113,7 @@ def leave_batch(st: State, r: int, q: int) -> None:
     else:
         if rep.partial == q:
             rep.partial = -1
-        rep.prefill -= fly.input + fly.generated - fly.computed - (1 if waits_for_one_token(st, q) else 0)
+        rep.prefill -= unfilled(st, q)
     return_blocks(st, r, q)
     fly.computed = 0
 

@@ -3,12 +3,12 @@
 from .. import columns as c
 from ..jit import jit
 from . import layout as k
-from .batch import count_out, leave_batch
+from .arrivals import reconsider
+from .batch import count_out, leave_batch, unfilled
 from .ends import off_if_empty, write_out
 from .holding import travel
 from .moving import unload
 from .queues import free_slot
-from .replica import reconsider
 from .state import State
 from .view import publish
 
@@ -86,7 +86,7 @@ def _leave(st: State, q: int, t: float) -> None:
     elif fly.phase == k.WAITING:
         rep = st.rep[fly.replica]
         rep.waiting -= 1
-        rep.prefill -= fly.input
+        rep.prefill -= unfilled(st, q)
         count_out(st, fly.replica, q)
         publish(st, fly.replica)
         reconsider(st, fly.replica, t)

@@ -7,6 +7,7 @@ from ..jit import Route, jit
 from . import layout as k
 from .arrivals import send
 from .batch import compact_stack
+from .cache import let_go
 from .clients import start_over
 from .ends import end_replica, off_if_empty
 from .heap import schedule
@@ -96,11 +97,24 @@ def _again(st: State, q: int, t: float) -> None:
 
 
 @jit
+def _let_all_go(st: State, r: int) -> None:
+    """Nobody uses the replica's cache any more: those that run here, and those on their way from here."""
+    for q in range(len(st.fly)):
+        fly = st.fly[q]
+        running = fly.replica == r and (fly.phase == k.PREFILL or fly.phase == k.DECODE)
+        leaving = fly.phase == k.TRAVELLING and fly.source == r and fly.source_record == st.rep[r].record
+        if running or leaving:
+            let_go(st, r, q)
+
+
+@jit
 def lose(st: State, r: int, t: float) -> None:
     """The replica is gone at t, its iteration with it; its requests start again, running ones first."""
     rep = st.rep[r]
     if rep.running > 0:
         rep.busy_s += t - rep.since
+    if st.ctl[0].cached == 1:
+        _let_all_go(st, r)
     compact_stack(st, r)
     for place in range(rep.stack):
         _again(st, st.stack[r, place], t)

@@ -89,8 +89,8 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
     """
     ctl = st.ctl[0]
     arrivals, widest = ctl.last, st.ends.shape[1]
-    # completions may cause arrivals of the same instant only in these
-    chains = ctl.sessions == 1 or ctl.holds == 1 or ctl.patient == 1 or ctl.lanes == 1
+    # the end of an iteration may cause arrivals of the same instant only in these (ghosts: once a request has migrated)
+    chains = ctl.sessions == 1 or ctl.holds == 1 or ctl.patient == 1 or ctl.lanes == 1 or ctl.ghosts == 1
     eventful = chains or ctl.regions == 1
     while True:
         if ctl.out + widest + 2 > len(st.done):  # one event completes at most max_seqs requests
@@ -109,7 +109,8 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
         else:
             arrival_t = np.inf
         t = min(event_t, min(arrival_t, agenda_t))
-        if ctl.wanted == 1 and event_t > ctl.now:  # once all iterations of the instant have ended
+        # once all iterations of the instant have ended, and released what they release
+        if ctl.wanted == 1 and event_t > ctl.now and (agenda_t > ctl.now or st.agenda[0].order >= k.PHASE):
             ctl.wanted = 0
             return k.WANTED
         if ctl.idle > 0 and t > ctl.now and until > ctl.now:  # a tick at this instant comes first

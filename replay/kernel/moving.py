@@ -3,8 +3,8 @@
 from .. import columns as c
 from ..jit import Route, jit
 from . import layout as k
-from .arrivals import receive, send
-from .batch import count_out, stop_decoding, take_end_out, waits_for_one_token
+from .arrivals import receive, reconsider, send, stand_still
+from .batch import count_out, stop_decoding, take_end_out, unfilled
 from .cache import let_go, own_blocks
 from .ends import off_if_empty, write_out
 from .heap import announce
@@ -12,7 +12,7 @@ from .holding import travel
 from .lanes import fits, received
 from .outlive import foretell
 from .queues import free_slot
-from .replica import reconsider, shorten
+from .replica import finish, shorten
 from .state import State
 from .view import publish
 
@@ -25,11 +25,15 @@ def migrate(st: State, q: int, t: float) -> None:
     if fly.phase == k.WAITING:
         _leave_queue(st, r, q, t)
     else:
-        st.rep[r].leaving = 1
-        if st.rep[r].event_s == float("inf"):
-            depart_all(st, r, t)
-        else:
+        rep = st.rep[r]
+        rep.leaving = 1
+        if rep.event_s != float("inf"):
             shorten(st, r, t)
+        if rep.event_s == t:  # a run goes on past the tick, but its iteration has ended
+            finish(st, r, t)
+            stand_still(st, r)
+        if rep.event_s == float("inf"):
+            depart_all(st, r, t)
 
 
 @jit
@@ -44,7 +48,7 @@ def _leave_queue(st: State, r: int, q: int, t: float) -> None:
         fly = st.fly[moved]
         announce(st, fly.sent_s + ctl.timeout_s, k.PATIENCE * k.PHASE + fly.request, moved, fly.sends)
     rep.waiting -= 1
-    rep.prefill -= st.fly[q].input + st.fly[q].generated - st.fly[q].computed
+    rep.prefill -= unfilled(st, q)
     count_out(st, r, q)
     publish(st, r)
     reconsider(st, r, t)
@@ -70,7 +74,7 @@ def depart_all(st: State, r: int, t: float) -> None:
         else:
             if rep.partial == q:
                 rep.partial = -1
-            rep.prefill -= fly.input + fly.generated - fly.computed - (1 if waits_for_one_token(st, q) else 0)
+            rep.prefill -= unfilled(st, q)
         rep.running -= 1
         rep.transit += 1
         count_out(st, r, q)
@@ -105,10 +109,6 @@ def unload(st: State, q: int, t: float) -> None:
         publish(st, r)  # its KV, on a replica that may stand still
         reconsider(st, r, t)
         off_if_empty(st, r, t)
-        if rep.event_s == float("inf") and rep.waiting > 0 and rep.idle == 0:
-            rep.idle = 1  # what waited for these blocks may be admitted now
-            st.idle[st.ctl[0].idle] = r
-            st.ctl[0].idle += 1
     fly.source = -1
     fly.shared = 0
 

@@ -212,14 +212,6 @@ def shorten(st: State, r: int, t: float) -> None:
         schedule(st, r, end_of(st, r, m))
 
 
-@jit
-def reconsider(st: State, r: int, t: float) -> None:
-    """Somebody left the queue, or blocks came free, in the middle of a run: whoever waits may be admitted earlier."""
-    rep = st.rep[r]
-    if rep.waiting > 0 and rep.event_s != np.inf and rep.running < rep.max_seqs:
-        shorten(st, r, t)
-
-
 # --- finish ---
 
 
