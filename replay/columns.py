@@ -5,7 +5,10 @@ A router reads REQUEST and VIEW columns only: true output lengths stand in neith
 
 # request f8[:], what a router may know of the arriving request
 NOW, INPUT_TOKENS, PREDICTED_TOKENS, POOL, KIND, TIER, RANK, SESSION, ORIGIN, TRIES = range(10)
-REQUEST_COLUMNS = 10
+ARRIVED_S = 10  # when its client first sent it
+STARTING = 11  # replicas of the pool that start
+DEFERRED = 12  # requests of the pool that its router holds, this one not
+REQUEST_COLUMNS = 13
 
 # replicas f8[:, :], one row an active replica of the pool, by replica index
 INDEX = 0  # number of the replica within its pool
@@ -19,7 +22,25 @@ KV_TOKENS = 7  # held, in whole blocks, the iteration in progress included; like
 KV_CAPACITY_TOKENS = 8
 MAX_SEQS = 9
 MATCHED_TOKENS = 10  # of this request's prompt, in the replica's prefix cache; only where the router asks for it
-VIEW_COLUMNS = 11
+# an iteration's time by its profile, linear: BASE_S + TOKEN_S · prompt tokens + SEQ_S · decoding + CONTEXT_S · their KV
+BASE_S = 11
+TOKEN_S = 12  # of a whole batch of max_batch_tokens
+SEQ_S = 13  # of as many decoding requests as there is room for
+CONTEXT_S = 14
+VIEW_COLUMNS = 15
+
+# ahead f8[:, :], the projected KV map, only where the router asks for it: row by active replica, column j: tokens of KV
+# in j iterations, from now (0) on, of the requests that decode now, each until its predicted output is there
+
+# flight f8[:, :], only where the router asks for it: the requests of active replica i are the WAITING + RUNNING rows
+# from flight_start[i] on; running ones in order of admission, then waiting ones, the queue's head first
+F_INPUT_TOKENS, F_COMPUTED_TOKENS, F_GENERATED_TOKENS = range(3)  # computed: whose KV is there
+F_REMAINING_TOKENS = 3  # predicted output to come
+F_RANK = 4  # in waiting queues: its deadline, its priority, or 0
+F_ARRIVED_S = 5  # when its client first sent it
+F_FIRST_S = 6  # when it emitted its first token; inf: not yet
+F_RUNNING = 7  # 1: running, 0: waiting
+FLIGHT_COLUMNS = 8
 
 # a router's answer other than a row
 SCORES = -1  # take the lowest score, ties to the lowest index

@@ -89,7 +89,7 @@ class Replay:
             [max(4, 2 * (n + sum(m for _, m in pool.mixed))) for n, pool in zip(initial, fleet.pools, strict=True)],
             self.router,
             self._extension(extension),
-            self.router.tokens or scales,  # scale-in looks for the fewest outstanding tokens
+            self.router.reads_tokens or scales,  # scale-in looks for the fewest outstanding tokens
             CHUNK,
         )
         state.ctl.begin_s = self.begin_s

@@ -33,6 +33,7 @@ ROUTERS = Registry(
 
 REPLAY_SEED = -1.0  # as a router's parameter `seed`: the replay's own
 SEEDS = 1 << 32
+FARTHEST = 10_000  # iterations of a projected KV map
 PLAIN = (c.WAITING, c.RUNNING, c.PREFILL_TOKENS, c.MAX_SEQS, c.KV_CAPACITY_TOKENS, c.PROFILE, c.INDEX)
 ASKED_FOR = (c.OUTSTANDING_TOKENS, c.EXPECTED_TOKENS, c.KV_TOKENS)
 
@@ -46,11 +47,12 @@ class Router:
     route: decorated with jit.router; its docstring's first line is what the listing says. params go to it in order, a
     number each; a table as its rows, its columns, then its numbers; `seed` is the replay's where it is REPLAY_SEED.
     tokens: it reads the token and KV columns; prefix: it reads MATCHED_TOKENS; holds: it answers HOLD or OPEN, and is
-    asked again every heartbeat_s (0: only when a replica becomes active). weights: the score is this weighted sum of
-    view columns, kept up to date by the kernel in O(log replicas) instead of a scan at each arrival, where that is
-    faster (world.TREE_SLOTS); `route` is then not called. heartbeat_s and weights are numbers or names of parameters.
-    extend_tokens: what a prediction that was outlived grows by; None: the expected rest, learned on the training part.
-    Raises ValueError for numbers that cannot be.
+    asked again every heartbeat_s (0: only when a replica becomes active). ahead: it reads the projected KV map, so many
+    iterations; flight: it reads the requests in flight (columns.py; tokens come with either). weights: the score is
+    this weighted sum of view columns, kept up to date by the kernel in O(log replicas) in place of a scan at each
+    arrival, where that is faster (world.TREE_SLOTS); `route` is then not called. heartbeat_s, ahead and weights are
+    numbers or names of parameters. extend_tokens: what a prediction that was outlived grows by; None: the expected
+    rest, learned on the training part. Raises ValueError for numbers that cannot be.
     """
 
     route: Any
@@ -61,6 +63,8 @@ class Router:
     heartbeat_s: float | str = 0.0
     weights: Mapping[int, float | str] | None = None
     extend_tokens: int | None = None
+    ahead: float | str = 0
+    flight: bool = False
 
     def __post_init__(self) -> None:
         for column, weight in (self.weights or {}).items():
@@ -68,6 +72,9 @@ class Router:
                 raise ValueError(f"column {column} has no weight: it is the request's, or tokens=True is missing")
             if not isfinite(self.number(weight)):
                 raise ValueError(f"weight {weight} of column {column} is not finite")
+        deep = self.horizon > 0 or self.flight
+        if self.weights and deep:
+            raise ValueError("weights are of columns of replicas: they see neither `ahead` nor `flight`")
         if not 0.0 <= self.number(self.heartbeat_s) < inf:
             raise ValueError(f"heartbeat_s={self.number(self.heartbeat_s):g} is no time between two heartbeats")
 
@@ -79,6 +86,19 @@ class Router:
         if isinstance(value, int | float):
             return value
         raise ValueError(f"'{given}' is no parameter of column, heartbeat or look-ahead")
+
+    @property
+    def horizon(self) -> int:
+        """Iterations of the projected KV map it reads; 0: it reads none."""
+        ahead = self.number(self.ahead)
+        if not 0 <= ahead <= FARTHEST or ahead != int(ahead):
+            raise ValueError(f"ahead={ahead:g} is no number of iterations from 1 to {FARTHEST}")
+        return int(ahead)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it reads anything that changes with every iteration."""
+        return self.tokens or self.flight or self.horizon > 0
 
     @property
     def numbers(self) -> list[float]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .fleet import DECODE, PREFILL, Fleet, Pool, preferences
 from .kernel import layout as k
-from .kernel.state import State, empty_state, with_trees, zeros
+from .kernel.state import State, empty_state, with_trees, with_views, zeros
 from .profile import Profile
 from .requests import Extension, Requests
 from .routers import Router
@@ -121,13 +121,15 @@ def state_of(
         between_s=np.array(fleet.latency_s, np.float64).reshape(-1, len(fleet.regions) or 1),
     )
     _switch_on(st, world, requests, router, tokens)
-    return with_trees(_with_cache(st, world, requests))
+    return with_views(with_trees(_with_cache(st, world, requests)))
 
 
 def _switch_on(st: State, world: World, requests: Requests, router: Router, tokens: bool) -> None:
     """Say which features this replay uses."""
     fleet, ctl = world.fleet, st.ctl
-    ctl.tokens, ctl.look, ctl.match = int(tokens), int(router.tokens), int(router.prefix)
+    ctl.tokens, ctl.look, ctl.match = int(tokens), int(router.reads_tokens), int(router.prefix)
+    ctl.ahead, ctl.flight = router.horizon, int(router.flight)
+    ctl.deep = int(router.horizon > 0 or router.flight)
     ctl.linear = int(router.weights is not None and (not router.tokens or int(st.pool.slots.max()) >= TREE_SLOTS))
     ctl.ranked = int(requests.rank is not None)
     ctl.ghosts = int(fleet.clients is not None)

@@ -96,33 +96,43 @@ def action_of(order, names) -> Actions:
     return Actions(**{{"scale": "replicas"}.get(what, what): {rest[0]: rest[1]}})
 
 
-def play_fast(case, **more):
-    """(outcome, replay) of the kernel; orders of one tick are carried out one after another."""
+def play_fast(case, router=None, looks=None, **more):
+    """(outcome, replay) of the kernel; orders of one tick are carried out one after another.
+
+    looks {time: function of the replay and the time}, called after that tick; router: in place of the case's.
+    """
+    looks = looks or {}
     shapes = profiles(case)
     orders = {float(t): [["scale", p, n] for p, n in enumerate(w)] for t, w in case.get("ticks", {}).items()}
     for t, given in case.get("actions", {}).items():
         orders.setdefault(float(t), []).extend(given)
-    times = sorted(orders)
+    times = sorted({*orders, *looks})
 
     names = [shape.name for shape in shapes]
 
     def act(t, seen):
-        for order in orders[t]:
+        for order in orders.get(t, []):
             replay.carry_out(action_of(order, names), t)
+        if t in looks:
+            looks[t](replay, t)
         return NOTHING
 
     controller = Controller(lambda t: next((x for x in times if x > t), np.inf), act) if times else NEVER
     with patch("lmaas.replay.world.FRUITLESS", FRUITLESS):
-        replay = _replay(case, shapes, controller, more)
+        replay = _replay(case, shapes, controller, router, more)
     return replay.run(), replay
 
 
-def _replay(case, shapes, controller, more) -> Replay:
+def _replay(case, shapes, controller, router, more) -> Replay:
+    if router is None:
+        router = case["router"]
+    if router == "holder":
+        router = HOLDER.format(**case["holder"], beat=case["heartbeat_s"])
     return Replay(
         requests_of(case),
         fleet_of(case, shapes),
         case["counts"],
-        HOLDER.format(**case["holder"], beat=case["heartbeat_s"]) if case["router"] == "holder" else case["router"],
+        router,
         controller,
         Extension(np.array(EXTEND_AT), np.array(EXTEND_BY)),
         scales=True,

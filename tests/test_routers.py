@@ -223,7 +223,7 @@ def test_kappa_reaches_the_weights():
         ("weighted(weights=3)", Exit.USAGE, "no table"),
         ("weighted(weights=[[1, 2], [3]])", Exit.USAGE, "no table"),
         ("weighted(weights=[[1, -2]])", Exit.USAGE, "below 0"),
-        ("{here}/none.py:ROUTER", Exit.CONFIG, "no such file; that folder has holding_router.py, my_router.py"),
+        ("{here}/none.py:ROUTER", Exit.CONFIG, "no such file; that folder has deep_router.py, holding_router.py"),
         ("{here}/my_router.py:ROUTTER", Exit.CONFIG, "it has short_first, ROUTER"),
         ("{here}/my_router.py", Exit.CONFIG, "write my_router.py:"),
         ("{here}/my_router.py:ROUTER(shrt=3)", Exit.USAGE, "did you mean 'short'"),

@@ -10,6 +10,7 @@ from .cache import hit_blocks
 from .ends import load, write_out
 from .heap import announce, schedule
 from .holding import defer, hold, take_heart, travel
+from .inflight import make_room
 from .lanes import fits, nearest_up
 from .queues import append, enqueue, free_slot
 from .replica import shorten
@@ -112,6 +113,8 @@ def send(st: State, route: Route, q: int, t: float) -> int:
 def _ask(st: State, route: Route, q: int, t: float, first: int, active: int) -> int:
     """The router's choice: a row of the pool, HOLD or OPEN. O(replicas) where the router scores them all."""
     ctl, fly = st.ctl[0], st.fly[q]
+    if ctl.flight == 1:
+        make_room(st, st.pool[fly.pool].first, st.pool[fly.pool].first + st.pool[fly.pool].slots)
     if ctl.look == 1:
         for row in range(first, first + active):
             look(st, st.slot_of[row], t)
@@ -130,9 +133,16 @@ def _ask(st: State, route: Route, q: int, t: float, first: int, active: int) -> 
     ask[c.SESSION] = fly.session
     ask[c.ORIGIN] = fly.origin
     ask[c.TRIES] = fly.tries
+    ask[c.ARRIVED_S] = fly.arrival_s
+    ask[c.STARTING] = st.pool[fly.pool].starting
+    ask[c.DEFERRED] = st.pool[fly.pool].deferrals
     scores = st.scores[first : first + active]
     rows = st.rows[first : first + active]
-    chosen = route(ask, rows, st.rows[:0], st.rows[:0], st.slot_of[:0], st.params, st.memory[fly.pool], scores)
+    ahead = st.ahead[first : first + active] if ctl.ahead > 0 else st.ahead[:0]
+    flight, start = st.flight[:0], st.flight_start[:0]
+    if ctl.flight == 1:
+        flight, start = st.flight, st.flight_start[first : first + active]
+    chosen = route(ask, rows, ahead, flight, start, st.params, st.memory[fly.pool], scores)
     return _lowest(scores) if chosen == c.SCORES else chosen
 
 

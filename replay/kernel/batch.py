@@ -27,15 +27,22 @@ def unfilled(st: State, q: int) -> int:
 
 
 @jit
+def stands_at(st: State, r: int, place: int) -> bool:
+    """Whether the stack's entry is that of a running request (its place is the request's: slots are reused)."""
+    fly = st.fly[st.stack[r, place]]
+    running = fly.phase == k.PREFILL or fly.phase == k.DECODE
+    return running and fly.replica == r and fly.place == place  # type: ignore[no-any-return]
+
+
+@jit
 def compact_stack(st: State, r: int) -> None:
-    """Close the gaps that requests left (an entry stands while its place is the request's: slots are reused)."""
+    """Close the gaps that requests left."""
     n = 0
     for place in range(st.rep[r].stack):
-        q = st.stack[r, place]
-        fly = st.fly[q]
-        if fly.replica == r and fly.place == place and (fly.phase == k.PREFILL or fly.phase == k.DECODE):
+        if stands_at(st, r, place):
+            q = st.stack[r, place]
             st.stack[r, n] = q
-            fly.place = n
+            st.fly[q].place = n
             n += 1
     st.rep[r].stack = n
 

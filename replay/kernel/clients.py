@@ -83,6 +83,7 @@ def _leave(st: State, q: int, t: float) -> None:
         st.pool[fly.pool].queued -= 1
     elif fly.phase == k.HELD:
         st.pool[fly.pool].held -= 1
+        st.pool[fly.pool].deferrals -= 0 if fly.held == k.BY_TIER else 1
     elif fly.phase == k.WAITING:
         rep = st.rep[fly.replica]
         rep.waiting -= 1

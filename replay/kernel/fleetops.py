@@ -1,5 +1,7 @@
 """Pools and replicas changing, jitted: activation, draining, loss, the pool's queue, what policies see."""
 
+from typing import Any
+
 import numpy as np
 
 from .. import columns as c
@@ -12,6 +14,7 @@ from .clients import start_over
 from .ends import end_replica, off_if_empty
 from .heap import schedule
 from .holding import ask_again, take_heart, travel
+from .inflight import make_room
 from .queues import dequeue, free_slot
 from .state import State
 from .view import look, plant
@@ -22,7 +25,9 @@ def arrange(st: State, pool: int) -> None:
     """Give the pool's active replicas its first view rows, by index; called when one joins or leaves."""
     p = st.pool[pool]
     first, slots, n = p.first, p.slots, 0
+    p.starting = 0
     for r in range(first, first + slots):
+        p.starting += 1 if st.rep[r].state == k.STARTING else 0
         if st.rep[r].state == k.ACTIVE:
             at = n
             while at > 0 and st.rep[st.slot_of[first + at - 1]].index > st.rep[r].index:
@@ -46,8 +51,21 @@ def arrange(st: State, pool: int) -> None:
         st.rows[row, c.WAITING] = rep.waiting
         st.rows[row, c.RUNNING] = rep.running
         st.rows[row, c.PREFILL_TOKENS] = rep.prefill
+        if rep.state != k.FREE:
+            _price(st, row, rep)
     if st.ctl[0].linear == 1:
         plant(st, pool)
+
+
+@jit
+def _price(st: State, row: int, rep: Any) -> None:
+    """The columns of an iteration's time."""
+    shape, tokens = st.shape[rep.profile], st.token_s[rep.profile]
+    seqs = min(rep.max_seqs, rep.max_batch)
+    st.rows[row, c.BASE_S] = shape.fixed
+    st.rows[row, c.TOKEN_S] = tokens[rep.max_batch] / rep.max_batch
+    st.rows[row, c.SEQ_S] = shape.decode_seq + tokens[seqs] / seqs
+    st.rows[row, c.CONTEXT_S] = shape.decode_kv
 
 
 @jit
@@ -152,6 +170,8 @@ def lose_queue(st: State, pool: int, t: float) -> None:
 def look_at_all(st: State, t: float) -> None:
     """Bring every live replica's token and KV columns to time t and sum them by pool into `seen`."""
     st.seen[:] = 0.0
+    if st.ctl[0].flight == 1:
+        make_room(st, 0, len(st.rep))
     for r in range(len(st.rep)):
         rep = st.rep[r]
         seen = st.seen[rep.pool]

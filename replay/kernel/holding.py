@@ -70,6 +70,7 @@ def defer(st: State, q: int, t: float) -> None:
     fly.since_s = t
     fly.next = pool.deferred
     pool.deferred = q
+    pool.deferrals += 1
     pool.held += 1
     keep_beating(st, t)
 
@@ -78,20 +79,21 @@ def defer(st: State, q: int, t: float) -> None:
 def ask_again(st: State, pool: int, t: float) -> int:
     """What the pool's router holds arrives again, now; how many these are."""
     p = st.pool[pool]
-    before, q = p.held, p.deferred
+    n, q = p.deferrals, p.deferred
     p.deferred = -1
+    p.deferrals = 0
+    p.held -= n
     while q >= 0:
         fly = st.fly[q]
         following = fly.next
         if fly.gone == 1:
             free_slot(st, q)
         else:
-            p.held -= 1
             if fly.admitted_s == float("inf"):  # else between tokens, in a decode lane, or migrated
                 fly.hold_s += t - fly.since_s
             travel(st, q, t, k.RELEASED)
         q = following
-    return before - p.held  # type: ignore[no-any-return]
+    return n  # type: ignore[no-any-return]
 
 
 @jit

@@ -17,6 +17,7 @@ CONTROL = _record(
     " tokens"  # keep predictions current: routers that read tokens, policies that scale
     " look"  # the router reads token columns
     " match"  # the router reads MATCHED_TOKENS
+    " deep ahead flight"  # the router reads `ahead`, so many iterations, or `flight`; deep: either
     " linear"  # the router's score is a weighted sum of columns: a tournament tree instead of a scan
     " ranked patient sessions regions holds cached lanes"
     " ghosts"  # 1: queues may hold requests that are gone
@@ -44,6 +45,7 @@ REPLICA = _record(
     " count"  # iterations in the run in progress; where planned > 0 it is one
     " prefill predicted generated input"  # sums over the requests here: not yet prefilled, predicted output, ...
     " leaving"  # running requests that go at the end of the iteration in progress
+    " flight_at flight_room"  # its rows in `flight`
     " transit"  # requests migrating away, whose blocks are still held
     " awaited"  # 1: the driver wants to know when it is off
     " per_hash"  # KV blocks a hash block
@@ -105,7 +107,8 @@ DONE = _record(
 POOL = _record(
     "first slots"  # its replica slots and view rows
     " active head tail queued"  # queue of requests that found no active replica
-    " hold deferred held"  # hold queue (a heap), a list of what the router holds, and requests in both
+    " hold deferred deferrals held"  # hold queue (a heap), list of what the router holds and how many, both together
+    " starting"
     " region down tree leaves"  # tree: offset of its tournament tree
     " ended_now"  # completions at this instant that may release held requests
     " opened"  # replicas asked for by OPEN, cumulative

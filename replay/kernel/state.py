@@ -36,6 +36,9 @@ class State(NamedTuple):
     tree: np.ndarray  # i8[T], tournament trees over each pool's rows, by score and by expiry
     seen: np.ndarray  # f8[Q, SEEN_COLUMNS], filled when the driver looks
     memory: np.ndarray  # f8[Q, 8], the router's own, a row a pool
+    ahead: np.ndarray  # f8[R + 1, horizon], by view row: the projected KV map; the last row is scratch
+    flight: np.ndarray  # f8[:, FLIGHT_COLUMNS], requests at replicas, each replica's together, with gaps
+    flight_start: np.ndarray  # i8[R], by view row
     request: np.ndarray  # f8[REQUEST_COLUMNS], scratch
     params: np.ndarray  # f8[:], the router's parameters
     weights: np.ndarray  # f8[VIEW_COLUMNS], of a linear score
@@ -61,6 +64,8 @@ _FLOATS = (
     "expires",
     "seen",
     "memory",
+    "ahead",
+    "flight",
     "request",
     "params",
     "weights",
@@ -77,6 +82,8 @@ _TABLES = (
     "rows",
     "seen",
     "memory",
+    "ahead",
+    "flight",
     "token_s",
     "extend",
     "choices",
@@ -111,6 +118,7 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
         "plan": (slots, seqs + 1), "residue": (slots, block), "events": (slots,), "idle": (slots,),
         "agenda": (2 * slots + 64,), "slot_of": (slots,), "rows": (slots, c.VIEW_COLUMNS), "scores": (slots,),
         "expires": (slots,), "tree": (1,), "seen": (pools, k.SEEN_COLUMNS), "memory": (pools, 8),
+        "ahead": (1, 1), "flight": (1, c.FLIGHT_COLUMNS), "flight_start": (slots,),
         "request": (c.REQUEST_COLUMNS,), "params": (1,), "weights": (c.VIEW_COLUMNS,), "shape": (1,),
         "token_s": (1, 1), "extend": (2, 1), "choices": (1, 1), "lag_s": (1, 1), "between_s": (1, 1), "own_at": (1,),
         "hashes": (1,), "node": (1,), "bucket": (1,),
@@ -164,7 +172,7 @@ def more_flights(state: State, flights: int) -> State:
     state.ctl.free = n + flights - have
     fly = longer(state, "fly", flights)
     fly.request[have:], fly.phase[have:] = -1, k.ELSEWHERE
-    return state._replace(fly=fly, free=free)
+    return with_views(state._replace(fly=fly, free=free))
 
 
 _BY_SLOT = ("rep", "stack", "ends", "late", "plan", "residue")
@@ -201,7 +209,21 @@ def more_slots(state: State, counts: np.ndarray) -> State:
     moved_state = state._replace(
         **grown, rows=fresh.rows, slot_of=fresh.slot_of, scores=fresh.scores, expires=fresh.expires
     )
-    return with_trees(moved_state)
+    return with_views(with_trees(moved_state))
+
+
+def with_views(state: State) -> State:
+    """The same state with room for what its router sees of single requests, where that declares it."""
+    ahead, flight, slots = int(state.ctl.ahead[0]), int(state.ctl.flight[0]), len(state.rep)
+    if not ahead and not flight:
+        return state
+    state.rep.flight_room = 0
+    state.rep.valid_s = -np.inf
+    return state._replace(
+        ahead=zeros("ahead", slots + 1, max(ahead, 1)),
+        flight=zeros("flight", 2 * len(state.fly) + 16 * slots if flight else 1, c.FLIGHT_COLUMNS),
+        flight_start=zeros("flight_start", slots),
+    )
 
 
 def with_trees(state: State) -> State:

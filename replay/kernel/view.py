@@ -11,6 +11,7 @@ from .. import columns as c
 from ..jit import jit
 from . import layout as k
 from .cache import evict
+from .inflight import look_deep
 from .outlive import settle_outlived
 from .runs import end_of, ended_by, grown_blocks
 from .state import State
@@ -54,6 +55,8 @@ def look(st: State, r: int, t: float) -> None:
     st.rows[row, c.OUTSTANDING_TOKENS] = rep.prefill + rep.predicted - generated
     st.rows[row, c.EXPECTED_TOKENS] = rep.input + rep.predicted
     st.rows[row, c.KV_TOKENS] = (rep.used + ahead) * rep.block
+    if st.ctl[0].deep == 1:
+        look_deep(st, r, rep.steps + m)
 
 
 @jit
