@@ -11,7 +11,6 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_kernel import pressed
-from test_kernel_full import without_migration
 
 from lmaas.replay import columns as c
 from lmaas.replay.kernel import layout as k
@@ -69,7 +68,7 @@ def check(case, times, horizon):
 
 @st.composite
 def looked_at(draw):
-    case = without_migration(draw(full_cases(sorted(draw(st.sets(st.sampled_from(CHOICES)))))))
+    case = draw(full_cases(sorted(draw(st.sets(st.sampled_from(CHOICES))))))
     case["router"] = "least-requests"
     times = draw(st.lists(st.integers(1, 200), min_size=1, max_size=8, unique=True))
     return case, [x / 8 for x in times], draw(st.sampled_from([1, 2, 5, 40]))
