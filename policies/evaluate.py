@@ -117,7 +117,7 @@ def evaluate(
     )  # fmt: skip
     ready = prepare(
         trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
-        warmup_s=warmup_s, window_s=window_s, load=load, seed=seed,
+        warmup_s=warmup_s, window_s=window_s, load=load, seed=seed, caches=fidelity == "request",
     )  # fmt: skip
     inputs = Inputs(ready)
     say = progress or (lambda name, share: None)
@@ -238,6 +238,12 @@ def _settings(ready: Prepared, attain: float, train_fraction: float, load: float
         ],
         "pools": describe(ready.fleet),
         "fleet": conditions(ready.fleet),
+        "prefix_cache": None
+        if ready.prefixes is None
+        else {
+            "services": list(ready.cached),
+            "block_tokens": ready.prefixes.tokens,
+        },
         "rates": [{"service": service, **asdict(rates)} for service, rates in ready.rates.items()],
     }
 

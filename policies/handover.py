@@ -5,13 +5,20 @@ import polars as pl
 
 from lmaas.analysis.trace import TIERS
 from lmaas.replay.fleet import Fleet
+from lmaas.replay.prefixes import Prefixes, hashed
 from lmaas.replay.requests import Requests
 
 from .sessions import Chains
 
 
-def requests_of(rows: pl.DataFrame, predicted: np.ndarray, fleet: Fleet, chains: Chains | None = None) -> Requests:
-    """The replayed rows (Prepared.requests) as arrays; chains: of closed sessions."""
+def requests_of(
+    rows: pl.DataFrame,
+    predicted: np.ndarray,
+    fleet: Fleet,
+    chains: Chains | None = None,
+    prefixes: Prefixes | None = None,
+) -> Requests:
+    """The replayed rows (Prepared.requests) as arrays; chains: of closed sessions; prefixes: packed, of these rows."""
     column = {f: rows[f].to_numpy().astype(np.int64) for f in ("pool", "input_tokens", "output_tokens", "kind")}
     tiers = {name: number for number, name in enumerate(TIERS)}
     return Requests(
@@ -28,6 +35,7 @@ def requests_of(rows: pl.DataFrame, predicted: np.ndarray, fleet: Fleet, chains:
         session=rows["session"].to_numpy() if "session" in rows.columns else None,
         follow=None if chains is None else chains.follow,
         think_s=None if chains is None else chains.think_s,
+        **hashed(prefixes),
     )
 
 

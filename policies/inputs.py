@@ -8,8 +8,9 @@ import polars as pl
 
 from lmaas.analysis.windows import PRIOR_OUTPUT_TOKENS
 from lmaas.replay.engine import NO_EXTENSION, Extension
+from lmaas.replay.prefixes import Prefixes
 
-from .prepare import Prepared
+from .prepare import Prepared, prefixes_of
 from .sessions import Chains, chains
 
 
@@ -66,6 +67,14 @@ class Inputs:
             return found
 
         return self._once("chains", link)  # type: ignore[no-any-return]
+
+    def prefixes(self) -> Prefixes | None:
+        """Hash blocks of the replayed requests, where any are cached."""
+        ready = self.ready
+        if ready.prefixes is None:
+            return None
+        whole = ready.prefixes
+        return self._once("prefixes", lambda: prefixes_of(ready.replayed, whole).packed())  # type: ignore[no-any-return]
 
     @property
     def notes(self) -> list[str]:

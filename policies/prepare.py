@@ -11,16 +11,17 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
 from lmaas.analysis.windows import default_window_s, known_demand
 from lmaas.replay.fleet import NO_REGION, Fleet, preferences
-from lmaas.replay.fleetcheck import check_requests
+from lmaas.replay.fleetcheck import caching_services, check_requests
 from lmaas.replay.fleetfile import FleetSpec, read_fleet
 from lmaas.replay.fleetmake import make_fleet
+from lmaas.replay.prefixes import Prefixes
 from lmaas.replay.profile import Profile, find_profile
 from lmaas.replay.protocol import History
 from lmaas.replay.rates import Mix, Rates, sustainable_rates
 from lmaas.replay.slo import METRICS, NO_TIER, Slo, thresholds
 
 from .load import scale_load
-from .rows import read_rows
+from .rows import read_prefixes, read_rows
 
 FEW = 50  # training requests below which a service's own length mix says nothing
 MOST_WINDOWS = 200_000  # 3.8 years of ten minutes; more is a stray timestamp or a mistyped window
@@ -49,6 +50,8 @@ class Prepared:
     window_s: float
     seed: int
     notes: tuple[str, ...]
+    prefixes: Prefixes | None  # of the whole trace, by column `row`; None: nothing is cached
+    cached: tuple[str, ...]  # services whose replicas cache prefixes
 
     @property
     def replayed(self) -> pl.DataFrame:
@@ -108,8 +111,19 @@ def _nominal_s(requests: pl.DataFrame, fleet: Fleet, rates: dict[str, Rates]) ->
     return duration
 
 
-def _rates(requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int) -> tuple[dict[str, Rates], list[str]]:
-    """μ per service, on its own mix; services with few requests share one load test a profile, on the mix of all."""
+def prefixes_of(rows: pl.DataFrame, prefixes: Prefixes) -> Prefixes:
+    """Of rows of Prepared.requests; what is not of the trace's own copy (--load) is of a copy of its own."""
+    copy = rows["copy"].cast(pl.Int64).to_numpy() if "copy" in rows.columns else np.zeros(rows.height, np.int64)
+    return prefixes.take(rows["row"].to_numpy(), copy)
+
+
+def _rates(
+    requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int, prefixes: Prefixes | None, cached: Sequence[str]
+) -> tuple[dict[str, Rates], list[str]]:
+    """μ per service, on its own mix; services with few requests share one load test a profile, on the mix of all.
+
+    With a prefix cache where the service's replicas have one; not for a mix of all, which repeats otherwise.
+    """
     found: dict[str, Rates] = {}
     shared: dict[str, Rates] = {}
     notes: list[str] = []
@@ -132,6 +146,7 @@ def _rates(requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int) -> tu
             own["limit_tpot_s"].to_numpy(),
             own["limit_e2e_s"].to_numpy(),
             own["scored_tier"].replace_strict(tiers, return_dtype=pl.Int64).to_numpy(),
+            prefixes_of(own, prefixes) if prefixes is not None and pool.service in cached and not few else None,
         )
         rates = sustainable_rates(pool.profile, mix, attain, seed)
         found[pool.service] = rates
@@ -142,10 +157,13 @@ def _rates(requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int) -> tu
                 f"{pool.service}: no load, however low, attains {attain:.0%} on {pool.profile.name}; μ is a floor"
             )
         if rates.alone_attainment < attain:
+            end = (
+                f"so no fleet of it reaches {attain:.0%}" if rates.hit_share is None else "more only by cached prefixes"
+            )
             notes.append(
                 f"{pool.service}: only {rates.alone_attainment:.1%} of its training requests can meet their SLO on an "
-                f"idle {pool.profile.name} replica, so no fleet of it reaches {attain:.0%}; μ holds those that can to "
-                f"{attain:.0%}"
+                f"idle{'' if rates.hit_share is None else ', empty'} {pool.profile.name} replica, {end}; μ holds those "
+                f"that can to {attain:.0%}"
             )
     return found, notes
 
@@ -229,8 +247,12 @@ def prepare(
     window_s: float | None,
     load: float,
     seed: int,
+    caches: bool = True,
 ) -> Prepared:
-    """Read, split, size up; UserError where there is nothing to replay (4) or the configuration is wrong (2, 5)."""
+    """Read, split, size up; UserError where there is nothing to replay (4) or the configuration is wrong (2, 5).
+
+    caches: whether block hashes are read, where trace and fleet can make use of them.
+    """
     given: Profile | None = find_profile(profile) if profile else None
     spec = read_fleet(fleet) if fleet else FleetSpec()
     requests, not_replayed = read_rows(trace, spec)
@@ -251,7 +273,10 @@ def prepare(
             "no training part: μ is measured on the replayed lengths; static-peak, static-mean and the common start "
             "have no demand to size by and take each pool's minimum; forecasts begin with nothing"
         )
-    rates, said = _rates(training if training.height else requests, built, attain, seed)
+    cached = caching_services(built, trace.meta.block_size) if caches and "block_hashes" in trace.meta.columns else ()
+    prefixes, said = read_prefixes(trace, cached) if cached else (None, [])
+    notes += said
+    rates, said = _rates(training if training.height else requests, built, attain, seed, prefixes, cached)
     notes += said
     if requests["tier"].null_count():
         notes.append(f"{requests['tier'].null_count():,} requests have no tier and are scored as {NO_TIER}")
@@ -262,5 +287,5 @@ def prepare(
     history = _history(requests, window, cut_s, rates)
     return Prepared(
         requests, not_replayed, built, services, tuple(slos), limits, rates, history,
-        cut_s, start_s, end_s, window, seed, tuple(notes),
+        cut_s, start_s, end_s, window, seed, tuple(notes), prefixes, cached,
     )  # fmt: skip

@@ -1,10 +1,14 @@
 """The rows of a trace that can be replayed, with those of its columns that the fleet makes use of."""
 
+from collections.abc import Collection
+
+import numpy as np
 import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
-from lmaas.analysis.trace import Trace
+from lmaas.analysis.trace import ROW_GROUP, Trace
 from lmaas.replay.fleetfile import FleetSpec
+from lmaas.replay.prefixes import Prefixes, chained
 
 COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
 ORDERED_BY = {"priority": "priority", "deadline": "deadline_s"}  # order of queues -> column it reads
@@ -14,7 +18,7 @@ def read_rows(trace: Trace, spec: FleetSpec) -> tuple[pl.DataFrame, int]:
     """(rows with input and output tokens in arrival order, how many have none); UserError (exit 4) where none has.
 
     COLUMNS, beside them what `spec` asks for and the trace has: priority or deadline_s, turn and think_s; session
-    (Int64, -1: none) wherever the trace has session ids.
+    (Int64, -1: none) wherever the trace has session ids; row, the place among these rows.
     """
     asked = [ORDERED_BY.get(spec.order), *(("turn", "think_s") if spec.sessions == "closed" else ()), "session_id"]
     table = trace.table(*COLUMNS, *(name for name in asked if name and name in trace.meta.columns))
@@ -25,6 +29,7 @@ def read_rows(trace: Trace, spec: FleetSpec) -> tuple[pl.DataFrame, int]:
             Exit.INPUT,
         )
     kept = kept.with_columns(pl.col("service", "region", "tenant", "tier").cast(pl.String))
+    kept = kept.with_columns(row=pl.int_range(pl.len(), dtype=pl.UInt32))
     return numbered(kept) if "session_id" in kept.columns else kept, table.height - kept.height
 
 
@@ -38,3 +43,44 @@ def numbered(rows: pl.DataFrame) -> pl.DataFrame:
     known = rows.select("session_id").drop_nulls().unique(maintain_order=True).with_row_index("session")
     found = rows.join(known, on="session_id", how="left", maintain_order="left").drop("session_id")
     return found.with_columns(pl.col("session").cast(pl.Int64).fill_null(-1))
+
+
+def read_prefixes(trace: Trace, services: Collection[str]) -> tuple[Prefixes, list[str]]:
+    """(hash blocks of the rows of `read_rows`, in their order, notes on those that fit no prompt).
+
+    Only whole blocks of the prompt, as only these are cached, and only of `services`: 8 bytes a block. Read by row
+    group, since lists take several times the memory of what is kept.
+    """
+    tokens = trace.meta.block_size or 0
+    whole = pl.col("input_tokens").cast(pl.Int64) // tokens
+    wanted = pl.col("service").cast(pl.String).is_in(list(services))
+    valid = pl.col("block_hashes").list.len() == pl.col("block_hashes").list.drop_nulls().list.len()
+    scan = trace.scan().select("service", "input_tokens", "output_tokens", "block_hashes")
+    values, counts, odd, none = [], [], 0, 0
+    for first in range(0, trace.meta.rows_kept, ROW_GROUP):
+        part = (
+            scan.slice(first, ROW_GROUP)
+            .filter(usable())
+            .select(
+                kept=pl.when(wanted & valid).then(pl.col("block_hashes").list.head(whole)),
+                none=wanted & ~valid.fill_null(False),
+                odd=wanted & ~(pl.col("block_hashes").list.len().cast(pl.Int64) - whole).is_between(0, 1),
+            )
+            .collect()
+        )
+        n = part["kept"].list.len().fill_null(0).cast(pl.Int64).to_numpy()
+        blocks = part.lazy().filter(pl.col("kept").list.len() > 0).select(pl.col("kept").explode()).collect()
+        values.append(chained(blocks["kept"].cast(pl.UInt64).to_numpy(), n))
+        counts.append(n)
+        odd, none = odd + int(part["odd"].sum()), none + int(part["none"].sum())
+    n = np.concatenate(counts)
+    found = Prefixes(np.concatenate(values), np.cumsum(n) - n, n, tokens, np.zeros(len(n), np.int64))
+    notes = []
+    if none:
+        notes.append(f"prefix cache: {none:,} of {len(n):,} requests have no block hashes; they are computed in full")
+    if odd:
+        notes.append(
+            f"prefix cache: {odd:,} requests have more or fewer hashes than their prompt has blocks of {tokens} "
+            "tokens; what is too many is left out, a prompt beyond its hashes is never cached"
+        )
+    return found, notes

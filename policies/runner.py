@@ -112,7 +112,7 @@ def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable
         initial = _first_window(policy, state, forecasts, ready)
     replayed = ready.replayed
     replay = Replay(
-        requests_of(replayed, predicted, ready.fleet, inputs.chains()),
+        requests_of(replayed, predicted, ready.fleet, inputs.chains(), inputs.prefixes()),
         ready.fleet,
         common_start(ready.fleet, ready.history) if initial is None else initial,
         policy.router,
@@ -143,7 +143,8 @@ def _scored(
     forecasts: pl.DataFrame | None,
     predicted: np.ndarray,
 ) -> Run:
-    rows = request_rows(replayed, outcome, ready.fleet).with_columns(predicted_tokens=pl.Series(predicted))
+    rows = request_rows(replayed, outcome, ready.fleet, caches=ready.prefixes is not None)
+    rows = rows.with_columns(predicted_tokens=pl.Series(predicted))
     rows = rows.filter(replayed["arrival_s"] >= ready.cut_s)  # by the trace's times: the same for all policies
     duration = ready.horizon_s - ready.cut_s
     rates = {service: rate.requests_s for service, rate in ready.rates.items()}

@@ -151,7 +151,7 @@ def _weights(rows: pl.DataFrame, works: Sequence[Work]) -> pl.Series:
     for number in np.unique(pool):
         mine = pool == number
         of = works[number]
-        part = Mix(*(getattr(mix, name)[mine] for name in mix.__dataclass_fields__))
+        part = mix.take(mine)
         work[mine] = of.of_requests(part.input_tokens, part.output_tokens)
         can[mine] = possible(of.profile, part)
     micro = np.rint(work * MICRO).astype(np.int64)

@@ -168,7 +168,7 @@ class _Tests:
             out = self._play(rows, arrival, n)
             z = self._load(arrival, self.work[rows], n)
             at = np.minimum((arrival / self.step_s).astype(np.int64), len(z) - 1)
-            part = Mix(*(getattr(self.mix, f)[rows] for f in Mix.__dataclass_fields__))
+            part = self.mix.take(rows)
             late = self.pool.profile.overhead_s
             ok = attained(part, out.first_s - arrival + late, out.done_s - arrival + late, out.status == c.OK)
             warm = (arrival >= min(self.tau_s, arrival[-1] / 4)) & self.possible[rows]

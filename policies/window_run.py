@@ -59,6 +59,7 @@ def run_windows(
         "goodput_rps": scored["slo_attainment"] * scored["arrived"] / (ready.horizon_s - ready.cut_s),
         "goodput_tok_s": None,
         "preemptions": None,
+        "prefix_hit_share": None,
         "worst_hour_attainment": None,
         "worst_hour_start_s": None,
         **none,
@@ -170,8 +171,29 @@ def with_agreement(
     """The result with its disagreement: `settings["agreement"]` (rows of `agreement`) and a note, first of all."""
     rows = agreement(_telling(result.scores, policies, windows.attain), windows, say)
     note = f"window fidelity: estimates without routing or single requests; {said(rows)}"
-    settings = {**result.settings, "fidelity": "window", "agreement": rows}
-    return replace(result, settings=settings, notes=(note, *result.notes))
+    left_out = ignored(result)
+    settings = {**result.settings, "fidelity": "window", "agreement": rows, "ignored": left_out}
+    also = [f"window fidelity ignores {', '.join(left_out)}"] if left_out else []
+    return replace(result, settings=settings, notes=(note, *also, *result.notes))
+
+
+def ignored(result: Evaluation) -> list[str]:
+    """What of the fleet and the trace windows know nothing of; the replays beside them do, but for prefix caches."""
+    fleet = result.settings["fleet"]
+    apart = any(s for row in fleet["latency_s"].values() for s in row.values())
+    asked = {
+        "faults": fleet["faults"],
+        "the GPUs of regions": fleet["inventory"],
+        "clients that give up": fleet["clients"],
+        "held tiers": fleet["hold"],
+        "the choice of regions and their latencies": apart or fleet["region_choice"]["rule"] != "home",
+        "the order of queues": fleet["order"] != "fcfs",
+        "closed sessions": fleet["sessions"] == "closed",
+        "prefix caches (as the replays beside it and μ do here)": fleet["prefix_cache"]
+        and result.trace.block_size
+        and "block_hashes" in result.trace.columns,
+    }
+    return [what for what, is_asked in asked.items() if is_asked]
 
 
 def _telling(scores: pl.DataFrame, policies: Sequence[Named], attain: float) -> list[Named]:

@@ -125,18 +125,28 @@ def _crossings(fleet: Fleet, requests: pl.DataFrame) -> list[str]:
 
 def caches_prefixes(fleet: Fleet, profile: Profile, block_size: int | None) -> bool:
     """Whether replicas of this profile cache prefixes: the trace has hash blocks, each of whole KV blocks."""
-    return fleet.prefix_cache and block_size is not None and block_size % profile.block == 0
+    whole = block_size is not None and block_size % profile.block == 0
+    return fleet.prefix_cache and profile.prefix_cache and whole
+
+
+def caching_services(fleet: Fleet, block_size: int | None) -> tuple[str, ...]:
+    """The services all of whose replicas cache prefixes; where one cannot, none of its service does."""
+    off = {p.service for p in fleet.pools for profile in p.profiles if not caches_prefixes(fleet, profile, block_size)}
+    return tuple(dict.fromkeys(pool.service for pool in fleet.pools if pool.service not in off))
 
 
 def _caches(fleet: Fleet, block_size: int | None) -> list[str]:
     if block_size is None or not fleet.prefix_cache:
         return []
-    off = {p.name: p for pool in fleet.pools for p in pool.profiles if not caches_prefixes(fleet, p, block_size)}
-    return [
-        f"no prefix cache on {profile.name}: the trace's hash blocks of {block_size} tokens are not whole KV blocks of "
-        f"{profile.block}"
-        for profile in off.values()
-    ]
+    reasons = {}
+    for pool in fleet.pools:
+        for profile in pool.profiles:
+            if not profile.prefix_cache:
+                reasons[pool.service] = f"profile {profile.name} has none"
+            elif block_size % profile.block:
+                blocks = f"hash blocks of {block_size} tokens are not whole KV blocks of {profile.block}"
+                reasons[pool.service] = f"the trace's {blocks}, as profile {profile.name} has them"
+    return [f"no prefix cache for {service}: {why}" for service, why in reasons.items()]
 
 
 def _lacking(fleet: Fleet, requests: pl.DataFrame, columns: Collection[str] | None) -> list[str]:

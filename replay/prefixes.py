@@ -1,6 +1,7 @@
 """Prompts as hash blocks: what a prefix cache knows them by."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,20 +22,37 @@ def scrambled(values: np.ndarray) -> np.ndarray:
 class Prefixes:
     """values u8: hash blocks of all prompts; those of request i begin at at[i] and are n[i] (i8); tokens a block.
 
-    A value stands for its block and all blocks before it (`chained`), as the cache takes it to.
+    A value stands for its block and all blocks before it (`chained`), as the cache takes it to. copy i8 by request:
+    requests of different copies have no block in common, whatever their values say.
     """
 
     values: np.ndarray
     at: np.ndarray
     n: np.ndarray
     tokens: int
+    copy: np.ndarray
 
-    def packed(self, rows: np.ndarray, copies: np.ndarray) -> "Prefixes":
-        """Of these requests alone, in this order; those of different copies (i8 by row) have no block in common."""
-        n = self.n[rows]
-        at = np.cumsum(n) - n
-        source = np.repeat(self.at[rows] - at, n) + np.arange(int(n.sum()))
-        return Prefixes(of_copy(self.values[source], np.repeat(copies, n)), at, n, self.tokens)
+    def take(self, rows: np.ndarray, copy: np.ndarray | None = None) -> "Prefixes":
+        """Of these requests, in this order, and in these copies where given; the values stay where they are."""
+        return Prefixes(
+            self.values, self.at[rows], self.n[rows], self.tokens, self.copy[rows] if copy is None else copy
+        )
+
+    def packed(self) -> "Prefixes":
+        """The same with values of these requests alone, one after another, copies told apart by value."""
+        at = np.cumsum(self.n) - self.n
+        values = self.values[np.repeat(self.at - at, self.n) + np.arange(int(self.n.sum()))]
+        if self.copy.any():
+            copy = np.repeat(self.copy, self.n)
+            values = np.where(copy > 0, scrambled(values ^ scrambled(copy.astype(np.uint64) * GOLDEN)), values)
+        return Prefixes(values, at, self.n, self.tokens, np.zeros_like(self.copy))
+
+
+def hashed(prefix: Prefixes | None) -> dict[str, Any]:
+    """What `Requests` takes of packed prefixes, by name."""
+    if prefix is None:
+        return {}
+    return {"hashes": prefix.values, "hash_at": prefix.at, "hash_n": prefix.n, "hash_tokens": prefix.tokens}
 
 
 def chained(hashes: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -46,14 +64,6 @@ def chained(hashes: np.ndarray, n: np.ndarray) -> np.ndarray:
     """
     ends = np.cumsum(n)
     place = np.arange(len(hashes)) - np.repeat(ends - n, n)
-    with np.errstate(over="ignore"):
-        total = np.cumsum(scrambled(hashes.astype(np.uint64) ^ scrambled(place.astype(np.uint64) + GOLDEN)))
-        before = np.concatenate([np.zeros(1, np.uint64), total])[ends - n]
-        return np.asarray(total - np.repeat(before, n))
-
-
-def of_copy(values: np.ndarray, copy: np.ndarray) -> np.ndarray:
-    """The same blocks in another copy of the trace (one number a block), where they are others; copy 0: the trace."""
-    if not copy.any():
-        return values
-    return np.where(copy > 0, scrambled(values ^ scrambled(copy.astype(np.uint64) * GOLDEN)), values)
+    total = np.cumsum(scrambled(hashes.astype(np.uint64) ^ scrambled(place.astype(np.uint64) + GOLDEN)))
+    before = np.concatenate([np.zeros(1, np.uint64), total])[ends - n]
+    return np.asarray(total - np.repeat(before, n))

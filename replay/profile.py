@@ -103,6 +103,7 @@ class Profile(BaseModel):
     dtype: str | None = None
     gpus_per_replica: int = Field(default=1, ge=1)
     block: int = Field(default=16, ge=1)
+    prefix_cache: bool = Field(default=True, strict=True)  # whether the engine keeps computed prompt blocks
     overhead_s: Seconds = 0.0  # tokenising and API time, once in every TTFT and E2E
     startup_s: Startup = Startup()
     usd_per_gpu_hour: Seconds | None = None

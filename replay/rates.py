@@ -4,15 +4,18 @@ PreServe's Alg. 1 tests one instance. A pool does better than its count times on
 replica that is not prefilling; one instance tested alone would size every fleet by what happens in the smallest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from . import columns as c
-from .engine import Replay, Requests
+from .engine import Outcome, Replay, Requests
 from .fleet import Fleet, Pool
+from .prefixes import Prefixes, hashed
 from .profile import Profile
 
+RUNS = 8  # stretches of the trace that a sample with prefixes is made of: a day's lengths change
+MOST_COPIES = 1001  # of a trace, scaled at most a thousandfold
 SAMPLE = 8000  # requests of the mix a load test plays; 1 % of them is 80, so attainment is known to about 0.1 points
 POOL = 8  # replicas of the load test: the middle of what busy pools run, 4 to 16
 LEAST = 1000
@@ -21,7 +24,10 @@ STEPS = 14  # bisections: the rate is known to 1 in 4,000 of the first bracket
 
 @dataclass(frozen=True)
 class Mix:
-    """Lengths to load-test with, one entry a request; limits in seconds, inf where not asked; group i8: its tier."""
+    """Lengths to load-test with, one entry a request; limits in seconds, inf where not asked; group i8: its tier.
+
+    prefix: the prompts' hash blocks, where replicas cache them; then the order of the entries counts.
+    """
 
     input_tokens: np.ndarray
     output_tokens: np.ndarray
@@ -29,13 +35,35 @@ class Mix:
     tpot_s: np.ndarray
     e2e_s: np.ndarray
     group: np.ndarray
+    prefix: Prefixes | None = None
+
+    def take(self, rows: np.ndarray) -> "Mix":
+        """These requests (numbers or a mask), in this order."""
+        names = ("input_tokens", "output_tokens", "ttft_s", "tpot_s", "e2e_s", "group")
+        taken = {name: getattr(self, name)[rows] for name in names}
+        return Mix(**taken, prefix=None if self.prefix is None else self.prefix.take(rows))
 
     def sample(self, n: int, seed: int) -> "Mix":
-        """At most n of the requests in an order of their own; where there are few, LEAST of them with repeats."""
-        rng = np.random.default_rng([seed, 1])
+        """At most n of the requests in an order of their own; where there are few, LEAST of them with repeats.
+
+        With prefixes in the trace's order, RUNS runs of it spread evenly: what repeats, repeats as far apart as there.
+        """
         have = len(self.group)
-        order = rng.permutation(have)[:n] if have >= LEAST else rng.integers(0, have, LEAST)
-        return Mix(*(getattr(self, f)[order] for f in self.__dataclass_fields__))
+        if self.prefix is None:
+            rng = np.random.default_rng([seed, 1])
+            return self.take(rng.permutation(have)[:n] if have >= LEAST else rng.integers(0, have, LEAST))
+        if have < LEAST:
+            again, order = np.divmod(np.arange(LEAST), have)
+        elif have <= n:
+            again, order = np.zeros(have, np.int64), np.arange(have)
+        else:
+            starts = np.linspace(0, have - n // RUNS, RUNS).astype(np.int64)
+            order = (starts[:, None] + np.arange(n // RUNS)).reshape(-1)
+            again = np.zeros(len(order), np.int64)
+        taken = self.take(order)
+        assert taken.prefix is not None
+        copy = taken.prefix.copy + MOST_COPIES * again  # a repeat is a request of someone else
+        return replace(taken, prefix=replace(taken.prefix, copy=copy).packed())
 
 
 @dataclass(frozen=True)
@@ -47,8 +75,9 @@ class Rates:
     output_tokens_s: float
     total_tokens_s: float
     mean_running: float  # waiting ones included
-    alone_attainment: float  # share that meets its thresholds on an idle replica: no fleet can beat it
+    alone_attainment: float  # share that meets its thresholds on an idle replica: without hits no fleet can beat it
     sustained: bool = True  # False: not even the lowest rate tested attains the target
+    hit_share: float | None = None  # of prompt tokens found in the pool's prefix caches; None: it has none
 
 
 def attained(mix: Mix, ttft_s: np.ndarray, e2e_s: np.ndarray, done: np.ndarray) -> np.ndarray:
@@ -60,29 +89,42 @@ def attained(mix: Mix, ttft_s: np.ndarray, e2e_s: np.ndarray, done: np.ndarray) 
     return within
 
 
-def _load_test(
-    profile: Profile, mix: Mix, gaps: np.ndarray, rate: float, targets: dict[int, float]
-) -> tuple[bool, float]:
-    """(sustained, mean requests present a replica) at a Poisson rate a replica; the first tenth is not judged."""
+@dataclass(frozen=True)
+class _Test:
+    """What a load test is judged by: the mix, its arrivals at rate 1, which requests can attain, targets by group."""
+
+    profile: Profile
+    mix: Mix
+    gaps: np.ndarray
+    possible: np.ndarray
+    targets: dict[int, float]
+
+
+def _load_test(test: _Test, rate: float) -> tuple[bool, Outcome]:
+    """(sustained, what happened) at a Poisson rate a replica; the first tenth is not judged."""
+    profile, mix, gaps = test.profile, test.mix, test.gaps
     n = len(gaps)
     arrival = np.cumsum(gaps) / (rate * POOL)
     zeros = np.zeros(n, np.int64)
-    requests = Requests(arrival, zeros, mix.input_tokens, mix.output_tokens, mix.output_tokens.astype(float), zeros)
+    requests = Requests(
+        arrival, zeros, mix.input_tokens, mix.output_tokens, mix.output_tokens.astype(float), zeros,
+        **hashed(mix.prefix),
+    )  # fmt: skip
     pool = Fleet((Pool("load-test", "default", profile),))
     out = Replay(requests, pool, [POOL], "least-requests").run()
     ok = attained(
         mix, out.first_s - arrival + profile.overhead_s, out.done_s - arrival + profile.overhead_s, out.status == c.OK
     )
     judged = np.arange(n) >= n // 10
-    present = float(np.nansum(out.done_s - arrival) / (out.end_s - arrival[0])) / POOL
-    for group, target in targets.items():
+    for group, target in test.targets.items():
         members = judged & (mix.group == group)
-        if ok[members].mean() < target:
-            return False, present
+        # a hit may bring in a request that no idle, empty replica could: it must not make up for others
+        if (ok & test.possible)[members].mean() < target:
+            return False, out
     _, alone = profile.alone_s(mix.input_tokens, mix.output_tokens)
     # a backlog that grows all along is no sustained rate, however lenient the limits (batch: 24 h)
     drained = bool(out.end_s - arrival[-1] <= 0.05 * arrival[-1] + 2 * float(alone.max()))
-    return drained, present
+    return drained, out
 
 
 def sustainable_rates(profile: Profile, mix: Mix, attain: float, seed: int = 0) -> Rates:
@@ -98,30 +140,38 @@ def sustainable_rates(profile: Profile, mix: Mix, attain: float, seed: int = 0) 
     groups, counts = np.unique(mix.group, return_counts=True)
     small = np.isin(mix.group, groups[counts < 50])
     mix = Mix(**{**mix.__dict__, "group": np.where(small, -1, mix.group)})
-    targets = {int(g): attain * float(possible[mix.group == g].mean()) for g in np.unique(mix.group)}
+    # over those judged: in the trace's order the first tenth may be unlike the rest
+    judged = np.arange(len(mix.group)) >= len(mix.group) // 10
+    groups = np.unique(mix.group[judged])
+    targets = {int(g): attain * float(possible[judged & (mix.group == g)].mean()) for g in groups}
     gaps = np.random.default_rng([seed, 2]).exponential(1.0, len(mix.group))
     alone = float(alone_e2e.mean())
     # more than max_seqs at once, each at least as long as alone, no replica can hold
-    low, high = _bracket(profile, mix, gaps, 0.25 / alone, profile.max_seqs / alone, targets)
+    test = _Test(profile, mix, gaps, possible, targets)
+    low, high = _bracket(test, 0.25 / alone, profile.max_seqs / alone)
     for _ in range(STEPS):
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if _load_test(profile, mix, gaps, middle, targets)[0] else (low, middle)
-    sustained, running = _load_test(profile, mix, gaps, low, targets)
+        low, high = (middle, high) if _load_test(test, middle)[0] else (low, middle)
+    sustained, out = _load_test(test, low)
+    arrival = np.cumsum(gaps) / (low * POOL)
+    running = float(np.nansum(out.done_s - arrival) / (out.end_s - arrival[0])) / POOL
     prompt, output = float(mix.input_tokens.mean()), float(mix.output_tokens.mean())
-    return Rates(low, low * prompt, low * output, low * (prompt + output), running, float(possible.mean()), sustained)
+    begun = mix.input_tokens * (1 + out.preemptions)
+    hits = None if mix.prefix is None else float(out.cached_tokens.sum() / begun.sum())
+    return Rates(
+        low, low * prompt, low * output, low * (prompt + output), running, float(possible.mean()), sustained, hits
+    )
 
 
-def _bracket(
-    profile: Profile, mix: Mix, gaps: np.ndarray, start: float, most: float, targets: dict[int, float]
-) -> tuple[float, float]:
+def _bracket(test: _Test, start: float, most: float) -> tuple[float, float]:
     """A sustained rate and one that is not (or `most`), at most a factor of two apart."""
     rate = start
-    if _load_test(profile, mix, gaps, rate, targets)[0]:
-        while 2 * rate < most and _load_test(profile, mix, gaps, 2 * rate, targets)[0]:
+    if _load_test(test, rate)[0]:
+        while 2 * rate < most and _load_test(test, 2 * rate)[0]:
             rate *= 2
         return rate, 2 * rate
     for _ in range(12):  # down to a 4,096th of a quarter-busy replica; below that the mix is served one at a time
         rate /= 2
-        if _load_test(profile, mix, gaps, rate, targets)[0]:
+        if _load_test(test, rate)[0]:
             return rate, 2 * rate
     return rate / 2, rate

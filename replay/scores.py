@@ -22,13 +22,14 @@ MISSED = ("rejected", "abandoned", "incomplete", "not_sent")  # how a request ca
 EDGES_S = np.round(10 ** (np.arange(-30, 51) / 10), 9)
 
 
-def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet) -> pl.DataFrame:
-    """One row a replayed request, in arrival order.
+def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet, caches: bool = False) -> pl.DataFrame:
+    """One row a replayed request, in arrival order; caches: whether prompts were cached.
 
     requests: request_id, arrival_s, service, tier, output_tokens, pool (number), limit_ttft_s, limit_tpot_s,
     limit_e2e_s (inf: not asked). Adds status, pool (name), replica, network_s, hold_s, queue_s, ttft_s, tpot_s, e2e_s
-    (s from the request's arrival, null where undefined), preemptions, attained. In closed sessions arrival_s becomes
-    the time the turn was sent, the trace's where it never was.
+    (s from the request's arrival, null where undefined), preemptions, attained, cached_tokens (prompt tokens found in
+    prefix caches; null without caches) and begun (how often it was sent, restarted or admitted again). In closed
+    sessions arrival_s becomes the time the turn was sent, the trace's where it never was.
     """
     names = [str(pool) for pool in fleet.pools]
     overhead = pl.Series([pool.profile.overhead_s for pool in fleet.pools], dtype=pl.Float64)
@@ -45,6 +46,8 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet) -> pl.D
             first=pl.Series(outcome.first_s, nan_to_null=True),
             done=pl.Series(outcome.done_s, nan_to_null=True),
             preemptions=pl.Series(outcome.preemptions),
+            cached_tokens=pl.Series(outcome.cached_tokens) if caches else pl.lit(None, pl.Int64),
+            begun=pl.Series(1 + outcome.preemptions + outcome.restarts + outcome.tries),
             pool=pl.Series(np.where(outcome.pool >= 0, outcome.pool, requests["pool"].to_numpy())),
             network=pl.Series(outcome.network_s),
             hold=pl.Series(outcome.hold_s),
@@ -83,6 +86,15 @@ def _latency_columns() -> dict[str, pl.Expr]:
     return columns
 
 
+def _hits() -> pl.Expr:
+    """Share of the prompt tokens of completed requests that were found cached; null without caches."""
+    done = pl.col("status") == "ok"
+    prompts = (pl.col("input_tokens").cast(pl.Int64) * pl.col("begun")).filter(
+        done & pl.col("cached_tokens").is_not_null()
+    )
+    return pl.col("cached_tokens").filter(done).sum() / pl.when(prompts.sum() > 0).then(prompts.sum())
+
+
 def request_scores(rows: pl.DataFrame, duration_s: float) -> dict[str, Any]:
     """Attainment, goodput, counts and exact latency percentiles of the evaluated requests.
 
@@ -98,6 +110,7 @@ def request_scores(rows: pl.DataFrame, duration_s: float) -> dict[str, Any]:
         goodput_rps=pl.col("attained").sum() / duration_s,
         goodput_tok_s=pl.col("output_tokens").filter("attained").sum() / duration_s,
         preemptions=pl.col("preemptions").sum(),
+        prefix_hit_share=_hits(),
         **_latency_columns(),
     ).row(0, named=True)
     by_hour = (

@@ -156,11 +156,25 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
 def _with_cache(st: State, world: World, requests: Requests) -> State:
     """Room for the replicas' prefix caches, where the trace has hashes and every profile's blocks divide them."""
     tokens = requests.hash_tokens
-    if requests.hashes is None or not world.fleet.prefix_cache or any(tokens % p.block for p in world.profiles):
+    if (
+        requests.hashes is None
+        or requests.hash_n is None
+        or not world.fleet.prefix_cache
+        or not all(p.prefix_cache and tokens % p.block == 0 for p in _serving(world, requests.pool, requests.hash_n))
+    ):
         st.ctl.match = 0  # nothing is cached, so nothing matches
         return st
     st.ctl.cached, st.ctl.hash_tokens = 1, tokens
-    return st._replace(hashes=np.ascontiguousarray(requests.hashes).view(np.int64).copy())
+    return st._replace(hashes=np.require(requests.hashes, np.uint64, ["C", "W"]).view(np.int64))
+
+
+def _serving(world: World, pool: np.ndarray, hash_n: np.ndarray) -> list[Profile]:
+    """Profiles that a request with hashes may meet: those of the pools of its service, and those of no pool."""
+    pools = world.fleet.pools
+    services = {pools[p].service for p in np.unique(pool[hash_n > 0])}
+    others = {p.name for pool in pools if pool.service not in services for p in pool.profiles}
+    met = {p.name for pool in pools if pool.service in services for p in pool.profiles}
+    return [p for p in world.profiles if p.name in met or p.name not in others]
 
 
 def cache_room(st: State, needed: int) -> State:
@@ -169,26 +183,35 @@ def cache_room(st: State, needed: int) -> State:
     if have >= needed:
         return st
     size = max(needed, 2 * have)
+    used = _in_buckets(st) if have else np.zeros(0, np.int64)
     node = zeros("node", size)
     node[:have] = st.node[:have]
     node.chain[have:] = np.arange(have + 1, size + 1)
     node.chain[-1] = int(st.ctl.nodes[0]) if have else -1
     st.ctl.nodes = have
-    return _hashed(st._replace(node=node), have)
+    return _hashed(st._replace(node=node), used)
 
 
-def _hashed(st: State, have: int) -> State:
-    """The buckets anew, twice the nodes; cached blocks are entered again."""
+def _in_buckets(st: State) -> np.ndarray:
+    """Numbers of the nodes that stand for a cached block, i8: those the buckets lead to."""
+    found, at = [], st.bucket[st.bucket >= 0]
+    while len(at):
+        found.append(at)
+        at = st.node.chain[at]
+        at = at[at >= 0]
+    return np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+def _hashed(st: State, used: np.ndarray) -> State:
+    """The buckets anew, twice the nodes; cached blocks, nodes `used`, are entered again."""
     from .kernel.cache import bucket_of
 
     bucket = getattr(bucket_of, "py_func", bucket_of)  # a kernel's step has no way in from Python
     st = st._replace(bucket=np.full(1 << int(np.ceil(np.log2(2 * len(st.node)))), -1, np.int64))
-    unused, n = set(), int(st.ctl.nodes[0])
-    while n >= 0:
-        unused.add(n)
-        n = int(st.node.chain[n])
-    for n in (n for n in range(have) if n not in unused):
-        b = int(bucket(len(st.bucket), int(st.node.owner[n]), int(st.node.hash[n])))
-        st.node.chain[n] = st.bucket[b]
-        st.bucket[b] = n
+    where = bucket(len(st.bucket), st.node.owner[used].astype(np.int64), st.node.hash[used])
+    order = np.argsort(where, kind="stable")
+    where, used = where[order], used[order]
+    follows = np.concatenate([np.zeros(1, bool), where[1:] == where[:-1]])[: len(used)]
+    st.node.chain[used] = np.where(follows, np.roll(used, 1), -1)
+    st.bucket[where] = used  # of several in a bucket the last one leads it
     return st

@@ -63,6 +63,7 @@ class Scores(_Open):
     worst_hour_attainment: Share
     worst_hour_start_s: Seconds
     preemptions: int
+    prefix_hit_share: Share = Field(None, description="prompt tokens found in prefix caches; null without caches")
     forecast_wape: float | None
     length_mae_tokens: float | None
     regret: float | None = Field(description="GPU-hours provisioned over the oracle's, minus 1")

@@ -152,10 +152,13 @@ def check_requests_out(path: Path | None, trace: str | None = None) -> None:
 
 
 def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:
-    """One row a request, columns REQUESTS; of several policies, a first column says whose."""
+    """One row a request, columns REQUESTS; of several policies, a first column says whose; where prompts were cached, a
+    last one how many of their tokens.
+    """
+    cached = ["cached_tokens"] if any(rows["cached_tokens"].count() for rows in requests.values()) else []
     several = len(requests) > 1
     whose = {policy: [pl.lit(policy).alias("policy")] if several else [] for policy in requests}
-    parts = [rows.select(*whose[policy], *REQUESTS) for policy, rows in requests.items()]
+    parts = [rows.select(*whose[policy], *REQUESTS, *cached) for policy, rows in requests.items()]
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with environment_errors(path):
         try:

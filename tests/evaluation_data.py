@@ -80,6 +80,7 @@ def scores(roles: dict[str, str] = ROLES, **changes: list[Any]) -> pl.DataFrame:
         "worst_hour_attainment": [0.9] * n,
         "worst_hour_start_s": [START] * n,
         "preemptions": [5] * n,
+        "prefix_hit_share": [0.12] * n,
         "forecast_wape": [0.08] * n,
         "length_mae_tokens": [80.0] * n,
         "regret": [h / 384.2 - 1 for h in hours],
@@ -221,5 +222,6 @@ REQUESTS = pl.DataFrame(
         "tpot_s": [0.02, None],
         "e2e_s": [1.5, None],
         "preemptions": [0, 0],
+        "cached_tokens": [None, None],
     }
 )

@@ -25,7 +25,7 @@ from lmaas.replay.fleet import (
     preferences,
     within_inventory,
 )
-from lmaas.replay.fleetcheck import caches_prefixes, check_requests, check_start
+from lmaas.replay.fleetcheck import caches_prefixes, caching_services, check_requests, check_start
 from lmaas.replay.fleetfile import FleetSpec, read_fleet
 from lmaas.replay.fleetmake import make_fleet
 from lmaas.replay.profile import Startup, find_profile
@@ -474,8 +474,11 @@ def test_minimum_counts_are_checked_against_the_gpus_before_anything_runs(make):
 def test_prefix_cache_is_off_where_blocks_do_not_fit(make):
     odd = SMALL.model_copy(update={"name": "odd", "block": 48})
     fleet = make("", profile=odd)
-    (note,) = checked(fleet, block_size=512)
-    assert note == "no prefix cache on odd: the trace's hash blocks of 512 tokens are not whole KV blocks of 48"
+    services = tuple(dict.fromkeys(pool.service for pool in fleet.pools))
+    notes = checked(fleet, block_size=512)
+    blocks = "the trace's hash blocks of 512 tokens are not whole KV blocks of 48, as profile odd has them"
+    assert notes == tuple(f"no prefix cache for {service}: {blocks}" for service in services)
+    assert caching_services(fleet, 512) == () and caching_services(make("", profile=SMALL), 512) == services
     assert not caches_prefixes(fleet, odd, 512)
     assert caches_prefixes(fleet, SMALL, 512)
     assert not caches_prefixes(fleet, SMALL, None)

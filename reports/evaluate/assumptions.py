@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 NOT_MODELLED = (
     "a request leaves its region only where the fleet file says so (latencies, faults, a threshold, hosting)",
-    "every prompt is computed in full: a workload with shared prefixes needs less with a prefix cache",
     "replicas fail, and GPUs are short, only where the fleet file says so",
+)
+IN_FULL = "every prompt is computed in full: a workload with shared prefixes needs less with a prefix cache"
+CACHED = (
+    "replicas keep computed prompt blocks until their room is needed, the least recently used going first; each has a "
+    "cache of its own, empty when it starts, and routers that do not look for prefixes spread them over all"
 )
 
 
@@ -35,7 +39,7 @@ def section(result: Evaluation) -> Section:
         "Assumptions and limits",
         finding(used),
         tables=tuple(t for t in tables if t.rows.height),
-        notes=(*map(text, result.notes), *NOT_MODELLED),
+        notes=(*map(text, result.notes), *NOT_MODELLED, CACHED if settings.get("prefix_cache") else IN_FULL),
     )
 
 
@@ -83,15 +87,17 @@ def _slo_table(settings: dict[str, Any]) -> Table:
 
 
 def _rate_table(settings: dict[str, Any]) -> Table:
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("service", "Service"),
         Column("requests_s", "Requests/s", "number"),
         Column("prompt_tokens_s", "Prompt tokens/s", "number"),
         Column("output_tokens_s", "Output tokens/s", "number"),
         Column("mean_running", "Present on average", "number"),
         Column("alone_attainment", "Attained on an idle replica", "share"),
+        Column("hit_share", "Prompt cached", "share"),
     )
     rows = pl.DataFrame(settings["rates"], infer_schema_length=None)
+    columns = columns if "hit_share" in rows.columns and rows["hit_share"].count() else columns[:-1]
     return table("μ: what one replica sustains at the target, found by replaying the training mix", rows, columns)
 
 

@@ -26,6 +26,8 @@ SCORES = {
     "GPU-hours in the tail": "the part of provisioned after the evaluated part ended, while the last requests finish",
     "Cost": "GPU-hours provisioned × price per GPU-hour; per month: without the tail, scaled to 730 h",
     "Utilisation": "time with an iteration running / time active or draining, over all replicas",
+    "Prompt cached": "prompt tokens found in replicas' prefix caches / prompt tokens of completed requests, once for "
+    "each time they were sent, restarted or admitted again",
     "Worst hour": "lowest SLO attainment of any hour since the first evaluated arrival, of at least 30 requests",
     "Scale actions": "replicas started or drained; start-up GPU-hours: spent starting, serving nothing",
     "Needed": "ceil(λ/μ): a window's arrival rate over the highest rate at which one replica attains the target",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ..format import span
+from ..format import span, text
 from ..section import Column, Section, table
 
 if TYPE_CHECKING:
@@ -41,9 +41,15 @@ def section(result: Evaluation) -> Section | None:
         notes=(
             "Routing, single requests and their latencies are not modelled; how attainment is estimated: "
             "docs/policies.md. Reactive policies are estimated less well than planned ones.",
+            *_ignored(result),
         ),
         brief=True,
     )
+
+
+def _ignored(result: Evaluation) -> list[str]:
+    left_out = result.settings.get("ignored")
+    return [f"Of this fleet and trace, windows ignore {', '.join(map(text, left_out))}."] if left_out else []
 
 
 def _most(rows: pl.DataFrame, column: str) -> float:

@@ -50,6 +50,7 @@ WORK = (
     Column("not_sent", "Not sent", "count"),
     Column("not_replayed", "Not replayed", "count"),
     Column("preemptions", "Preemptions", "count"),
+    Column("prefix_hit_share", "Prompt cached", "share"),
     Column("forecast_wape", "Forecast WAPE", "share"),
     Column("length_mae_tokens", "Length MAE, tokens", "number"),
 )

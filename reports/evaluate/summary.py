@@ -133,8 +133,23 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     arrived = choice.subject["arrived"] if choice.subject else 0
     if arrived < FEW:
         notes.append(f"Only {arrived:,} requests were evaluated: too few to judge a policy by.")
+    notes += _prefix_cache(result, choice)
     notes.append(_in_effect(result))
     return tuple(notes)
+
+
+def _prefix_cache(result: Evaluation, choice: Choice) -> list[str]:
+    """Whether prompts were cached, and how much that saved; nothing where the trace has no block hashes."""
+    cache = result.settings.get("prefix_cache")
+    if cache is None:
+        has_hashes = "block_hashes" in result.trace.columns and result.trace.block_size
+        off = "Prefix cache off: every prompt is computed in full, though the trace has block hashes."
+        return [off] if has_hashes else []
+    hits = choice.subject["prefix_hit_share"] if choice.subject else None
+    if choice.subject is None or hits is None:
+        return [f"Prefix cache on for {', '.join(map(text, cache['services']))}."]
+    found = f"{text(choice.subject['policy'])} found {share(hits)} of the prompt tokens in it"
+    return [f"Prefix cache on (blocks of {cache['block_tokens']:,} tokens): {found}. prefix_cache: false turns it off."]
 
 
 def _why_none(result: Evaluation, attain: float) -> str:
@@ -143,6 +158,11 @@ def _why_none(result: Evaluation, attain: float) -> str:
     short = [rate for rate in rates if rate["alone_attainment"] < attain]
     if short:
         worst = min(short, key=lambda rate: rate["alone_attainment"])
+        if worst.get("hit_share") is not None:
+            return (
+                f"Of {text(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs "
+                "on an idle replica of this profile with an empty prefix cache; hits bring in more, as far as they go."
+            )
         return (
             f"Of {text(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs on an "
             "idle replica of this profile: no number of replicas attains the target; another profile or SLO would."
