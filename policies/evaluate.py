@@ -25,6 +25,7 @@ from .prepare import Prepared, prepare
 from .registry import Named, parse_policy
 from .results import Evaluation
 from .runner import Run, run_policy
+from .starts import check_starts
 
 FIDELITIES = ("request", "window")
 BASELINES = ("static-peak", "static-mean", "last-value", "hpa", "oracle")
@@ -119,6 +120,7 @@ def evaluate(
         trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
         warmup_s=warmup_s, window_s=window_s, load=load, seed=seed, caches=fidelity == "request",
     )  # fmt: skip
+    check_starts([*asked, *beside], ready)
     inputs = Inputs(ready)
     say = progress or (lambda name, share: None)
 
@@ -137,8 +139,9 @@ def evaluate(
         except UserError:
             raise
         except Exception as error:  # a policy's own fault must not cost the others their results
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+            where = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
+            what = str(error) if error.__cause__ else f"{type(error).__name__}: {error}"  # the cause is named in it
+            return f"{what} ({Path(where.filename).name}:{where.lineno})"
         finally:
             say(named.name, 1.0)
 
@@ -262,6 +265,11 @@ def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
         if lost:
             due = run.scores["arrived"] + (run.scores.get("not_sent") or 0)
             notes.append(f"{run.name}: {' and '.join(lost)} of {due:,} requests, their SLO missed")
+        if denied := run.scores.get("starts_denied"):
+            notes.append(
+                f"{run.name}: {denied:,} starts of replicas were denied, for want of GPUs or of a region that is up "
+                "(asked for again, they count again)"
+            )
         if away := run.scores.get("outside_windows"):
             notes.append(
                 f"{run.name}: {away:,} turns of sessions were sent before or after the evaluated part; they are "

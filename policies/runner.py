@@ -9,14 +9,16 @@ import polars as pl
 
 from lmaas.analysis.windows import demand
 from lmaas.replay.engine import NEVER, Controller, Replay
-from lmaas.replay.protocol import Actions, Seen
+from lmaas.replay.protocol import NOTHING, Actions, Seen
 from lmaas.replay.scores import cost_scores, group_scores, histogram, request_rows, request_scores, timeline, within
 
+from .guard import checked_plan, guarded, together
 from .handover import requests_of
 from .inputs import Inputs
-from .planning import WHOLE, common_start, peak_actions
+from .planning import WHOLE, peak_actions
 from .prepare import Prepared
 from .registry import Named
+from .starts import starting_counts
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) 
     """Plans at the policy's decision times; from `plan_all` where it has one, which equals `plan` (tested)."""
     times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
     times = times[times >= ready.start_s]
-    table = policy.plan_all(forecasts, state)
+    table = checked_plan(policy.plan_all(forecasts, state))
 
     def after(t: float) -> float:
         at = np.searchsorted(times, t, side="right")
@@ -57,6 +59,8 @@ MOST_TICKS = 5_000_000  # about ten minutes of looking; a year has two million o
 
 def _reactor(policy: Any, state: Any, ready: Prepared) -> Controller:
     """Reacts every control_s from the start of the replay."""
+    if not policy.control_s > 0:
+        raise ValueError(f"control_s is {policy.control_s}; a time above 0 s")
     if (ready.end_s - ready.start_s) / policy.control_s > MOST_TICKS:
         raise ValueError(
             f"{ready.end_s - ready.start_s:,.0f} s are over {MOST_TICKS:,} ticks of {policy.control_s:g} s"
@@ -89,11 +93,11 @@ def _both(first: Controller, second: Controller) -> Controller:
         return min(due)
 
     def act(t: float, seen: Seen) -> Actions:
-        replicas: dict[int, int] = {}
+        said = NOTHING
         for part, when in zip((first, second), due, strict=True):
             if when <= t:
-                replicas |= part.act(t, seen).replicas
-        return Actions(replicas)
+                said = together(said, part.act(t, seen))
+        return said
 
     return Controller(after, act)
 
@@ -107,16 +111,14 @@ def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable
         forecasts = inputs.demand(policy.forecaster, state.lead_s)
     progress(0.2)
     predicted = inputs.lengths(policy.lengths)
-    initial = policy.initial(ready.fleet, ready.history, state)
-    if initial is None and policy.foresight:
-        initial = _first_window(policy, state, forecasts, ready)
+    initial, denied = starting_counts(policy, state, forecasts, ready)
     replayed = ready.replayed
     replay = Replay(
         requests_of(replayed, predicted, ready.fleet, inputs.chains(), inputs.prefixes()),
         ready.fleet,
-        common_start(ready.fleet, ready.history) if initial is None else initial,
+        initial,
         policy.router,
-        _controller(policy, state, forecasts, ready),
+        guarded(_controller(policy, state, forecasts, ready), ready.fleet),
         inputs.extension(policy.lengths),
         instant_start=policy.instant_start,
         seed=ready.seed,
@@ -124,15 +126,9 @@ def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable
     )
     outcome = replay.run()
     progress(0.7)
-    return _scored(named, ready, replayed, outcome, forecasts, predicted)
-
-
-def _first_window(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready: Prepared) -> list[int]:
-    """A policy with foresight starts at its own size: that of its first window."""
-    assert forecasts is not None
-    plan = policy.plan_all(forecasts, state)
-    counts = peak_actions(plan.filter(pl.col("start_s") == pl.col("start_s").min()), ready.fleet).replicas
-    return [counts.get(p, pool.minimum) for p, pool in enumerate(ready.fleet.pools)]
+    run = _scored(named, ready, replayed, outcome, forecasts, predicted)
+    run.scores["starts_denied"] += denied
+    return run
 
 
 def _scored(
@@ -161,6 +157,7 @@ def _scored(
         "not_replayed": ready.not_replayed,
         "forecast_wape": _wape(compared),
         "length_mae_tokens": error if named.policy.lengths == "predicted" else None,
+        "starts_denied": int(outcome.denied.sum()),
         "replicas_min": float(span["provisioned"].min()),  # type: ignore[arg-type]
         "replicas_max": float(span["provisioned"].max()),  # type: ignore[arg-type]
     }

@@ -56,7 +56,9 @@ class _Sized:
         sized = series.agg(self._summary(pl.col("value"))).with_columns(
             start_s=pl.lit(history.start_s), length_s=pl.lit(history.window_s)
         )
-        return [int(n) for n in pool_counts(size(at_home(sized, fleet), mu_table(history.rates)), fleet)]
+        counts = pool_counts(size(at_home(sized, fleet), mu_table(history.rates)), fleet)
+        # a pool without training demand and a minimum of 0 would serve nobody ever
+        return [max(int(n), 0 if pool.mixed else 1) for n, pool in zip(counts, fleet.pools, strict=True)]
 
     def _summary(self, value: pl.Expr) -> pl.Expr:
         raise NotImplementedError

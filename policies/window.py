@@ -16,6 +16,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
 from lmaas.replay.scores import HOUR_S, MONTH_H
 
+from .guard import checked_plan
 from .inputs import Inputs
 from .planning import WHOLE, common_start, peak_actions
 from .prepare import FEW, Prepared
@@ -132,7 +133,7 @@ class Windows:
         """t, pool, replicas: what a policy that plans besides reacting asks for, at its decision times."""
         ready, start = self.ready, pl.col("start_s")
         forecasts = self.inputs.demand(policy.forecaster, lead_s)
-        plan = policy.plan_all(forecasts, state)
+        plan = checked_plan(policy.plan_all(forecasts, state))
         times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
         rows = []
         for t in times[times >= ready.start_s]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from lmaas.replay.fleet import Fleet, Pool
 
+from .guard import checked_plan
 from .planning import WHOLE, Planned, latest_issued
 from .window_response import Response
 from .window_table import Table
@@ -65,7 +66,7 @@ def plan_settings(
         settings = pl.DataFrame({"setting": plain, "factor": [1.0 + policies[k].headroom for k in plain]})
         plans.append(Plans(settings, _complete(needed(forecasts, state.lead_s, state.mu), fleet, grid)))
     for k in sorted(set(range(len(policies))) - set(plain)):
-        wants = policies[k].plan_all(forecasts, states[k])
+        wants = checked_plan(policies[k].plan_all(forecasts, states[k]))
         plans.append(Plans(pl.DataFrame({"setting": [k], "factor": [1.0]}), _complete(wants, fleet, grid)))
     return plans
 

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lmaas.replay.engine import Controller
 from lmaas.replay.protocol import Seen
 
+from .guard import guarded
 from .prepare import Prepared
 from .window_demand import Steps
 from .window_plan import Grid
@@ -49,6 +51,7 @@ def scan(
     before. plan: t, pool, replicas, for a policy that plans too; its counts are applied at the first tick from t on.
     """
     fluid = _Fluid(ready, steps, responses, initial)
+    reacting = guarded(Controller(lambda t: np.inf, lambda t, seen: policy.react(t, seen, state)), ready.fleet)
     planned = [] if plan is None else plan.sort("t", descending=True).rows()
     for j in range(steps.count):
         t = steps.start_s + j * steps.step_s
@@ -59,7 +62,7 @@ def scan(
             _, number, replicas = planned.pop()
             wanted[number] = replicas
         if j:
-            wanted |= policy.react(t, fluid.look(t, j), state).replicas
+            wanted |= reacting.act(t, fluid.look(t, j)).replicas
         for number, replicas in wanted.items():
             fluid.scale(number, int(replicas), t)
         fluid.step(j)

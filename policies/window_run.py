@@ -66,6 +66,7 @@ def run_windows(
         "not_replayed": ready.not_replayed,
         "forecast_wape": None,
         "length_mae_tokens": None,
+        "starts_denied": None,
         "replicas_min": span["provisioned"].min(),
         "replicas_max": span["provisioned"].max(),
     }

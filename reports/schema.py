@@ -67,6 +67,7 @@ class Scores(_Open):
     forecast_wape: float | None
     length_mae_tokens: float | None
     regret: float | None = Field(description="GPU-hours provisioned over the oracle's, minus 1")
+    starts_denied: int | None = Field(None, description="starts of replicas that found no GPUs, each time asked for")
     replicas_min: float
     replicas_max: float
 

@@ -10,11 +10,8 @@ from reference import Fleet, Latency, Replica, Request, Shape
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import open_trace
-from lmaas.analysis.registry import Registry
 from lmaas.analysis.workspace import Workspace
-from lmaas.policies import registry
 from lmaas.policies.evaluate import evaluate
-from lmaas.policies.registry import POLICIES
 
 HOURS = 3.0
 PROFILE = {
@@ -280,23 +277,6 @@ def test_load_keeps_training_and_evaluation_apart(home, profile):
     assert found[0].settings["rates"] == found[1].settings["rates"]
     arrived = found[0].scores["arrived"].item()
     assert arrived == 2 * table.filter(pl.col("arrival_s") >= cut).height
-
-
-@pytest.fixture
-def with_broken(monkeypatch):
-    table = Registry("policy", POLICIES.group, {**POLICIES.builtin, "broken": "broken_policy:Broken"}, POLICIES.listing)
-    monkeypatch.setattr(registry, "POLICIES", table)
-
-
-@pytest.mark.parametrize(
-    ("how", "says"), [("raise", "by design"), ("nan", "nan replicas"), ("negative", "-1 replicas"), ("pool", "pool 99")]
-)
-def test_a_policy_that_fails_ends_alone(trace, profile, with_broken, how, says):
-    name = f"broken(how='{how}')"
-    found = evaluate(trace, [name], baselines=["static-mean"], profile=profile)
-    assert says in found.failures[name]
-    assert found.scores["policy"].to_list() == ["static-mean"]
-    assert found.exit_code == Exit.PARTIAL
 
 
 def test_gates_decide_the_exit_code(trace, profile):

@@ -41,6 +41,7 @@ WORK = (
     Column("gpu_hours_tail", "Tail GPU-h", "number"),
     Column("utilisation", "Utilisation", "share"),
     Column("scale_actions", "Scale actions", "count"),
+    Column("starts_denied", "Starts denied", "count"),
     Column("wasted_startup_hours", "Start-up GPU-h", "number"),
     Column("arrived", "Arrived", "count"),
     Column("completed", "Completed", "count"),

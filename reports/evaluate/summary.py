@@ -120,6 +120,11 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     worst = choice.subject["worst_hour_attainment"] if choice.subject else None
     if choice.subject and worst is not None:
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")
+    if choice.subject and choice.subject.get("starts_denied"):
+        notes.append(
+            f"{text(choice.subject['policy'])} was denied {choice.subject['starts_denied']:,} starts of replicas: its "
+            "regions have no more GPUs, or were down."
+        )
     if choice.subject and choice.subject.get("not_sent"):
         notes.append(
             f"Under {text(choice.subject['policy'])} {choice.subject['not_sent']:,} turns of sessions were never sent, "
