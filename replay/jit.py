@@ -10,6 +10,8 @@ from typing import Any
 
 from numba import f8, i8, njit, types
 
+from .linked import inner
+
 # route(request, replicas, ahead, flight, flight_start, params, memory, scores) -> row, SCORES, HOLD or OPEN
 ROUTE = i8(f8[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], f8[::1], f8[::1], f8[::1])
 ROUTE_TYPE = types.FunctionType(ROUTE)
@@ -17,7 +19,7 @@ Route = Any  # a function compiled for ROUTE
 
 # No reference counts (nothing here allocates) and no way in from Python but the entry. `once`: called in one place and
 # large, so written into its caller, since LLVM optimises each function together with all it calls.
-_INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **inner}
 jit: Callable[[Callable[..., Any]], Any] = njit(**_INNER)  # type: ignore[call-overload]
 once: Callable[[Callable[..., Any]], Any] = njit(inline="always", **_INNER)  # type: ignore[call-overload]
 # compiled for ROUTE when first used: listing routers compiles none
@@ -37,6 +39,6 @@ def source_digest() -> int:
     """
     digest = hashlib.blake2b(digest_size=6)
     here = Path(__file__).parent
-    for path in [here / "columns.py", Path(__file__), *sorted((here / "kernel").glob("*.py"))]:
+    for path in [here / "columns.py", here / "linked.py", Path(__file__), *sorted((here / "kernel").glob("*.py"))]:
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest(), "little")

@@ -11,6 +11,7 @@ import numpy as np
 from numba import f8, i8, njit
 
 from ..jit import ROUTE_TYPE, Route, jit, once, source_digest
+from ..linked import whole
 from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
 from .clients import lose_patience
@@ -165,7 +166,7 @@ def _command(st: State, route: Route, what: int, t: float, which: int) -> int:
 
 
 def _entry(digest: int) -> Callable[..., Any]:
-    @njit(i8(ROUTE_TYPE, i8, f8, i8, i8[::1]), cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+    @njit(i8(ROUTE_TYPE, i8, f8, i8, i8[::1]), cache=True, nogil=True, _nrt=False, **whole)  # type: ignore[call-overload]
     def entry(route: Route, what: int, t: float, which: int, table: np.ndarray) -> Any:
         # the digest makes a change in any kernel file a miss in numba's cache, which watches this file only;
         # one entry for all the driver asks, since each would compile the replica's steps anew

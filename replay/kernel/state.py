@@ -98,6 +98,10 @@ def _array_type(field: str) -> types.Array:
 
 
 ARRAY_TYPES = {field: _array_type(field) for field in State._fields}
+# whole arrays within kernels too: handed to routers, sliced, or kept beside such
+FOR_ROUTERS = (
+    "slot_of", "rows", "scores", "expires", "seen", "memory", "request", "params", "ahead", "flight", "flight_start",
+)  # fmt: skip
 
 
 def zeros(field: str, *shape: int) -> Any:
