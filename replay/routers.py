@@ -27,6 +27,8 @@ ROUTERS = Registry(
         "prefix-aware": "lmaas.replay.routing.prefix_aware:ROUTER",
         "scored": "lmaas.replay.routing.scored:ROUTER",
         "preserve": "lmaas.replay.routing.preserve:ROUTER",
+        "preserve-anticipated": "lmaas.replay.routing.preserve_anticipated:ROUTER",
+        "aladdin": "lmaas.replay.routing.aladdin:ROUTER",
     },
     listing="lmaas policies list",
 )

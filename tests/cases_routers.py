@@ -1,7 +1,8 @@
 """Cases that tell routers apart: mixed profiles, kinds, sessions, shared prefixes, scaling; by both fleets.
 
 A case is one of `cases.py` that may have hash_tokens and hashes (cases_kernel.py); it has `sessions_of` [int per
-request, -1: none], `mixed` (replicas of the last shape in pool 0, beside its own), `given` (the router's parameters).
+request, -1: none], `mixed` (replicas of the last shape in pool 0, beside its own), `most` [replicas by pool], `given`
+(the router's parameters).
 """
 
 from dataclasses import replace
@@ -9,6 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 from cases import EXTEND_AT, EXTEND_BY, FIELDS
+from cases_full import FRUITLESS
 from cases_kernel import profiles, requests_of
 from hypothesis import strategies as st
 from reference import Fleet as SlowFleet
@@ -26,6 +28,15 @@ GIVEN = {
     "prefix-aware": {"spread": [0, 2, 16], "sigmas": [0, 1, 2]},
     "scored": {"prefix": [0, 2], "queue": [0, 1], "kv": [0, 1], "queue_over": [0, 1, 5], "kv_over": [0.01, 0.25, 0.8]},
     "preserve": {"kappa": [2.0, 0.5]},
+    "preserve-anticipated": {"kappa": [2.0, 0.5, 0.0], "lookahead": [1, 3, 20, 100]},
+    "aladdin": {
+        "ttft_s": [5.0, 40.0, 1000.0],
+        "atgt_s": [2.5, 8.0, 40.0],
+        "theta_ttft": [1.0, 0.5],
+        "theta_atgt": [1.0, 0.5],
+        "gamma": [0.5, 1.0],
+        "heartbeat_s": [0.0, 0.5, 4.0],
+    },
 }
 
 
@@ -76,6 +87,7 @@ def router_cases(draw, names=tuple(ROUTERS)):
         "mixed": draw(st.integers(0, 2)),
         "ticks": ticks,
         "startup": draw(st.sampled_from([0.0, 3.0, 17.0])),
+        "most": [draw(st.integers(4, 6)) for _ in range(pools)],
         "router": name,
         "given": {p: draw(st.sampled_from(values)) for p, values in GIVEN.get(name, {}).items()},
     }
@@ -100,7 +112,13 @@ def play_slow(case):
     begin, counts = case["requests"][0][0], case["counts"]
     replicas = [Replica(p, i, shapes[p], started=begin) for p, n in enumerate(counts) for i in range(n)]
     replicas += [Replica(0, counts[0] + i, shapes[-1], started=begin) for i in range(case["mixed"])]
-    rules = Rules(shapes=shapes, startup=dict.fromkeys(("cold", "warm", "swap"), case["startup"]))
+    rules = Rules(
+        shapes=shapes,
+        startup=dict.fromkeys(("cold", "warm", "swap"), case["startup"]),
+        heartbeat_s=case["given"].get("heartbeat_s", 0.0),
+        fruitless=FRUITLESS,
+        most=case["most"],
+    )
     fleet = SlowFleet(replicas, case["router"], extend, case["given"].get("kappa", 2.0), rules=rules)
     fleet.given = case["given"]
     fleet.profiles = [shapes[0], *shapes[-1:] * (case["mixed"] > 0), *shapes[1:-1]]  # in the order the fleet names them
@@ -119,7 +137,10 @@ def play_fast(case, linear=True, scales=True):
     """(outcome, replay) of the kernel; linear=False: the scanning function in place of weights."""
     *own, odd = profiles(case)
     mixed = ((odd, case["mixed"]),) if case["mixed"] else ()
-    pools = tuple(Pool(f"s{p}", "r", own[p], minimum=0, mixed=() if p else mixed) for p in range(len(own)))
+    pools = tuple(
+        Pool(f"s{p}", "r", own[p], minimum=0, maximum=case["most"][p], mixed=() if p else mixed)
+        for p in range(len(own))
+    )
     times, controller = sorted(case["ticks"]), NEVER
     if times:
         controller = Controller(
@@ -130,7 +151,7 @@ def play_fast(case, linear=True, scales=True):
     router = replace(router, params={**router.params, **case["given"]}, weights=router.weights if linear else None)
     table = replace(requests_of(case), session=np.array(case["sessions_of"], np.int64))
     extension = Extension(np.array(EXTEND_AT), np.array(EXTEND_BY))
-    with patch("lmaas.replay.world.TREE_SLOTS", 0):
+    with patch("lmaas.replay.world.TREE_SLOTS", 0), patch("lmaas.replay.world.FRUITLESS", FRUITLESS):
         replay = Replay(table, Fleet(pools), case["counts"], router, controller, extension, scales=scales)
     assert int(replay.st.ctl.linear[0]) == (router.weights is not None)
     return replay.run(), replay

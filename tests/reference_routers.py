@@ -5,6 +5,8 @@
 
 import math
 
+import reference_views
+
 WORD = 1 << 32
 GOLDEN = 0x9E3779B9
 
@@ -130,8 +132,86 @@ def holder(fleet, request, active):
     return "open" if request.input % 2 == 0 else "hold"
 
 
-HOLDING = {"holder"}
+def preserve_anticipated(fleet, request, active):
+    """With this request put into the map as if it decoded from now on."""
+    given = fleet.given
+
+    def score(replica):
+        now = reference_views.ahead(replica, given["lookahead"])
+        peak = max(x + (request.input + j if j < request.predicted else 0) for j, x in enumerate(now))
+        return (given["kappa"] * replica.prefill_tokens() + peak) / (replica.shape.blocks * replica.shape.block)
+
+    return min(active, key=lambda r: (score(r), r.index))
+
+
+class Packing:
+    """Aladdin's placement of one request: constraints (a) to (d) with the coefficients of each replica's profile."""
+
+    def __init__(self, fleet, request):
+        self.now, self.given, self.request = fleet.now, fleet.given, request
+        self.left = self.given["theta_ttft"] * self.given["ttft_s"] - (fleet.now - request.arrival)
+        self.pace = self.given["theta_atgt"] * self.given["atgt_s"]
+
+    def prefill(self, replica, tokens):
+        shape = replica.shape
+        each = shape.latency.tokens(shape.max_batch_tokens) / shape.max_batch_tokens
+        return shape.latency.base + each * (tokens + self.request.input)
+
+    def decode(self, replica, others):
+        shape = replica.shape
+        seqs = min(shape.max_seqs, shape.max_batch_tokens)
+        each = shape.latency.decode_seq + shape.latency.tokens(seqs) / seqs
+        context = sum(r.input + self.given["gamma"] * r.predicted for r in [self.request, *others])
+        return shape.latency.base + each * (len(others) + 1) + shape.latency.decode_kv * context
+
+    def memory(self, replica, others):
+        """At each completion, as predicted, what all that are still there hold."""
+        rows = [(r.input + r.generated, max(r.predicted - r.generated, 1)) for r in [self.request, *others]]
+        peaks = [sum(held + step for held, left in rows if left >= step) for _, step in rows]
+        return max(peaks) <= replica.shape.blocks * replica.shape.block
+
+    def keeps(self, replica, left):
+        others = [*replica.running, *replica.waiting]
+        prefill = self.prefill(replica, replica.prefill_tokens())
+        started = [r for r in others if r.first is not None]
+        harmed = [r for r in started if prefill > self.given["atgt_s"] * r.generated - (self.now - r.first)]
+        in_time = prefill <= left and not harmed
+        return in_time and self.decode(replica, others) <= self.pace and self.memory(replica, others)
+
+    def empty_in_time(self, replica):
+        return self.prefill(replica, 0) <= self.left
+
+    def empty_keeps_pace(self, replica):
+        return self.decode(replica, []) <= self.pace and self.memory(replica, [])
+
+
+def fullness(replica):
+    others = [*replica.running, *replica.waiting]
+    share = sum(r.input + r.generated for r in others) / (replica.shape.blocks * replica.shape.block)
+    return math.sqrt((len(others) / replica.shape.max_seqs) ** 2 + share**2)
+
+
+def aladdin(fleet, request, active):
+    packing = Packing(fleet, request)
+    if active and not any(packing.empty_keeps_pace(r) for r in active):
+        return min(active, key=lambda r: (fullness(r), r.index))
+    left = packing.left if any(packing.empty_in_time(r) for r in active) else math.inf
+    for replica in sorted(active, key=lambda r: (-fullness(r), r.index)):
+        if packing.keeps(replica, left):
+            return replica
+    starting = len(fleet.pool(request.pool, "starting"))
+    held = sum(1 for r in fleet.deferred if r.pool == request.pool)
+    each = max(sum(r.requests() for r in active) / len(active), 1.0) if active else math.inf
+    if notes(fleet).get(request.pool) == fleet.now or (starting > 0 and starting * each > held):
+        return "hold"
+    notes(fleet)[request.pool] = fleet.now
+    return "open"
+
+
+HOLDING = {"holder", "aladdin"}
 ROUTERS = {
+    "preserve-anticipated": preserve_anticipated,
+    "aladdin": aladdin,
     "holder": holder,
     "random": random,
     "power-of-two": power_of_two,

@@ -131,13 +131,18 @@ def test_compiled_and_interpreted_choose_alike(name):
         for _ in range(50):
             replicas = rng.integers(0, 9, (n, c.VIEW_COLUMNS)).astype(float)
             replicas[:, c.INDEX], replicas[:, c.KV_CAPACITY_TOKENS] = np.sort(rng.choice(100, n, False)), 10
+            replicas[:, c.MAX_SEQS] = 4
             request = rng.integers(1, 9, c.REQUEST_COLUMNS).astype(float)
             request[c.SESSION] = rng.integers(-1, 1 << 50)
+            counts = (replicas[:, c.WAITING] + replicas[:, c.RUNNING]).astype(np.int64)
+            start = np.cumsum(counts) - counts
+            ahead = rng.integers(0, 9, (n, max(router.horizon, 1))).astype(float)
+            flight = rng.integers(0, 9, (counts.sum(), c.FLIGHT_COLUMNS)).astype(float)
             answers = []
             for route, memory in zip((router.route, plain(router.route)), memories, strict=True):
                 scores = np.zeros(n)
-                none, params = np.zeros((0, c.VIEW_COLUMNS)), np.array([*router.numbers, 0.0])
-                row = route(request, replicas, none, none, np.zeros(0, np.int64), params, memory, scores)
+                params = np.array([*router.numbers, 0.0])
+                row = route(request, replicas, ahead, flight, start, params, memory, scores)
                 answers.append((row, scores.tolist(), memory.tolist()))
             assert answers[0] == answers[1]
 
