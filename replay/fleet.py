@@ -153,6 +153,7 @@ class Hold:
             raise ValueError(f"lower {self.lower:g} is above upper {self.upper:g}")
 
 
+Lane = Literal["shared", "prefill", "decode"]
 Order = Literal["fcfs", "priority", "deadline"]
 Sessions = Literal["open", "closed"]
 
@@ -279,6 +280,7 @@ def conditions(fleet: Fleet) -> dict[str, Any]:
         "region_choice": asdict(fleet.region_choice),
         "hold": None if fleet.hold is None else {**asdict(fleet.hold), "tiers": list(fleet.hold.tiers)},
         "prefix_cache": fleet.prefix_cache,
+        "kv_bandwidth_gb_s": fleet.kv_bandwidth_gb_s,
         "sessions": fleet.sessions,
     }
 

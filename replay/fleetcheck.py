@@ -6,7 +6,7 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 
-from .fleet import NO_REGION, Fleet, gpus_taken, preferences
+from .fleet import NO_REGION, PREFILL, Fleet, gpus_taken, preferences
 from .fleetmake import refuse
 from .profile import Profile
 
@@ -76,6 +76,8 @@ def _too_large(fleet: Fleet, requests: pl.DataFrame, start_s: float) -> list[str
     """Services some of whose requests no replica's KV cache holds; refused where it holds none of a service's."""
     most: dict[str, Profile] = {}
     for pool in fleet.pools:
+        if pool.lane == PREFILL:  # holds prompts alone
+            continue
         for profile in pool.profiles:
             if pool.service not in most or holds_tokens(profile) > holds_tokens(most[pool.service]):
                 most[pool.service] = profile
@@ -115,7 +117,9 @@ def _crossings(fleet: Fleet, requests: pl.DataFrame) -> list[str]:
         if region != origin:
             away_s = fleet.network_s(origin, region)
             far = f"{away_s * 1000:,.4g} ms away" if away_s else "no latency given, taken as 0 s"
-            notes.append(f"{service} does not run in {origin}: its {n:,} requests go to {region} ({far})")
+            only = {pool.lane for pool in fleet.pools if (pool.service, pool.region) == (service, origin)}
+            why = "has only a decode lane" if only else "does not run"
+            notes.append(f"{service} {why} in {origin}: its {n:,} requests go to {region} ({far})")
     rule = fleet.region_choice.rule
     regions = {pool.region for pool in fleet.pools}
     if rule == "threshold" and not fleet.latency_s and len(regions) > 1:

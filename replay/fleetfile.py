@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from lmaas.analysis.errors import Exit, UserError
 
-from .fleet import LONGEST_S, Clients, Hold, Order, RegionChoice, Sessions, Time, seconds
+from .fleet import LONGEST_S, Clients, Hold, Lane, Order, RegionChoice, Sessions, Time, seconds
 from .profile import Startup
 
 Count = Annotated[int, Field(strict=True, ge=0, le=10_000)]  # more replicas than this are a gigabyte of state
@@ -78,6 +78,7 @@ class PoolSpec(_Strict):
 
     service: str
     region: str | None = None
+    lane: Lane = "shared"
     replicas: Count | None = None
     min: Count = 1
     max: Annotated[Count, Field(ge=1)] | None = None
@@ -135,6 +136,7 @@ class FleetSpec(_Strict):
     region_choice: Annotated[RegionChoice, BeforeValidator(_rule)] = RegionChoice()
     hold: Hold | None = None
     prefix_cache: Annotated[bool, Field(strict=True)] = True
+    kv_bandwidth_gb_s: Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)] | None = None
     sessions: Sessions = "open"
 
 

@@ -7,11 +7,12 @@ from typing import Any, NoReturn
 
 from lmaas.analysis.errors import Exit, UserError
 
-from .fleet import NO_REGION, Fault, Fleet, Pool
+from .fleet import DECODE, NO_REGION, PREFILL, SHARED, Fault, Fleet, Pool
 from .fleetfile import FaultSpec, FleetSpec, PoolSpec, ReplicaSpec, ServiceSpec, nearest
 from .profile import DEFAULT, Profile, default_profile, find_profile, profiles
 
 Key = tuple[str, str]  # service, region
+PoolKey = tuple[str, str, str]  # service, region, lane
 
 
 def refuse(where: str, why: str) -> NoReturn:
@@ -43,7 +44,8 @@ def make_fleet(
     _check_gpu_names(spec, kinds)
     hosted = [(s, r) for s in services for r in _hosts(s, kinds[s], where[s], spec)]
     told = _said(spec, hosted, kinds)
-    pools = tuple(_pool(key, kinds[key[0]], told.get(key), spec) for key in hosted)
+    pools = tuple(_pool(key, kinds[key[0]], told.get(key), spec) for key in _lanes(hosted, told))
+    _check_lanes(told, pools, spec)
     return Fleet(
         pools,
         regions=regions,
@@ -56,6 +58,7 @@ def make_fleet(
         hold=spec.hold,
         prefix_cache=spec.prefix_cache,
         sessions=spec.sessions,
+        kv_bandwidth_gb_s=spec.kv_bandwidth_gb_s,
     )
 
 
@@ -145,34 +148,72 @@ def _mixed(n: int, k: int, spec: FleetSpec) -> Profile:
     return _profile(f"pools.{n}.mixed.{k}", said, find_profile(DEFAULT))
 
 
-def _said(spec: FleetSpec, hosted: Sequence[Key], kinds: Mapping[str, Profile]) -> dict[Key, tuple[int, PoolSpec]]:
+def _said(spec: FleetSpec, hosted: Sequence[Key], kinds: Mapping[str, Profile]) -> dict[PoolKey, tuple[int, PoolSpec]]:
     """What the file says of each pool, with its place in the list."""
-    found: dict[Key, tuple[int, PoolSpec]] = {}
+    found: dict[PoolKey, tuple[int, PoolSpec]] = {}
     names = [f"{service}/{region}" for service, region in hosted]
     for n, said in enumerate(spec.pools):
         key = (said.service, said.region or NO_REGION)
         name = f"{key[0]}/{key[1]}"
-        if key in found:
-            refuse(f"pools.{n}", f"pool {name} is there already, as pools.{found[key][0]}")
+        for (*place, lane), (other, _) in found.items():
+            if tuple(place) == key and lane == said.lane:
+                refuse(f"pools.{n}", f"pool {name}{_of(lane)} is there already, as pools.{other}")
+            if tuple(place) == key and SHARED in (lane, said.lane):
+                why = f"{name} has a {lane} pool, pools.{other}; in a region a service has one shared pool, or lanes"
+                refuse(f"pools.{n}.lane", why)
         if key not in hosted:
             kind = kinds.get(key[0])
             full = kind is not None and not _holds(key[1], kind, spec)
             why = f": regions.{key[1]}.gpus hold no replica of {kind.name}" if kind and full else ""
             refuse(f"pools.{n}", f"no pool {name}{why}{nearest(name, names)} services.*.regions say where services run")
-        found[key] = (n, said)
+        found[(*key, said.lane)] = (n, said)
     return found
 
 
-def _pool(key: Key, profile: Profile, said: tuple[int, PoolSpec] | None, spec: FleetSpec) -> Pool:
+def _of(lane: str) -> str:
+    return "" if lane == SHARED else f" of lane {lane}"
+
+
+def _lanes(hosted: Sequence[Key], told: Mapping[PoolKey, Any]) -> list[PoolKey]:
+    """The pools of each place: the lanes named there, else one that is shared."""
+    named = {key: [lane for lane in (PREFILL, DECODE) if (*key, lane) in told] for key in hosted}
+    return [(*key, lane) for key in hosted for lane in named[key] or [SHARED]]
+
+
+def _check_lanes(told: Mapping[PoolKey, tuple[int, PoolSpec]], pools: Sequence[Pool], spec: FleetSpec) -> None:
+    """A prefill lane needs a decode lane of its service and a way for the KV; a decode lane needs a prefill lane."""
+    for (service, region, lane), (n, _) in told.items():
+        if lane == SHARED:
+            continue
+        other = DECODE if lane == PREFILL else PREFILL
+        mine = [pool for pool in pools if pool.service == service and pool.lane in (PREFILL, DECODE)]
+        if all(pool.lane == lane for pool in mine):
+            example = f"{{service: {service}, region: {region}, lane: {other}}}"
+            refuse(
+                f"pools.{n}.lane", f"'{service}' has no {other} lane in any region; add one to pools, such as {example}"
+            )
+        if spec.kv_bandwidth_gb_s is None:
+            why = f"pools.{n} is a {lane} lane, and KV goes from prefill to decode replicas"
+            refuse("kv_bandwidth_gb_s", f"{why}; give its bandwidth, GB/s (50 for InfiniBand of 400 Gbit/s)")
+        sizes = {profile.kv_bytes_per_token: profile.name for pool in mine for profile in pool.profiles}
+        if None in sizes:
+            refuse(f"pools.{n}.lane", f"profile {sizes[None]} has no kv_bytes_per_token, which the transfer needs")
+        if len(sizes) > 1:
+            said = " and ".join(f"{size:,} ({name})" for size, name in sizes.items())
+            refuse(f"pools.{n}.lane", f"one KV cache cannot go from replica to replica: {said} bytes a token")
+
+
+def _pool(key: PoolKey, profile: Profile, said: tuple[int, PoolSpec] | None, spec: FleetSpec) -> Pool:
+    service, region, lane = key
     if said is None:
-        return Pool(*key, profile)
+        return Pool(service, region, profile, lane)
     n, pool = said
     kinds = [_mixed(n, k, spec) for k in range(len(pool.mixed))]
     for k, kind in enumerate(kinds):
         if not _holds(key[1], kind, spec):
             refuse(f"pools.{n}.mixed.{k}", f"regions.{key[1]}.gpus hold no replica of {kind.name}")
     mixed = tuple((kind, other.replicas) for kind, other in zip(kinds, pool.mixed, strict=True))
-    return Pool(*key, profile, initial=pool.replicas, minimum=pool.min, maximum=pool.max, mixed=mixed)
+    return Pool(service, region, profile, lane, pool.replicas, pool.min, pool.max, mixed)
 
 
 # --- faults ---
@@ -207,8 +248,8 @@ def _fault(field: str, said: FaultSpec, pools: Sequence[Pool], epoch: datetime |
         if said.region not in regions:
             refuse(f"{field}.region", f"no pool runs in '{said.region}'{nearest(said.region, regions)}")
         return Fault(at_s, region=said.region, until_s=math.inf if said.lasts_s is None else at_s + said.lasts_s)
-    names = {name: n for n, pool in enumerate(pools) for name in (str(pool), f"{pool.service}/{pool.region}")}
+    short = [str(pool).removesuffix(f"/{SHARED}") for pool in pools]
+    names = {name: n for n, pool in enumerate(pools) for name in (str(pool), short[n])}
     if said.pool not in names:
-        short = [f"{pool.service}/{pool.region}" for pool in pools]
         refuse(f"{field}.pool", f"no pool '{said.pool}'{nearest(str(said.pool), short)}")
     return Fault(at_s, pool=names[said.pool], replica=said.replica)

@@ -91,7 +91,7 @@ def refused(act):
 
 
 def example():
-    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text(), re.DOTALL)
+    text, *_ = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text(), re.DOTALL)
     return text
 
 
