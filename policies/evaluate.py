@@ -12,7 +12,7 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
-from lmaas.replay.fleet import conditions, describe
+from lmaas.replay.fleet import SHARED, conditions, describe
 from lmaas.replay.fleetfile import read_fleet
 from lmaas.replay.profile import find_profile
 from lmaas.replay.routers import check_router
@@ -77,6 +77,9 @@ def check(
         from .window_run import check_gates
 
         check_gates(conditions)
+        if fleet is not None and any(pool.lane != SHARED for pool in read_fleet(fleet).pools):
+            why = "--fidelity window does not estimate prefill and decode lanes; use --fidelity request"
+            raise UserError(f"fleet: pools.lane: {why}", Exit.CONFIG)
     if profile is not None:
         find_profile(profile)
     if fleet is not None:
@@ -247,7 +250,7 @@ def _settings(ready: Prepared, attain: float, train_fraction: float, load: float
             "services": list(ready.cached),
             "block_tokens": ready.prefixes.tokens,
         },
-        "rates": [{"service": service, **asdict(rates)} for service, rates in ready.rates.items()],
+        "rates": [{"service": s, "lane": lane, **asdict(rates)} for (s, lane), rates in ready.rates.items()],
     }
 
 

@@ -52,8 +52,8 @@ class Hpa:
 
     def start(self, fleet: Fleet, history: History) -> HpaState:
         """The target of every pool."""
-        mean = dict(history.rates.select("service", "mean_running").iter_rows())
-        targets = [self.target or max(mean[pool.service], 0.1) for pool in fleet.pools]
+        mean = {(s, lane): n for s, lane, n in history.rates.select("service", "lane", "mean_running").iter_rows()}
+        targets = [self.target or max(mean[pool.service, pool.lane], 0.1) for pool in fleet.pools]
         return HpaState(fleet, targets, [deque() for _ in fleet.pools])
 
     def initial(self, fleet: Fleet, history: History, state: HpaState) -> Sequence[int] | None:

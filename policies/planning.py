@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from lmaas.replay.fleet import Fleet, preferences
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.replay.fleet import DECODE, PREFILL, SHARED, Fleet, onward, preferences
 from lmaas.replay.protocol import Actions, History, Seen
 
 WHOLE = 1 - 1e-9  # a window has ended at its end, though start + length may round to a hair after it
@@ -42,33 +43,63 @@ def at_home(per_window: pl.DataFrame, fleet: Fleet) -> pl.DataFrame:
     )
 
 
+def placed(per_window: pl.DataFrame, fleet: Fleet) -> pl.DataFrame:
+    """Demand by the region and lane that serve it: `at_home`, a prefill lane's also where it hands over to."""
+    rows = at_home(per_window, fleet)
+    pools = [(pool, pool.lane, pool.region) for pool in fleet.pools if pool.lane != DECODE]
+    pools += [(pool, DECODE, onward(fleet, pool).region) for pool in fleet.pools if pool.lane == PREFILL]
+    if all(lane == SHARED for _, lane, _ in pools):
+        return rows.with_columns(lane=pl.lit(SHARED))
+    where = pl.DataFrame(
+        [(pool.service, pool.region, lane, region) for pool, lane, region in pools],
+        schema=["service", "origin", "lane", "there"],
+        orient="row",
+    )
+    return (
+        rows.with_columns(pl.col("service", "origin").cast(pl.String))
+        .join(where, on=["service", "origin"], maintain_order="left")
+        .group_by(
+            "start_s", "length_s", "service", pl.col("there").alias("origin"), "lane", "metric", maintain_order=True
+        )
+        .agg(pl.col("value").sum())
+    )
+
+
 def size(per_window: pl.DataFrame, mu: pl.DataFrame, headroom: float = 0.0) -> pl.DataFrame:
     """start_s, service, region, lane, replicas: the tightest of prompt, output and total token rate (PreServe, Alg. 2).
 
-    per_window: start_s, length_s, service, origin, metric, value; mu: service, metric, mu (tokens/s a replica).
-    headroom: share added to the demand.
+    per_window: start_s, length_s, service, origin, lane, metric, value; mu: service, lane, metric, mu (tokens/s a
+    replica); all shared where there is no lane. headroom: share added to the demand.
     """
+    per_window, mu = (t if "lane" in t.columns else t.with_columns(lane=pl.lit(SHARED)) for t in (per_window, mu))
     load = pl.col("value") * (1 + headroom) / (pl.col("mu") * pl.col("length_s"))
     return (
-        per_window.join(mu, on=["service", "metric"])
-        .group_by("start_s", "service", pl.col("origin").alias("region"))
+        per_window.join(mu, on=["service", "lane", "metric"])
+        .group_by("start_s", "service", pl.col("origin").alias("region"), "lane")
         .agg(replicas=(load - 1e-9).max().ceil().cast(pl.Int64))  # 3.0000000001 replicas are three
-        .with_columns(lane=pl.lit("shared"))
         .select("start_s", "service", "region", "lane", "replicas")
-        .sort("start_s", "service", "region")
+        .sort("start_s", "service", "region", "lane")
     )
 
 
 def mu_table(rates: pl.DataFrame) -> pl.DataFrame:
-    """service, metric, mu: the token rates of History.rates, long."""
-    wide = rates.select("service", *(pl.col(f"{m}_s").alias(m) for m in TOKENS))
-    return wide.unpivot(TOKENS, index="service", variable_name="metric", value_name="mu")
+    """service, lane, metric, mu: the token rates of History.rates, long; of a lane those it works on."""
+    wide = rates.select("service", "lane", *(pl.col(f"{m}_s").alias(m) for m in TOKENS))
+    long = wide.unpivot(TOKENS, index=["service", "lane"], variable_name="metric", value_name="mu")
+    prompts = pl.col("metric") == "prompt_tokens"
+    return long.filter(
+        pl.when(pl.col("lane") == PREFILL).then(prompts).when(pl.col("lane") == DECODE).then(~prompts).otherwise(True)
+    )
 
 
 def pool_counts(plan: pl.DataFrame, fleet: Fleet) -> np.ndarray:
     """Replicas a pool of one window's plan, clamped to the pool's bounds; pools without a row get their minimum."""
-    wanted = {(s, r): n for s, r, n in plan.select("service", "region", "replicas").iter_rows()}
-    return np.array([pool.clamp(wanted.get((pool.service, pool.region), 0)) for pool in fleet.pools])
+    rows = plan.select("service", "region", "lane", "replicas").iter_rows()
+    wanted = {(service, region, lane): n for service, region, lane, n in rows}
+    keys = [(pool.service, pool.region, pool.lane) for pool in fleet.pools]
+    if any(lane != SHARED for *_, lane in keys) and (lost := wanted.keys() - set(keys)):
+        raise UserError(f"a plan for {'/'.join(min(lost))}, which is no pool of this fleet with lanes", Exit.CONFIG)
+    return np.array([pool.clamp(wanted.get(key, 0)) for pool, key in zip(fleet.pools, keys, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -117,7 +148,7 @@ class Planned:
 
     def plan_all(self, demand: pl.DataFrame, state: PlanState) -> pl.DataFrame:
         """Replicas per window and pool (see `size`), each on the latest forecast issued lead_s before it."""
-        return size(at_home(latest_issued(demand, state.lead_s), state.fleet), state.mu, self.headroom)
+        return size(placed(latest_issued(demand, state.lead_s), state.fleet), state.mu, self.headroom)
 
     def decisions(self, starts_s: np.ndarray, state: PlanState) -> np.ndarray:
         """When it plans: at the start of every window and lead_s before, rising."""
@@ -137,18 +168,18 @@ def peak_actions(plan: pl.DataFrame, fleet: Fleet) -> Actions:
     """The most replicas any window of the plan needs, a pool; nothing where the plan has no window."""
     if plan.height == 0:
         return Actions()
-    peak = plan.group_by("service", "region").agg(pl.col("replicas").max())
+    peak = plan.group_by("service", "region", "lane").agg(pl.col("replicas").max())
     return Actions(dict(enumerate(int(n) for n in pool_counts(peak, fleet))))
 
 
 def common_start(fleet: Fleet, history: History) -> list[int]:
     """The fleet file's counts, else what the last training window's demand needs."""
     last = history.window_demand.filter(pl.col("start_s") == pl.col("start_s").max())
-    plan = size(at_home(last, fleet), mu_table(history.rates)) if last.height else _no_plan()
+    plan = size(placed(last, fleet), mu_table(history.rates)) if last.height else _no_plan()
     counts = pool_counts(plan, fleet)
     return [int(n) if pool.initial is None else pool.initial for pool, n in zip(fleet.pools, counts, strict=True)]
 
 
 def _no_plan() -> pl.DataFrame:
-    schema: dict[str, Any] = {"service": pl.String, "region": pl.String, "replicas": pl.Int64}
+    schema: dict[str, Any] = {"service": pl.String, "region": pl.String, "lane": pl.String, "replicas": pl.Int64}
     return pl.DataFrame(schema=schema)

@@ -1,6 +1,7 @@
 """From a trace to what every policy is run on: requests, pools, limits, rates, demand; made once, shared."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import polars as pl
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
 from lmaas.analysis.windows import default_window_s, known_demand
-from lmaas.replay.fleet import NO_REGION, Fleet, preferences
+from lmaas.replay.fleet import DECODE, NO_REGION, PREFILL, SHARED, Fleet, onward, preferences
 from lmaas.replay.fleetcheck import caching_services, check_requests
 from lmaas.replay.fleetfile import FleetSpec, read_fleet
 from lmaas.replay.fleetmake import make_fleet
+from lmaas.replay.lanerates import lane_rates
 from lmaas.replay.prefixes import Prefixes
 from lmaas.replay.profile import Profile, find_profile
 from lmaas.replay.protocol import History
@@ -42,7 +44,7 @@ class Prepared:
     services: tuple[str, ...]
     slos: tuple[Slo, ...]
     limits: dict[tuple[str, str], str]  # (service, tier) -> thresholds, for printing
-    rates: dict[str, Rates]
+    rates: dict[tuple[str, str], Rates]  # (service, lane)
     history: History
     cut_s: float
     start_s: float  # replay begins: warmup_s before the cut
@@ -87,7 +89,7 @@ def _with_limits(requests: pl.DataFrame, slos: Sequence[Slo]) -> tuple[pl.DataFr
     return keyed.join(table, on=["service", "scored_tier"], how="left", maintain_order="left"), said
 
 
-def _nominal_s(requests: pl.DataFrame, fleet: Fleet, rates: dict[str, Rates]) -> np.ndarray:
+def _nominal_s(requests: pl.DataFrame, fleet: Fleet, rates: Mapping[tuple[str, str], Rates]) -> np.ndarray:
     """Duration of each request on a replica as busy as it is at μ: prefill alone, decode in a batch of that size.
 
     The batch and its context are the load test's, so of the training part: a mean over all requests would let
@@ -100,8 +102,8 @@ def _nominal_s(requests: pl.DataFrame, fleet: Fleet, rates: dict[str, Rates]) ->
         if not mine.any():
             continue
         n_in, n_out = inputs[mine].astype(float), outputs[mine].astype(float)
-        batch = max(1.0, min(rates[spec.service].mean_running, spec.profile.max_seqs))
-        rate = rates[spec.service]
+        rate = rates[spec.service, DECODE if spec.lane == PREFILL else spec.lane]
+        batch = max(1.0, min(rate.mean_running, spec.profile.max_seqs))
         context = batch * (rate.prompt_tokens_s + rate.output_tokens_s / 2) / rate.requests_s
         step = (
             lat.base + float(lat.token_s(int(batch) + 1)[int(batch)]) + lat.decode_seq * batch + lat.decode_kv * context
@@ -119,25 +121,25 @@ def prefixes_of(rows: pl.DataFrame, prefixes: Prefixes) -> Prefixes:
 
 def _rates(
     requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int, prefixes: Prefixes | None, cached: Sequence[str]
-) -> tuple[dict[str, Rates], list[str]]:
-    """μ per service, on its own mix; services with few requests share one load test a profile, on the mix of all.
+) -> tuple[dict[tuple[str, str], Rates], list[str]]:
+    """μ per service and lane, on its own mix; services with few requests share one load test a profile, on all's.
 
     With a prefix cache where the service's replicas have one; not for a mix of all, which repeats otherwise.
     """
-    found: dict[str, Rates] = {}
-    shared: dict[str, Rates] = {}
+    found: dict[tuple[str, str], Rates] = {}
+    shared: dict[tuple[str, ...], dict[str, Rates]] = {}
     notes: list[str] = []
     tiers = {tier: k for k, tier in enumerate(requests["scored_tier"].unique().sort())}
-    for pool in fleet.pools:
-        if pool.service in found:
-            continue
-        own = requests.filter(pl.col("service") == pool.service)
+    for service in dict.fromkeys(pool.service for pool in fleet.pools):
+        profiles = {pool.lane: pool.profile for pool in reversed(fleet.pools) if pool.service == service}
+        own = requests.filter(pl.col("service") == service)
         few = own.height < FEW and own.height < requests.height
         if few:
             own = requests
-            notes.append(f"{pool.service} has under {FEW} training requests: its μ is that of all services' length mix")
-        if few and pool.profile.name in shared:
-            found[pool.service] = shared[pool.profile.name]
+            notes.append(f"{service} has under {FEW} training requests: its μ is that of all services' length mix")
+        alike = tuple(sorted(f"{lane} {profile.name}" for lane, profile in profiles.items()))
+        if few and alike in shared:
+            found |= {(service, lane): rates for lane, rates in shared[alike].items()}
             continue
         mix = Mix(
             own["input_tokens"].to_numpy().astype(np.int64),
@@ -146,26 +148,46 @@ def _rates(
             own["limit_tpot_s"].to_numpy(),
             own["limit_e2e_s"].to_numpy(),
             own["scored_tier"].replace_strict(tiers, return_dtype=pl.Int64).to_numpy(),
-            prefixes_of(own, prefixes) if prefixes is not None and pool.service in cached and not few else None,
+            prefixes_of(own, prefixes) if prefixes is not None and service in cached and not few else None,
         )
-        rates = sustainable_rates(pool.profile, mix, attain, seed)
-        found[pool.service] = rates
+        by_lane = _lane_rates(service, profiles, fleet, mix, attain, seed)
+        found |= {(service, lane): rates for lane, rates in by_lane.items()}
         if few:
-            shared[pool.profile.name] = rates
-        if not rates.sustained:
-            notes.append(
-                f"{pool.service}: no load, however low, attains {attain:.0%} on {pool.profile.name}; μ is a floor"
-            )
-        if rates.alone_attainment < attain:
-            end = (
-                f"so no fleet of it reaches {attain:.0%}" if rates.hit_share is None else "more only by cached prefixes"
-            )
-            notes.append(
-                f"{pool.service}: only {rates.alone_attainment:.1%} of its training requests can meet their SLO on an "
-                f"idle{'' if rates.hit_share is None else ', empty'} {pool.profile.name} replica, {end}; μ holds those "
-                f"that can to {attain:.0%}"
-            )
+            shared[alike] = by_lane
+        for lane, rates in by_lane.items():
+            notes += _unattained(service if lane == SHARED else f"{service}/{lane}", profiles[lane].name, rates, attain)
     return found, notes
+
+
+def _lane_rates(
+    service: str, profiles: Mapping[str, Profile], fleet: Fleet, mix: Mix, attain: float, seed: int
+) -> dict[str, Rates]:
+    """μ of each lane of a service; prefill and decode each by its part of the limits."""
+    found = {}
+    if SHARED in profiles:
+        found[SHARED] = sustainable_rates(profiles[SHARED], mix, attain, seed)
+    if PREFILL in profiles:
+        pairs = [(pool.region, onward(fleet, pool).region) for pool in fleet.pools if pool.lane == PREFILL]
+        lag_s = max(fleet.network_s(*pair) for pair in pairs)
+        bandwidth = fleet.kv_bandwidth_gb_s or math.inf
+        pair = lane_rates(profiles[PREFILL], profiles[DECODE], mix, attain, bandwidth, lag_s, seed)
+        found |= dict(zip((PREFILL, DECODE), pair, strict=True))
+    return found
+
+
+def _unattained(what: str, profile: str, rates: Rates, attain: float) -> list[str]:
+    """Notes on a μ that does not reach the target."""
+    notes = []
+    if not rates.sustained:
+        notes.append(f"{what}: no load, however low, attains {attain:.0%} on {profile}; μ is a floor")
+    if rates.alone_attainment < attain:
+        end = f"so no fleet of it reaches {attain:.0%}" if rates.hit_share is None else "more only by cached prefixes"
+        notes.append(
+            f"{what}: only {rates.alone_attainment:.1%} of its training requests can meet their SLO on an "
+            f"idle{'' if rates.hit_share is None else ', empty'} {profile} replica, {end}; μ holds those that can to "
+            f"{attain:.0%}"
+        )
+    return notes
 
 
 def _known_by(requests: pl.DataFrame, fleet: Fleet, cut_s: float) -> pl.DataFrame:
@@ -181,7 +203,7 @@ def _known_by(requests: pl.DataFrame, fleet: Fleet, cut_s: float) -> pl.DataFram
     return training.filter(done < cut_s)
 
 
-def _history(requests: pl.DataFrame, window_s: float, cut_s: float, rates: dict[str, Rates]) -> History:
+def _history(requests: pl.DataFrame, window_s: float, cut_s: float, rates: Mapping[tuple[str, str], Rates]) -> History:
     """The training windows' demand as known at the cut; one shorter window where none is whole."""
     first = float(requests["arrival_s"][0])
     length = window_s if cut_s - first >= window_s else max(cut_s - first, 1e-9)
@@ -195,9 +217,10 @@ def _history(requests: pl.DataFrame, window_s: float, cut_s: float, rates: dict[
     return History(start, cut_s, window_s, _rates_frame(rates), demand)
 
 
-def _rates_frame(rates: dict[str, Rates]) -> pl.DataFrame:
+def _rates_frame(rates: Mapping[tuple[str, str], Rates]) -> pl.DataFrame:
     names = ("requests_s", "prompt_tokens_s", "output_tokens_s", "total_tokens_s", "mean_running")
-    return pl.DataFrame([{"service": s} | {n: getattr(r, n) for n in names} for s, r in rates.items()])
+    rows = [{"service": s, "lane": lane} | {n: getattr(r, n) for n in names} for (s, lane), r in rates.items()]
+    return pl.DataFrame(rows)
 
 
 def _split(requests: pl.DataFrame, train_fraction: float, warmup_s: float) -> tuple[float, float, float]:

@@ -143,7 +143,7 @@ def _scored(
     rows = rows.with_columns(predicted_tokens=pl.Series(predicted))
     rows = rows.filter(replayed["arrival_s"] >= ready.cut_s)  # by the trace's times: the same for all policies
     duration = ready.horizon_s - ready.cut_s
-    rates = {service: rate.requests_s for service, rate in ready.rates.items()}
+    rates = {key: rate.requests_s for key, rate in ready.rates.items()}
     times = timeline(rows, outcome, ready.fleet, ready.edges_s, rates)
     compared = _compared(forecasts, ready)
     busiest = times.group_by("service", "region", "lane").agg(pl.col("provisioned").max()).sort("provisioned")

@@ -6,19 +6,25 @@ from typing import ClassVar
 
 import polars as pl
 
-from lmaas.replay.fleet import Fleet
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.replay.fleet import DECODE, PREFILL, Fleet
 from lmaas.replay.protocol import History
 
-from .planning import at_home, mu_table, pool_counts, size
+from .planning import mu_table, placed, pool_counts, size
 
 MOST = 10_000  # replicas a pool: a gigabyte of state
 
 
 @dataclass(frozen=True)
 class Static:
-    """`replicas` in every pool from the first arrival to the last completion, without start-up."""
+    """`replicas` in every pool from the first arrival to the last completion, without start-up.
+
+    prefill, decode: instead of `replicas` in the pools of that lane.
+    """
 
     replicas: int
+    prefill: int | None = None
+    decode: int | None = None
     router: str = "least-requests"
 
     foresight: ClassVar[bool] = False
@@ -27,15 +33,20 @@ class Static:
     instant_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.replicas, int) or not 1 <= self.replicas <= MOST:
-            raise ValueError(f"replicas is {self.replicas!r}; a whole number from 1 to {MOST:,}")
+        for name in ("replicas", "prefill", "decode"):
+            n = getattr(self, name)
+            if (n is not None or name == "replicas") and (not isinstance(n, int) or not 1 <= n <= MOST):
+                raise ValueError(f"{name} is {n!r}; a whole number from 1 to {MOST:,}")
 
     def start(self, fleet: Fleet, history: History) -> None:
         """Nothing to remember."""
 
     def initial(self, fleet: Fleet, history: History, state: None) -> Sequence[int]:
-        """The same in every pool."""
-        return [self.replicas] * len(fleet.pools)
+        """The same in every pool, or in every pool of a lane."""
+        by_lane = {lane: n for lane, n in ((PREFILL, self.prefill), (DECODE, self.decode)) if n is not None}
+        for lane in by_lane.keys() - {pool.lane for pool in fleet.pools}:
+            raise UserError(f"static: {lane}={by_lane[lane]} and no pool has that lane (docs/fleet.md)", Exit.CONFIG)
+        return [by_lane.get(pool.lane, self.replicas) for pool in fleet.pools]
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class _Sized:
         sized = series.agg(self._summary(pl.col("value"))).with_columns(
             start_s=pl.lit(history.start_s), length_s=pl.lit(history.window_s)
         )
-        counts = pool_counts(size(at_home(sized, fleet), mu_table(history.rates)), fleet)
+        counts = pool_counts(size(placed(sized, fleet), mu_table(history.rates)), fleet)
         # a pool without training demand and a minimum of 0 would serve nobody ever
         return [max(int(n), 0 if pool.mixed else 1) for n, pool in zip(counts, fleet.pools, strict=True)]
 

@@ -230,7 +230,7 @@ def _learn(ready: Prepared, step_s: float) -> tuple[tuple[Work, ...], tuple[Resp
     known = known if known.height else ready.requests
     works, responses = [], []
     for number, pool in enumerate(ready.fleet.pools):
-        rates = ready.rates[pool.service]
+        rates = ready.rates[pool.service, pool.lane]
         service = known.filter(pl.col("service") == pool.service)
         service = service if service.height >= FEW else known
         own = service.filter(pl.col("pool") == number)

@@ -78,7 +78,7 @@ class _Fluid:
         self.inflow = np.stack([smoothed(w, steps.step_s, r.tau_s) for w, r in zip(work, responses, strict=True)])
         arrived = steps.of["requests"]
         self.alone = np.stack([unhurried(n, steps.step_s, r.alone_s) for n, r in zip(arrived, responses, strict=True)])
-        self.per_s = [ready.rates[pool.service] for pool in ready.fleet.pools]
+        self.per_s = [ready.rates[pool.service, pool.lane] for pool in ready.fleet.pools]
         self.pools = [_Pool(n, n) for n in initial]
         shape = (len(self.pools), steps.count)
         self.active, self.paid, self.load, self.left = (np.zeros(shape) for _ in range(4))

@@ -79,7 +79,7 @@ def _timeline(frames: list[pl.DataFrame], windows: Windows) -> pl.DataFrame:
     """replay.scores.timeline's columns; attained is an estimate, so not a whole number."""
     parts = []
     for pool, frame in zip(windows.ready.fleet.pools, frames, strict=True):
-        rate = windows.ready.rates[pool.service].requests_s
+        rate = windows.ready.rates[pool.service, pool.lane].requests_s
         length = pl.Series(windows.grid.length_s)
         parts.append(
             frame.select(

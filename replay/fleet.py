@@ -201,6 +201,12 @@ def preferences(fleet: Fleet, service: str, origin: str, decode: bool = False) -
     return tuple(n for n, region in sorted(pools, key=lambda p: (fleet.network_s(origin, p[1]), p[1] != origin, p[0])))
 
 
+def onward(fleet: Fleet, pool: Pool) -> Pool:
+    """The decode pool that a prefill pool hands over to while all regions are up: of its region, else the nearest."""
+    decodes = [fleet.pools[n] for n in preferences(fleet, pool.service, pool.region, decode=True)]
+    return next((other for other in decodes if other.region == pool.region), decodes[0])
+
+
 def check_lanes(fleet: Fleet) -> None:
     """UserError (exit 5) where a service has one of the lanes prefill and decode without the other."""
     for pool in fleet.pools:

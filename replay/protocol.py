@@ -58,8 +58,9 @@ NOTHING = Actions()
 class History:
     """What a policy may learn from before the evaluated part begins.
 
-    rates: sustainable rates a replica, one row a service: service, requests_s, prompt_tokens_s, output_tokens_s,
-    total_tokens_s, mean_running. last_window: demand of the last training window: service, origin, metric, value.
+    rates: sustainable rates a replica, one row a service and lane: service, lane, requests_s, prompt_tokens_s,
+    output_tokens_s, total_tokens_s, mean_running. last_window: demand of the last training window: service, origin,
+    metric, value.
     window_demand: the same for every training window. Times in seconds of the trace.
     """
 

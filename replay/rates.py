@@ -4,6 +4,7 @@ PreServe's Alg. 1 tests one instance. A pool does better than its count times on
 replica that is not prefilling; one instance tested alone would size every fleet by what happens in the smallest.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,40 +91,67 @@ def attained(mix: Mix, ttft_s: np.ndarray, e2e_s: np.ndarray, done: np.ndarray) 
 
 
 @dataclass(frozen=True)
-class _Test:
-    """What a load test is judged by: the mix, its arrivals at rate 1, which requests can attain, targets by group."""
+class Bench:
+    """What a load test plays: POOL replicas of a fleet's last pool, and as many of a pool before it as feed it.
 
-    profile: Profile
+    alone_ttft_s, alone_e2e_s: by request of the mix, on idle, empty replicas; fits: whether their KV can hold it.
+    feed: replicas of the pool before the last one for each request/s.
+    """
+
+    fleet: Fleet
     mix: Mix
+    alone_ttft_s: np.ndarray
+    alone_e2e_s: np.ndarray
+    fits: np.ndarray
+    feed: float = 0.0
+
+    def play(self, arrival_s: np.ndarray, requests_s: float) -> Outcome:
+        """The mix arriving at these times, so many a second."""
+        mix, zeros = self.mix, np.zeros(len(arrival_s), np.int64)
+        requests = Requests(
+            arrival_s, zeros, mix.input_tokens, mix.output_tokens, mix.output_tokens.astype(float), zeros,
+            **hashed(mix.prefix),
+        )  # fmt: skip
+        before = [math.ceil(requests_s * self.feed) + 1] * (len(self.fleet.pools) - 1)
+        return Replay(requests, self.fleet, [*before, POOL], "least-requests").run()
+
+    @property
+    def alone_s(self) -> np.ndarray:
+        """How long a request is in the last pool where nobody else is."""
+        return self.alone_e2e_s - self.alone_ttft_s if self.feed else self.alone_e2e_s
+
+    def present(self, out: Outcome, arrival_s: np.ndarray) -> float:
+        """Mean requests in the last pool, a replica."""
+        came = np.where(out.prefilled > 0, out.first_s + out.transfer_s, out.done_s) if self.feed else arrival_s
+        return float(np.nansum(out.done_s - came) / (out.end_s - arrival_s[0])) / POOL
+
+
+@dataclass(frozen=True)
+class _Test:
+    """What a load test is judged by: its arrivals at rate 1, which requests can attain, groups and their targets."""
+
+    bench: Bench
     gaps: np.ndarray
     possible: np.ndarray
+    group: np.ndarray
     targets: dict[int, float]
 
 
 def _load_test(test: _Test, rate: float) -> tuple[bool, Outcome]:
     """(sustained, what happened) at a Poisson rate a replica; the first tenth is not judged."""
-    profile, mix, gaps = test.profile, test.mix, test.gaps
-    n = len(gaps)
-    arrival = np.cumsum(gaps) / (rate * POOL)
-    zeros = np.zeros(n, np.int64)
-    requests = Requests(
-        arrival, zeros, mix.input_tokens, mix.output_tokens, mix.output_tokens.astype(float), zeros,
-        **hashed(mix.prefix),
-    )  # fmt: skip
-    pool = Fleet((Pool("load-test", "default", profile),))
-    out = Replay(requests, pool, [POOL], "least-requests").run()
-    ok = attained(
-        mix, out.first_s - arrival + profile.overhead_s, out.done_s - arrival + profile.overhead_s, out.status == c.OK
-    )
+    bench, n = test.bench, len(test.gaps)
+    arrival = np.cumsum(test.gaps) / (rate * POOL)
+    out = bench.play(arrival, rate * POOL)
+    overhead_s = bench.fleet.pools[0].profile.overhead_s
+    ok = attained(bench.mix, out.first_s - arrival + overhead_s, out.done_s - arrival + overhead_s, out.status == c.OK)
     judged = np.arange(n) >= n // 10
     for group, target in test.targets.items():
-        members = judged & (mix.group == group)
+        members = judged & (test.group == group)
         # a hit may bring in a request that no idle, empty replica could: it must not make up for others
         if (ok & test.possible)[members].mean() < target:
             return False, out
-    _, alone = profile.alone_s(mix.input_tokens, mix.output_tokens)
     # a backlog that grows all along is no sustained rate, however lenient the limits (batch: 24 h)
-    drained = bool(out.end_s - arrival[-1] <= 0.05 * arrival[-1] + 2 * float(alone.max()))
+    drained = bool(out.end_s - arrival[-1] <= 0.05 * arrival[-1] + 2 * float(bench.alone_e2e_s.max()))
     return drained, out
 
 
@@ -134,27 +162,36 @@ def sustainable_rates(profile: Profile, mix: Mix, attain: float, seed: int = 0) 
     `attain` of those that can meet them. Tiers with fewer than 50 requests in the sample are judged with the rest.
     """
     mix = mix.sample(SAMPLE, seed)
-    fits = np.ceil((mix.input_tokens + mix.output_tokens - 1) / profile.block) <= profile.kv_tokens // profile.block
-    alone_ttft, alone_e2e = profile.alone_s(mix.input_tokens, mix.output_tokens)
-    possible = attained(mix, alone_ttft, alone_e2e, fits)
+    fleet = Fleet((Pool("load-test", "default", profile),))
+    alone = profile.alone_s(mix.input_tokens, mix.output_tokens)
+    return search(Bench(fleet, mix, *alone, holds(profile, mix.input_tokens + mix.output_tokens - 1)), attain, seed)
+
+
+def holds(profile: Profile, tokens: np.ndarray) -> np.ndarray:
+    """Whether the replica's KV holds that many tokens, bool by request."""
+    fits: np.ndarray = np.ceil(tokens / profile.block) <= profile.kv_tokens // profile.block
+    return fits
+
+
+def search(bench: Bench, attain: float, seed: int) -> Rates:
+    """The highest Poisson rate a replica of the bench's last pool, as in `sustainable_rates`."""
+    mix = bench.mix
+    possible = attained(mix, bench.alone_ttft_s, bench.alone_e2e_s, bench.fits)
     groups, counts = np.unique(mix.group, return_counts=True)
-    small = np.isin(mix.group, groups[counts < 50])
-    mix = Mix(**{**mix.__dict__, "group": np.where(small, -1, mix.group)})
+    group = np.where(np.isin(mix.group, groups[counts < 50]), -1, mix.group)
     # over those judged: in the trace's order the first tenth may be unlike the rest
-    judged = np.arange(len(mix.group)) >= len(mix.group) // 10
-    groups = np.unique(mix.group[judged])
-    targets = {int(g): attain * float(possible[judged & (mix.group == g)].mean()) for g in groups}
-    gaps = np.random.default_rng([seed, 2]).exponential(1.0, len(mix.group))
-    alone = float(alone_e2e.mean())
+    judged = np.arange(len(group)) >= len(group) // 10
+    targets = {int(g): attain * float(possible[judged & (group == g)].mean()) for g in np.unique(group[judged])}
+    gaps = np.random.default_rng([seed, 2]).exponential(1.0, len(group))
+    alone = float(bench.alone_s.mean())
     # more than max_seqs at once, each at least as long as alone, no replica can hold
-    test = _Test(profile, mix, gaps, possible, targets)
-    low, high = _bracket(test, 0.25 / alone, profile.max_seqs / alone)
+    test = _Test(bench, gaps, possible, group, targets)
+    low, high = _bracket(test, 0.25 / alone, bench.fleet.pools[-1].profile.max_seqs / alone)
     for _ in range(STEPS):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if _load_test(test, middle)[0] else (low, middle)
     sustained, out = _load_test(test, low)
-    arrival = np.cumsum(gaps) / (low * POOL)
-    running = float(np.nansum(out.done_s - arrival) / (out.end_s - arrival[0])) / POOL
+    running = bench.present(out, np.cumsum(gaps) / (low * POOL))
     prompt, output = float(mix.input_tokens.mean()), float(mix.output_tokens.mean())
     begun = mix.input_tokens * (1 + out.preemptions)
     hits = None if mix.prefix is None else float(out.cached_tokens.sum() / begun.sum())

@@ -8,7 +8,7 @@ import polars as pl
 
 from . import columns as c
 from .engine import Outcome
-from .fleet import Fleet
+from .fleet import PREFILL, Fleet
 
 LATENCIES = ("ttft", "tpot", "e2e")
 PERCENTILES = (50, 90, 95, 99)
@@ -29,15 +29,18 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet, caches:
     limit_e2e_s (inf: not asked). Adds status, pool (name), replica, network_s, hold_s, queue_s, ttft_s, tpot_s, e2e_s
     (s from the request's arrival, null where undefined), preemptions, attained, cached_tokens (prompt tokens found in
     prefix caches; null without caches) and begun (how often it was sent, restarted or admitted again). In closed
-    sessions arrival_s becomes the time the turn was sent, the trace's where it never was.
+    sessions arrival_s becomes the time the turn was sent, the trace's where it never was. A fleet with lanes
+    adds transfer_s, prefill_pool (name) and prefill_replica, null of who did not travel.
     """
     names = [str(pool) for pool in fleet.pools]
     overhead = pl.Series([pool.profile.overhead_s for pool in fleet.pools], dtype=pl.Float64)
     numbers = outcome.replicas["replica"].to_numpy()
     replica = np.where(outcome.record >= 0, numbers[np.maximum(outcome.record, 0)], -1)
     done = pl.col("status") == "ok"
+    lanes = _handed_over(outcome, names) if any(pool.lane == PREFILL for pool in fleet.pools) else {}
     return (
         requests.with_columns(
+            **lanes,
             arrival_s=pl.Series(outcome.arrival_s),
             status=pl.Series(outcome.status).replace_strict(_STATUS, return_dtype=pl.String),
             replica=pl.Series(replica),
@@ -75,6 +78,18 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet, caches:
         )
         .drop("admitted", "first", "done", "overhead_s", "network", "hold")
     )
+
+
+def _handed_over(outcome: Outcome, names: list[str]) -> dict[str, pl.Series]:
+    """transfer_s (s, from the first token to the decode pool), prefill_pool and prefill_replica."""
+    came = outcome.replicas[np.maximum(outcome.prefilled - 1, 0)]
+    columns = {
+        "transfer_s": pl.Series(outcome.transfer_s),
+        "prefill_pool": came["pool"].replace_strict(dict(enumerate(names)), return_dtype=pl.String),
+        "prefill_replica": came["replica"],
+    }
+    travelled = pl.when(pl.Series(outcome.prefilled > 0))
+    return dict(zip(columns, pl.select(*(travelled.then(column) for column in columns.values())), strict=True))
 
 
 def _latency_columns() -> dict[str, pl.Expr]:
@@ -213,20 +228,23 @@ def within(rows: pl.DataFrame, edges_s: np.ndarray) -> pl.Series:
 
 
 def timeline(
-    rows: pl.DataFrame, outcome: Outcome, fleet: Fleet, edges_s: np.ndarray, rates: Mapping[str, float]
+    rows: pl.DataFrame, outcome: Outcome, fleet: Fleet, edges_s: np.ndarray, rates: Mapping[tuple[str, str], float]
 ) -> pl.DataFrame:
     """start_s, length_s, service, region, lane, needed, active, provisioned, arrived, attained by window and pool.
 
     Requests count where they arrived in the replay, those that did so outside the windows (`within`) in none.
 
-    needed: ceil(arrival rate / μ), the perfect-system estimate, with rates[service] in requests/s; active,
-    provisioned: mean replicas.
+    needed: ceil(arrival rate / μ), the perfect-system estimate, with rates[service, lane] in requests/s; active,
+    provisioned: mean replicas. A request counts in the pool where it ended, and in the prefill pool it came from.
     """
     lengths = np.diff(edges_s)
     window = np.searchsorted(edges_s, rows["arrival_s"].to_numpy(), side="right") - 1
     window = np.minimum(window, len(lengths) - 1)  # the last arrival lies on the last edge
-    by_pool = rows.select("pool", "attained").with_columns(window=pl.Series(window))
-    by_pool = by_pool.filter(within(rows, edges_s) & (rows["status"] != "not_sent"))
+    sent = rows.with_columns(window=pl.Series(window)).filter(within(rows, edges_s) & (rows["status"] != "not_sent"))
+    by_pool = sent.select("pool", "attained", "window")
+    if "prefill_pool" in rows.columns:
+        came = sent.filter(pl.col("prefill_pool").is_not_null())
+        by_pool = pl.concat([by_pool, came.select(pl.col("prefill_pool").alias("pool"), "attained", "window")])
     counts = by_pool.group_by("pool", "window").agg(arrived=pl.len(), attained=pl.col("attained").sum())
     parts = []
     for number, pool in enumerate(fleet.pools):
@@ -243,7 +261,7 @@ def timeline(
                     "service": [pool.service] * len(lengths),
                     "region": [pool.region] * len(lengths),
                     "lane": [pool.lane] * len(lengths),
-                    "needed": np.ceil(arrived / lengths / rates[pool.service] - 1e-9),
+                    "needed": np.ceil(arrived / lengths / rates[pool.service, pool.lane] - 1e-9),
                     "active": mean_counts(spans.filter(pl.col("state") == "active"), edges_s),
                     "provisioned": mean_counts(spans, edges_s),
                     "arrived": arrived,

@@ -32,6 +32,7 @@ REQUESTS = (
     "request_id", "status", "pool", "replica", "arrival_s", "network_s", "hold_s", "queue_s",
     "ttft_s", "tpot_s", "e2e_s", "preemptions",
 )  # fmt: skip
+HANDED_OVER = ("transfer_s", "prefill_pool", "prefill_replica")  # where the fleet has lanes
 WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
     ".parquet": lambda rows, path: rows.write_parquet(path),
     ".csv": lambda rows, path: rows.write_csv(path),
@@ -152,13 +153,14 @@ def check_requests_out(path: Path | None, trace: str | None = None) -> None:
 
 
 def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:
-    """One row a request, columns REQUESTS; of several policies, a first column says whose; where prompts were cached, a
-    last one how many of their tokens.
+    """One row a request, columns REQUESTS and, with lanes, HANDED_OVER; of several policies, a first column says whose;
+    where prompts were cached, a last one how many of their tokens.
     """
-    cached = ["cached_tokens"] if any(rows["cached_tokens"].count() for rows in requests.values()) else []
+    more = [name for name in HANDED_OVER if all(name in rows.columns for rows in requests.values())]
+    more += ["cached_tokens"] if any(rows["cached_tokens"].count() for rows in requests.values()) else []
     several = len(requests) > 1
     whose = {policy: [pl.lit(policy).alias("policy")] if several else [] for policy in requests}
-    parts = [rows.select(*whose[policy], *REQUESTS, *cached) for policy, rows in requests.items()]
+    parts = [rows.select(*whose[policy], *REQUESTS, *more) for policy, rows in requests.items()]
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with environment_errors(path):
         try:

@@ -153,7 +153,8 @@ def evaluation(
             "slos": [{"service": s, "tier": "batch", "thresholds": "e2e<86400s"} for s in services],
             "pools": [described(f"{s}/{r or 'default'}/shared") for s in services for r in regions],
             "rates": [
-                {"service": s, "requests_s": 1.5, "mean_running": 12.0, "alone_attainment": 1.0} for s in services
+                {"service": s, "lane": "shared", "requests_s": 1.5, "mean_running": 12.0, "alone_attainment": 1.0}
+                for s in services
             ],
             "seed": 0,
         },

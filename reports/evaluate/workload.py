@@ -38,10 +38,10 @@ def section(result: Evaluation) -> Section | None:
 def load(timeline: pl.DataFrame) -> pl.DataFrame:
     """start_s, length_s, service, arrived: of one policy, since all see the same arrivals.
 
-    Over lanes the largest counts: prefill and decode lanes see the same requests.
+    Decode lanes see requests that prefill lanes have counted.
     """
     one = timeline.filter(pl.col("policy") == pl.col("policy").first()).with_columns(pl.col("service").cast(pl.String))
-    per_pool = one.group_by("start_s", "length_s", "service", "region").agg(pl.col("arrived").max())
+    per_pool = one.filter(pl.col("lane").cast(pl.String) != "decode")
     return per_pool.group_by("start_s", "length_s", "service").agg(pl.col("arrived").sum()).sort("start_s", "service")
 
 
