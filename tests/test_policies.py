@@ -20,8 +20,8 @@ PROFILE = find_profile("llama-3.1-8b/h100/tp1")
 FLEET = Fleet((Pool("a", "eu", PROFILE), Pool("a", "us", PROFILE, maximum=5)))
 RATES = pl.DataFrame(
     {
-        "service": ["a"], "lane": ["shared"], "requests_s": [2.0], "prompt_tokens_s": [1000.0], "output_tokens_s": [100.0],
-        "total_tokens_s": [1100.0], "mean_running": [10.0],
+        "service": ["a"], "lane": ["shared"], "requests_s": [2.0], "prompt_tokens_s": [1000.0],
+        "output_tokens_s": [100.0], "total_tokens_s": [1100.0], "mean_running": [10.0],
     }
 )  # fmt: skip
 
