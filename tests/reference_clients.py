@@ -252,6 +252,7 @@ class Clients:
         """It reaches the replica that it migrates to."""
         if request in self.travels:
             self.unload(request)
+            self.tidy()  # its source may have waited for nothing else, and be off before the request is routed
         pool, index = request.moving
         request.pool, request.moving = pool, None
         request.predicted = request.own[1]  # a prefill lane counts for one token only

@@ -16,8 +16,9 @@ from lmaas.policies.planning import mu_table, placed, pool_counts, size
 from lmaas.replay import columns as c
 from lmaas.replay.engine import Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool
+from lmaas.replay.lanerates import lane_rates
 from lmaas.replay.profile import Profile
-from lmaas.replay.rates import Mix, lane_rates
+from lmaas.replay.rates import Mix
 from lmaas.reports.write import write_requests
 
 PROFILE = {
