@@ -98,6 +98,8 @@ def _rate_table(settings: dict[str, Any]) -> Table:
     )
     rows = pl.DataFrame(settings["rates"], infer_schema_length=None)
     columns = columns if "hit_share" in rows.columns and rows["hit_share"].count() else columns[:-1]
+    if (rows["lane"] != "shared").any():
+        columns = (columns[0], Column("lane", "Lane"), *columns[1:])
     return table("μ: what one replica sustains at the target, found by replaying the training mix", rows, columns)
 
 
