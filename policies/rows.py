@@ -11,6 +11,7 @@ from lmaas.replay.fleetfile import FleetSpec
 from lmaas.replay.prefixes import Prefixes, chained
 
 COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
+BATCH = 4096  # rows whose hashes are worked on at a time: several copies of them exist meanwhile
 ORDERED_BY = {"priority": "priority", "deadline": "deadline_s"}  # order of queues -> column it reads
 
 
@@ -68,10 +69,11 @@ def read_prefixes(trace: Trace, services: Collection[str]) -> tuple[Prefixes, li
             )
             .collect()
         )
-        n = part["kept"].list.len().fill_null(0).cast(pl.Int64).to_numpy()
-        blocks = part.lazy().filter(pl.col("kept").list.len() > 0).select(pl.col("kept").explode()).collect()
-        values.append(chained(blocks["kept"].cast(pl.UInt64).to_numpy(), n))
-        counts.append(n)
+        for piece in part["kept"].to_frame().iter_slices(BATCH):
+            n = piece["kept"].list.len().fill_null(0).cast(pl.Int64).to_numpy()
+            blocks = piece.filter(pl.col("kept").list.len() > 0)["kept"].explode()
+            values.append(chained(blocks.cast(pl.UInt64).to_numpy(), n))
+            counts.append(n)
         odd, none = odd + int(part["odd"].sum()), none + int(part["none"].sum())
     n = np.concatenate(counts)
     found = Prefixes(np.concatenate(values), np.cumsum(n) - n, n, tokens, np.zeros(len(n), np.int64))

@@ -51,6 +51,8 @@ class Windows:
     @classmethod
     def of(cls, trace: Trace, ready: Prepared, inputs: Inputs, attain: float, load: float = 1.0) -> "Windows":
         """Load tests on the training part, then one streaming scan of the evaluated part."""
+        if ready.prefixes is not None:
+            raise ValueError("windows know no prefix cache, and its μ does: prepare(..., caches=False)")
         # a scaled load exists in memory only
         requests = lazy_requests(trace, ready) if load == 1 else ready.requests.lazy()
         works, responses = _learn(ready, _step_s(ready))

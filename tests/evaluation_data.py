@@ -1,14 +1,18 @@
 """An evaluation made up for the tests of reports and command line, as `lmaas.policies.evaluate` would give it."""
 
+import io
 import math
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
+from rich.console import Console
 
 from lmaas.analysis.trace import SCHEMA, TraceMeta
 from lmaas.policies.results import Evaluation
+from lmaas.reports.report import evaluation_report
+from lmaas.reports.terminal import show
 
 HOSTILE = "<script>alert(1)</script>"
 ROLES = {
@@ -170,6 +174,14 @@ def evaluation(
         "exit_code": 0,
     }
     return Evaluation(**(fields | changes))
+
+
+def texts(found: Evaluation) -> str:
+    """The whole report of an evaluation as a terminal shows it, one space between words."""
+    written = io.StringIO()
+    screen = Console(file=written, width=400, color_system=None)
+    show(evaluation_report(found, ["lmaas"], "run"), screen, everything=True)
+    return " ".join(written.getvalue().split())
 
 
 def described(name: str) -> dict[str, Any]:

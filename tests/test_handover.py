@@ -6,6 +6,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from evaluation_data import texts
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import open_trace
@@ -15,6 +16,7 @@ from lmaas.policies.handover import ranks
 from lmaas.policies.load import COPY, scale_load
 from lmaas.policies.sessions import chains
 from lmaas.replay.fleet import Fleet
+from lmaas.reports.write import write_requests
 
 SLOW = {  # one request at a time, a second each however long
     "name": "test/slow", "kv_tokens": 4000, "max_batch_tokens": 4096, "max_seqs": 1, "latency": {"base": 1.0},
@@ -129,7 +131,7 @@ def test_a_turn_waits_for_the_one_before_it(home, slow):
     assert not any("closed" in note for note in opened.notes)
 
 
-def test_turns_behind_one_that_fails_are_not_sent_and_miss(home, slow):
+def test_turns_behind_one_that_fails_are_not_sent_and_miss(home, slow, tmp_path):
     given = TALK.with_columns(input_tokens=pl.Series([9000, 100, 100, 100, 100]))
     found, rows = played(stored(home, given, "fails"), slow, "sessions: closed", slo=["e2e<1h"])
     assert dict(rows.select("request_id", "status").iter_rows()) == {
@@ -140,6 +142,10 @@ def test_turns_behind_one_that_fails_are_not_sent_and_miss(home, slow):
     assert score["slo_attainment"] == pytest.approx(3 / 5)
     assert any("1 rejected and 1 not sent of 5 requests, their SLO missed" in note for note in found.notes)
     assert found.metrics()["results"][0]["not_sent"] == 1
+    assert f"Under {found.scores['policy'].item()} 1 turns of sessions were never sent" in texts(found)
+    assert "Not sent" in texts(found)
+    write_requests(found.requests, tmp_path / "out.csv")
+    assert pl.read_csv(tmp_path / "out.csv")["status"].to_list() == rows["status"].to_list()
     assert found.timeline["arrived"].sum() == 4
 
 

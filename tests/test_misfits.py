@@ -5,6 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from evaluation_data import evaluation, scores, texts
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import open_trace
@@ -152,9 +153,17 @@ def test_no_policy_takes_more_gpus_than_a_region_has(home, trace, profile):
         if max(gpus_at_most(free, policy).values()) > 8:
             assert after["starts_denied"] > 0, policy
             assert any(note.startswith(f"{policy}: {after['starts_denied']:,} starts") for note in found.notes)
+    assert "Starts denied" in texts(found) and "was denied" in texts(found)
     peak = found.scores.filter(pl.col("policy") == "static-peak")["starts_denied"].item()
     wanted = free.timeline.filter(pl.col("policy") == "static-peak").group_by("service", "region").first()
     assert peak == wanted["provisioned"].sum() - 7  # 4 replicas in eu, 3 in us
+
+
+def test_more_headroom_is_no_advice_where_gpus_lack():
+    few = texts(evaluation(scores=scores(slo_attainment=[0.5] * 5, starts_denied=[7] * 5)))
+    assert "but not of as few GPUs as the regions have" in few and "was denied 7 starts of replicas" in few
+    enough = texts(evaluation(scores=scores(slo_attainment=[0.5] * 5)))
+    assert "Try headroom" in enough and "denied" not in enough.split("Definitions")[0].replace("Starts denied", "")
 
 
 def test_a_static_size_beyond_the_gpus_is_refused_before_anything_runs(home, trace, profile):

@@ -1,20 +1,20 @@
 """Prefix caches from the command line's side: hashes read, handed over, switched off, scaled, told of."""
 
-import io
 import json
 
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
+from evaluation_data import texts
 
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.workspace import Workspace
 from lmaas.policies.evaluate import evaluate
+from lmaas.policies.inputs import Inputs
+from lmaas.policies.prepare import prepare
 from lmaas.policies.rows import read_prefixes
+from lmaas.policies.window import Windows
 from lmaas.replay.prefixes import Prefixes, chained
-from lmaas.reports.report import evaluation_report
-from lmaas.reports.terminal import show
 from lmaas.reports.write import write_requests
 
 H = 64  # tokens a hash block
@@ -82,13 +82,6 @@ def fleet_file(home, text):
     path = home / "fleet.yaml"
     path.write_text(text)
     return path
-
-
-def texts(found):
-    """The report as a terminal shows it in full."""
-    screen = Console(file=io.StringIO(), width=400, color_system=None)
-    show(evaluation_report(found, ["lmaas"], "run"), screen, everything=True)
-    return " ".join(screen.file.getvalue().split())
 
 
 def test_prompts_find_what_was_computed_before(home, tmp_path):
@@ -275,3 +268,8 @@ def test_windows_say_that_they_ignore_it(home):
     assert "windows ignore clients that give up, prefix caches" in texts(found)
     assert any(note.startswith("window fidelity ignores clients that give up") for note in found.notes)
     assert found.settings["rates"][0]["hit_share"] is None and found.settings["prefix_cache"] is None
+    # and from Python they are not mixed up
+    asked = {"slos": (), "attain": 0.99, "profile": profile(home), "fleet": None, "train_fraction": 0.5}
+    ready = prepare(trace, **asked, warmup_s=0.0, window_s=None, load=1.0, seed=0)
+    with pytest.raises(ValueError, match="caches=False"):
+        Windows.of(trace, ready, Inputs(ready), 0.99)

@@ -109,7 +109,7 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     """What changes how the headline is read."""
     notes = []
     if choice.best is None:
-        notes.append(_why_none(result, attain))
+        notes.append(_why_none(result, choice, attain))
     if choice.best and _all_alike(result):
         notes.append("Every policy ran the same fleet: at this load the trace cannot tell them apart (try --load 10x).")
     asked = result.scores.filter((result.scores["role"] == "policy") & ~result.scores["foresight"])
@@ -157,7 +157,7 @@ def _prefix_cache(result: Evaluation, choice: Choice) -> list[str]:
     return [f"Prefix cache on (blocks of {cache['block_tokens']:,} tokens): {found}. prefix_cache: false turns it off."]
 
 
-def _why_none(result: Evaluation, attain: float) -> str:
+def _why_none(result: Evaluation, choice: Choice, attain: float) -> str:
     """Whether the SLOs are out of any fleet's reach, or these policies are too small: two different answers."""
     rates = result.settings.get("rates", [])
     short = [rate for rate in rates if rate["alone_attainment"] < attain]
@@ -172,6 +172,8 @@ def _why_none(result: Evaluation, attain: float) -> str:
             f"Of {text(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs on an "
             "idle replica of this profile: no number of replicas attains the target; another profile or SLO would."
         )
+    if choice.subject and choice.subject.get("starts_denied"):
+        return "The SLOs are within reach of the profile, but not of as few GPUs as the regions have."
     return (
         "The SLOs are within reach of the profile, but no policy here ran enough replicas; sizing by mean rates misses "
         "bursts. Try headroom, such as 'preserve(headroom=0.5)', or a larger static fleet."
