@@ -251,8 +251,9 @@ class Clients:
     def land(self, request: Request) -> None:
         """It reaches the replica that it migrates to."""
         if request in self.travels:
+            source = self.travels[request]
             self.unload(request)
-            self.tidy()  # its source may have waited for nothing else, and be off before the request is routed
+            self.end_drained(source)  # it may have waited for nothing else, and is off before the request is routed
         pool, index = request.moving
         request.pool, request.moving = pool, None
         request.predicted = request.own[1]  # a prefill lane counts for one token only

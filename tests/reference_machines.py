@@ -32,14 +32,17 @@ class Machines:
         moving = [r for r in self.replicas if r.state in ("draining", "starting")]
         every = sorted(moving, key=lambda r: (r.pool, r.index))
         for replica in every:
-            if replica.state == "draining" and replica.drained:
-                if replica.after == "reshape":
-                    self.restart(replica)
-                else:
-                    replica.become(replica.after, self.now)
+            self.end_drained(replica)
         for replica in every:
             if replica.state == "starting" and replica.ready <= self.now:
                 self.activate(replica)
+
+    def end_drained(self, replica: Replica) -> None:
+        if replica.state == "draining" and replica.drained:
+            if replica.after == "reshape":
+                self.restart(replica)
+            else:
+                replica.become(replica.after, self.now)
 
     # machines
     def shape(self, pool: int) -> Shape:
