@@ -13,6 +13,7 @@ import numpy as np
 from lmaas.analysis.errors import Exit, UserError
 
 from .columns import HOLD, NOT_SENT, OPEN, UNSERVED
+from .conservation import Conservation
 from .fleet import Fleet, check_lanes
 from .kernel import layout as k
 from .lifecycle import Lifecycle
@@ -41,6 +42,7 @@ class Controller(NamedTuple):
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
 QUIET_S = 86_400.0  # a day: batch work is due within one
+CHECKED = 1 << 13  # with check=True: few enough to notice, many enough to cost little
 CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
 
 
@@ -96,7 +98,8 @@ class Replay:
         self.opens = scales
         self.life = Lifecycle(self.world, state, self._ask, seed, instant_start)
         self._table: tuple[Any, Any] = (None, None)
-        self.sent = 0
+        self.sent, self.part = 0, CHUNK
+        self.accounts: Conservation | None = None
         self.next_tick = controller.next_after(self.begin_s)
         self.quiet_s: float | None = None  # since when nothing but ticks is left
         self.last_seen: np.ndarray | None = None
@@ -135,10 +138,13 @@ class Replay:
 
     def _parts(self, requests: Requests) -> Iterator[None]:
         """Hand the requests to the kernel part by part; sessions go in one, since a turn may need any row."""
-        size = len(requests) if requests.follow is not None else CHUNK
+        size = len(requests) if requests.follow is not None else self.part
         buffer: np.ndarray | None = None
         for at in range(0, max(len(requests), 1), max(size, 1)):
-            rows, last = arrivals(requests, self.sent, self.world.group_of, buffer, slice(at, at + size))
+            part = slice(at, at + size)
+            if self.accounts is not None:
+                self.accounts.hand(requests, part)
+            rows, last = arrivals(requests, self.sent, self.world.group_of, buffer, part)
             buffer = rows if buffer is None else buffer
             self.sent += len(rows)
             self.st.ctl.next, self.st.ctl.last = 0, last
@@ -247,25 +253,40 @@ class Replay:
 
     # --- running ---
 
-    def run(self) -> Outcome:
-        """Replay everything; the outcome by request and by replica."""
+    def run(self, check: bool = False) -> Outcome:
+        """Replay everything; the outcome by request and by replica.
+
+        check: conservation of requests, tokens, blocks and GPU-seconds is checked while it runs (docs/replay.md);
+        ConservationError where it is broken.
+        """
         collected = Collected(len(self.requests))
-        for rows in self.stream([]):
+        for rows in self.stream([], check):
             collected.add(rows)
         return self._outcome(collected.columns)
 
-    def stream(self, chunks: Iterable[Requests]) -> Iterator[np.ndarray]:
+    def stream(self, chunks: Iterable[Requests], check: bool = False) -> Iterator[np.ndarray]:
         """Replay the first requests and then these, in arrival order; yields finished rows (layout.DONE) as they come.
 
-        A yielded array is valid until the next is asked for. The memory is that of the requests in flight.
+        A yielded array is valid until the next is asked for. The memory is that of the requests in flight; with check
+        (see run) 18 bytes a request more.
         """
+        if check:
+            self._keep_accounts()
         for requests in itertools.chain([self.requests], chunks):
             for _ in self._parts(requests):
                 yield from self._advance(more=True)
         yield from self._advance(more=False)
         yield self._drained()
 
+    def _keep_accounts(self) -> None:
+        """Check from now on: smaller parts and buffers, so that the kernel returns often whatever the policy."""
+        self.accounts = Conservation(self.life)
+        self.part = CHECKED
+        self.life.state = self.st._replace(done=self.st.done[: CHECKED + 2 * self.st.ends.shape[1] + 2])
+
     def _drained(self) -> Any:
+        if self.accounts is not None:
+            self.accounts.drain()
         rows = self.st.done[: int(self.st.ctl.out[0])]
         self.st.ctl.out = 0
         return rows
@@ -275,6 +296,8 @@ class Replay:
         while True:
             until = min(self.next_tick, self.due[0][0] if self.due else np.inf)
             why = self._ask(k.RUN, until, int(more))
+            if self.accounts is not None:
+                self.accounts.check()
             if why in (k.DONE_ALL, k.MORE):
                 return
             if why == k.OUT_FULL:

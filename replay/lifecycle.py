@@ -28,6 +28,7 @@ class Lifecycle:
         self.born = [0] * pools  # replicas numbered so far
         self.denied = np.zeros(pools, np.int64)
         self.taken: dict[tuple[str, str | None], int] = {}  # (region, GPU type) -> GPUs occupied
+        self.given_back_s = 0.0  # sum of (time off - time on) x GPUs: with `taken` at t added, GPU-seconds occupied
         self.lent: list[int] = []  # records donated and on their machines, oldest first
         self.lending: set[int] = set()  # records that drain to be donated
         self.reshaping: dict[int, int] = {}  # record that drains -> profile row it comes back with
@@ -39,9 +40,10 @@ class Lifecycle:
     def _key(self, pool: int, profile: int) -> tuple[str, str | None]:
         return self.world.fleet.pools[pool].region, self.world.profiles[profile].gpu
 
-    def _occupy(self, pool: int, profile: int, sign: int) -> None:
-        key = self._key(pool, profile)
-        self.taken[key] = self.taken.get(key, 0) + sign * self.world.profiles[profile].gpus_per_replica
+    def _occupy(self, pool: int, profile: int, sign: int, t: float) -> None:
+        key, gpus = self._key(pool, profile), sign * self.world.profiles[profile].gpus_per_replica
+        self.taken[key] = self.taken.get(key, 0) + gpus
+        self.given_back_s -= gpus * t
 
     def _has_room(self, pool: int, profile: int, spared: int = 0) -> bool:
         """Whether one more replica finds machines, `spared` GPUs being vacated for it."""
@@ -71,7 +73,7 @@ class Lifecycle:
             index = self.born[pool]
             self.born[pool] += 1
         record = self.lives.born(pool, index, profile, shape.gpus_per_replica)
-        self._occupy(pool, profile, 1)
+        self._occupy(pool, profile, 1, t)
         rep = fresh_replica(self.state, slot)
         values = {
             "pool": pool, "record": record, "index": index, "profile": profile, "state": state, "block": shape.block,
@@ -101,7 +103,7 @@ class Lifecycle:
                 self.lent.sort(key=lambda r: (self.lives.log[r][-1][0], self.lives.who[r][:2]))
                 continue
             self.lives.note(record, off_s, "off")
-            self._occupy(pool, profile, -1)
+            self._occupy(pool, profile, -1, off_s)
             if record in self.reshaping:
                 self._come_back(pool, off_s, self.reshaping.pop(record), self.lives.who[record][1])
 
@@ -177,7 +179,7 @@ class Lifecycle:
         pool, _, profile, _ = self.lives.who[record]
         self.lent.remove(record)
         self.lives.note(record, t, "off")
-        self._occupy(pool, profile, -1)
+        self._occupy(pool, profile, -1, t)
 
     # --- scaling ---
 

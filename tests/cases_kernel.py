@@ -96,10 +96,11 @@ def action_of(order, names) -> Actions:
     return Actions(**{{"scale": "replicas"}.get(what, what): {rest[0]: rest[1]}})
 
 
-def play_fast(case, router=None, looks=None, **more):
+def play_fast(case, router=None, looks=None, check=True, **more):
     """(outcome, replay) of the kernel; orders of one tick are carried out one after another.
 
-    looks {time: function of the replay and the time}, called after that tick; router: in place of the case's.
+    looks {time: function of the replay and the time}, called after that tick; router: in place of the case's;
+    check: conservation is checked while it runs, often.
     """
     looks = looks or {}
     shapes = profiles(case)
@@ -120,7 +121,8 @@ def play_fast(case, router=None, looks=None, **more):
     controller = Controller(lambda t: next((x for x in times if x > t), np.inf), act) if times else NEVER
     with patch("lmaas.replay.world.FRUITLESS", FRUITLESS):
         replay = _replay(case, shapes, controller, router, more)
-    return replay.run(), replay
+    with patch("lmaas.replay.engine.CHECKED", 4):
+        return replay.run(check), replay
 
 
 def _replay(case, shapes, controller, router, more) -> Replay:
