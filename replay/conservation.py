@@ -108,15 +108,14 @@ class Conservation:
 
     def _requests(self, sight: Sight) -> None:
         """Handed over = ended + still to arrive + turns not sent + in flight, each in one place."""
-        ctl = sight.ctl
+        ctl, here = sight.ctl, sight.fly[sight.fly["gone"] == 0]
+        sight.same("requests", "in flight", int(ctl["in_flight"]), [len(here)])
         to_arrive, unsent = int(ctl["last"] - ctl["next"]), self.turns - self.followed
         places = (
             f"ended {self.ended}, to arrive {to_arrive}, turns not sent {unsent}, in flight {int(ctl['in_flight'])}"
         )
         found = self.ended + to_arrive + unsent + int(ctl["in_flight"])
         sight.same("requests", f"handed over ({places})", self.handed, [found])
-        here = sight.fly[sight.fly["gone"] == 0]
-        sight.same("requests", "in flight", int(ctl["in_flight"]), [len(here)])
         numbers = here["request"]
         times = np.bincount(numbers, minlength=1)[numbers] if len(numbers) else numbers
         sight.same("requests", "times in flight", 1, times, lambda i: f"request {numbers[i]}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lmaas.replay import columns as c
 
-EXAMPLES = 10 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 80
+EXAMPLES = 10 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 60
 quick = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), report_multiple_bugs=False
 )
