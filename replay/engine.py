@@ -42,7 +42,7 @@ class Controller(NamedTuple):
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
 QUIET_S = 86_400.0  # a day: batch work is due within one
-CHECKED = 1 << 13  # with check=True: few enough to notice, many enough to cost little
+CHECKED = 1 << 14  # likewise with check=True: returns enough to notice soon, and to cost about as much again
 CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
 
 
