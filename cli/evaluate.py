@@ -48,7 +48,7 @@ def command(
     """
     from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
-    from lmaas.policies.evaluate import check, evaluate
+    from lmaas.policies.evaluate import check_asked, evaluate
     from lmaas.replay.engine import compiled
     from lmaas.reports.write import check_requests_out, recording, write_evaluation
 
@@ -76,7 +76,7 @@ def command(
         "seed": seed,
     }
     unread = ("warmup_s", "window_s", "load", "seed")
-    check(**{name: value for name, value in asked.items() if name not in unread})  # before a large file is read
+    check_asked(**{name: value for name, value in asked.items() if name not in unread})  # before a large file is read
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
     label = "-".join(policy or ["baselines"])

@@ -12,6 +12,7 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
+from lmaas.replay.conservation import ConservationError
 from lmaas.replay.fleet import SHARED, conditions, describe
 from lmaas.replay.fleetfile import read_fleet
 from lmaas.replay.profile import find_profile
@@ -44,7 +45,7 @@ def _named(
     return list({n.name: n for n in asked}.values()), list({n.name: n for n in beside}.values())
 
 
-def check(
+def check_asked(
     policies: Sequence[str],
     *,
     baselines: Sequence[str] | None = None,
@@ -106,6 +107,7 @@ def evaluate(
     seed: int = 0,
     jobs: int = 1,
     fidelity: str = "request",
+    check: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> Evaluation:
     """Replay `policies` and their baselines on the part of the trace after `train_fraction` of its span.
@@ -114,8 +116,9 @@ def evaluate(
     seconds. Raises UserError: 2 for a name or value that is wrong, 4 for a trace with nothing to replay, 5 for an
     impossible fleet. A policy that fails while it runs is named in `failures`; the others still report.
     fidelity: request (the replay) or window (docs/policies.md), which says how far it is from the replay.
+    check: conservation is checked while policies are replayed, at about twice the time (docs/replay.md).
     """
-    asked, beside, slos, conditions = check(
+    asked, beside, slos, conditions = check_asked(
         policies, baselines=baselines, router=router, scaler=scaler, profile=profile, fleet=fleet, slo=slo,
         gates=gates, attain=attain, train_fraction=train_fraction, fidelity=fidelity,
     )  # fmt: skip
@@ -127,7 +130,7 @@ def evaluate(
     inputs = Inputs(ready)
     say = progress or (lambda name, share: None)
 
-    run_one = run_policy
+    run_one = partial(run_policy, check=check)
     if fidelity == "window":
         from .window import Windows
         from .window_run import run_windows, with_agreement  # deferred: scipy, which a replay does without
@@ -139,7 +142,7 @@ def evaluate(
         say(named.name, 0.0)
         try:
             return run_one(named, ready, inputs, lambda share: say(named.name, share))
-        except UserError:
+        except (UserError, ConservationError):  # none of the policy's
             raise
         except Exception as error:  # a policy's own fault must not cost the others their results
             where = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]

@@ -102,8 +102,10 @@ def _both(first: Controller, second: Controller) -> Controller:
     return Controller(after, act)
 
 
-def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable[[float], None]) -> Run:
-    """Replay one policy and score it."""
+def run_policy(
+    named: Named, ready: Prepared, inputs: Inputs, progress: Callable[[float], None], check: bool = False
+) -> Run:
+    """Replay one policy and score it; check: conservation is checked (Replay.run)."""
     policy = named.policy
     state = policy.start(ready.fleet, ready.history)
     forecasts = None
@@ -124,7 +126,7 @@ def run_policy(named: Named, ready: Prepared, inputs: Inputs, progress: Callable
         seed=ready.seed,
         begin_s=ready.start_s,
     )
-    outcome = replay.run()
+    outcome = replay.run(check)
     progress(0.7)
     run = _scored(named, ready, replayed, outcome, forecasts, predicted)
     run.scores["starts_denied"] += denied

@@ -42,8 +42,8 @@ class Controller(NamedTuple):
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
 QUIET_S = 86_400.0  # a day: batch work is due within one
-CHECKED = 1 << 14  # likewise with check=True: returns enough to notice soon, and to cost about as much again
 CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
+CHECKED = 1 << 14  # with check=True: returns often enough to notice soon, and rarely enough to cost as much again
 
 
 def bad_answer(answer: int) -> str:

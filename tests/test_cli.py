@@ -67,7 +67,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Replay], dict[str, An
             return answer()
 
         monkeypatch.setitem(
-            sys.modules, "lmaas.policies.evaluate", SimpleNamespace(evaluate=evaluate, check=real.check)
+            sys.modules, "lmaas.policies.evaluate", SimpleNamespace(evaluate=evaluate, check_asked=real.check_asked)
         )
         return seen
 

@@ -190,7 +190,7 @@ def test_evaluate_equals_the_reference(trace, profile):
 
 
 def test_same_seed_same_numbers_whatever_the_workers(trace, profile, result):
-    again = evaluate(trace, ["preserve"], profile=profile, window_s=300.0, jobs=2)
+    again = evaluate(trace, ["preserve"], profile=profile, window_s=300.0, jobs=2, check=True)
     assert json.dumps(again.metrics(), sort_keys=True) == json.dumps(result.metrics(), sort_keys=True)
 
 
