@@ -10,7 +10,7 @@ from ..routers import Router
 
 TTFT_S, ATGT_S, THETA_TTFT, THETA_ATGT, GAMMA, HEARTBEAT_S = range(6)
 PARAMETERS = {
-    "ttft_s": 1.0, "atgt_s": 0.1, "theta_ttft": 1.0, "theta_atgt": 1.0, "gamma": 0.5, "heartbeat_s": 0.1,
+    "ttft_s": 1.0, "atgt_s": 0.1, "theta_ttft": 1.0, "theta_atgt": 1.0, "gamma": 0.5, "heartbeat_s": 1.0,
 }  # fmt: skip
 
 
