@@ -89,9 +89,10 @@ class Lifecycle:
         return slot
 
     def harvest(self) -> None:
-        """What went off since the last look: its slot is free, its machines too, unless it is lent or comes back."""
+        """What went off since the last look, in order: slot and machines are free, unless it is lent or comes back."""
         rep = self.state.rep
-        for slot in np.flatnonzero(rep.state == k.ENDED):
+        ended = np.flatnonzero(rep.state == k.ENDED)
+        for slot in ended[np.lexsort((rep.index[ended], rep.pool[ended], rep.off_s[ended]))]:
             one = rep[slot]
             record, pool, profile, off_s = int(one.record), int(one.pool), int(one.profile), float(one.off_s)
             self.lives.busy_s[record] = float(one.busy_s)
