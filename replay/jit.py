@@ -10,7 +10,7 @@ from typing import Any
 
 from numba import f8, i8, njit, types
 
-from .linked import inner
+from .linked import inner, unliteral
 
 # route(request, replicas, ahead, flight, flight_start, params, memory, scores) -> row, SCORES, HOLD or OPEN
 ROUTE = i8(f8[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], f8[::1], f8[::1], f8[::1])
@@ -20,10 +20,14 @@ Route = Any  # a function compiled for ROUTE
 # No reference counts (nothing here allocates) and no way in from Python but the entry. `once`: called in one place and
 # large, so written into its caller, since LLVM optimises each function together with all it calls.
 _INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **inner}
-jit: Callable[[Callable[..., Any]], Any] = njit(**_INNER)  # type: ignore[call-overload]
 once: Callable[[Callable[..., Any]], Any] = njit(inline="always", **_INNER)  # type: ignore[call-overload]
 # compiled for ROUTE when first used: listing routers compiles none
 router: Callable[[Callable[..., Any]], Any] = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """A function of the kernel's."""
+    return unliteral(njit(**_INNER)(function))  # type: ignore[call-overload]
 
 
 def compile_route(route: Route) -> None:

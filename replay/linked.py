@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numba
+from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
@@ -21,6 +22,9 @@ TESTED = [(0, 65), (0, 66), (0, 67), (0, 68)]
 
 class _Inner(JITCodeLibrary):  # type: ignore[misc]
     """A function's code as lowered: neither optimised with what it calls nor made machine code."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
 
     def finalize(self) -> None:
         self._finalized = True
@@ -93,6 +97,14 @@ def _pipeline(library: type[JITCodeLibrary]) -> dict[str, Any]:
 
 
 # interpreted, numba ignores them
+def unliteral(function: Any) -> Any:
+    """The jitted function, compiled once for a call with `0` and one with a variable (numba: once for each literal)."""
+    if hasattr(function, "get_call_template"):
+        find = function.get_call_template
+        function.get_call_template = lambda args, kws: find(tuple(map(types.unliteral, args)), kws)
+    return function
+
+
 _works = numba.version_info[:2] in TESTED
 inner: dict[str, Any] = _pipeline(_Inner) if _works else {}
 whole: dict[str, Any] = _pipeline(_Whole) if _works else {}
