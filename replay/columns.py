@@ -47,4 +47,4 @@ SCORES = -1  # take the lowest score, ties to the lowest index
 HOLD = -2  # into the pool's hold queue
 OPEN = -3  # likewise, and one more replica is asked for
 
-OK, REJECTED, UNSERVED, ABANDONED, NOT_SENT = range(5)  # how a request ended
+UNSERVED, OK, REJECTED, ABANDONED, NOT_SENT = range(5)  # how a request ended

@@ -262,7 +262,7 @@ class Replay:
         collected = Collected(len(self.requests))
         for rows in self.stream([], check):
             collected.add(rows)
-        return self._outcome(collected.columns)
+        return self._outcome(collected.columns(self.requests.arrival_s))
 
     def stream(self, chunks: Iterable[Requests], check: bool = False) -> Iterator[np.ndarray]:
         """Replay the first requests and then these, in arrival order; yields finished rows (layout.DONE) as they come.
@@ -345,13 +345,12 @@ class Replay:
 
     def _outcome(self, columns: dict[str, np.ndarray]) -> Outcome:
         n = len(self.requests)
-        unserved = columns["status"] == UNSERVED
         if self.requests.follow is not None:
+            unserved = columns["status"] == UNSERVED
             waiting = np.zeros(n, bool)
             waiting[self.st.fly.request[(self.st.fly.phase != k.ELSEWHERE) & (self.st.fly.gone == 0)]] = True
             later = np.isin(np.arange(n), self.requests.follow)
             columns["status"][unserved & later & ~waiting] = NOT_SENT
-        columns["arrival_s"] = np.where(unserved, self.requests.arrival_s, columns["arrival_s"])
         end = float(np.nanmax(columns["done_s"], initial=self.begin_s))
         end = max(end, float(self.requests.arrival_s[-1])) if n else end
         self.life.harvest()

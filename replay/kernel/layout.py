@@ -98,9 +98,13 @@ ARRIVAL = np.dtype(
     ]
 )
 
-DONE = _record(
-    "request status pool record preemptions restarts tries cached prefilled",
-    "arrival_s admitted_s first_s done_s network_s hold_s transfer_s",
+# small, since every request's is written, gathered and read once
+_ENDED = "request status pool record preemptions restarts tries prefilled"
+_ENDED_S = "arrival_s admitted_s first_s done_s network_s hold_s transfer_s"
+DONE = np.dtype(
+    [(name, np.int32) for name in _ENDED.split()]
+    + [("cached", np.int64)]
+    + [(name, np.float64) for name in _ENDED_S.split()]
 )
 
 # cumulative counts, for the driver's differences
