@@ -17,10 +17,8 @@ ROUTE = i8(f8[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], f8[::1], f8[::1
 ROUTE_TYPE = types.FunctionType(ROUTE)
 Route = Any  # a function compiled for ROUTE
 
-# No reference counts (nothing here allocates) and no way in from Python but the entry. `once`: called in one place and
-# large, so written into its caller, since LLVM optimises each function together with all it calls.
+# no reference counts (nothing here allocates) and no way in from Python but the entry
 _INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **inner}
-once: Callable[[Callable[..., Any]], Any] = njit(inline="always", **_INNER)  # type: ignore[call-overload]
 # compiled for ROUTE when first used: listing routers compiles none
 router: Callable[[Callable[..., Any]], Any] = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
 

@@ -9,13 +9,24 @@ This leans on numba's internals: `inner` and `whole` are empty where numba is no
 with; the kernel then compiles as numba does by itself.
 """
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 from numba import types
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase, Flags
+from numba.core.compiler_machinery import PassManager
+from numba.core.typed_passes import (
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import FixupArgs, GenericRewrites, IRProcessing, ReconstructSSA, TranslateByteCode
 
 TESTED = [(0, 65), (0, 66), (0, 67), (0, 68)]
 
@@ -85,18 +96,46 @@ def _call_tree(library: Any, seen: set[int]) -> Iterator[Any]:
         yield from _call_tree(needed, seen)
 
 
+# What kernels need of numba's passes; the others look for closures, array expressions, prunable branches and the like,
+# at an eighth of the time
+_PASSES = (
+    TranslateByteCode, FixupArgs, IRProcessing, GenericRewrites, ReconstructSSA, NopythonTypeInference,
+    PreLowerStripPhis, IRLegalization, NativeLowering, NoPythonBackend,
+)  # fmt: skip
+
+
 def _pipeline(library: type[JITCodeLibrary]) -> dict[str, Any]:
     class Compiler(CompilerBase):  # type: ignore[misc]
+        def compile_extra(self, func: Any) -> Any:
+            self.state.flags = _Flags(self.state.flags)
+            return super().compile_extra(func)
+
         def define_pipelines(self) -> list[Any]:
             state = self.state
             state.library = library(state.targetctx.codegen(), state.func_id.func_qualname)
             state.library.enable_object_caching()
-            return [DefaultPassBuilder.define_nopython_pipeline(state)]
+            passes = PassManager("kernel")
+            for each in _PASSES:
+                passes.add_pass(each, each.__name__)
+            passes.finalize()
+            return [passes]
 
     return {"pipeline_class": Compiler}
 
 
-# interpreted, numba ignores them
+class _Flags(Flags):  # type: ignore[misc]
+    """numba's flags, compared fast: each operator is looked up by them, which took thirty properties a time."""
+
+    _HASH = hash(tuple(sorted(Flags.options)))  # as numba has it: of the names
+
+    def __hash__(self) -> int:
+        return self._HASH
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Flags) and (self is other or self._values == other._values)
+        return same or bool(super().__eq__(other))
+
+
 def unliteral(function: Any) -> Any:
     """The jitted function, compiled once for a call with `0` and one with a variable (numba: once for each literal)."""
     if hasattr(function, "get_call_template"):
@@ -105,6 +144,19 @@ def unliteral(function: Any) -> Any:
     return function
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage collection within: compiling makes millions of objects that stay, looked through again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+# interpreted, numba ignores them
 _works = numba.version_info[:2] in TESTED
 inner: dict[str, Any] = _pipeline(_Inner) if _works else {}
 whole: dict[str, Any] = _pipeline(_Whole) if _works else {}

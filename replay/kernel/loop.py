@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import f8, i8, njit
 
-from ..jit import ROUTE_TYPE, Route, jit, once, source_digest
-from ..linked import whole
+from ..jit import ROUTE_TYPE, Route, jit, source_digest
+from ..linked import undisturbed, whole
 from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
 from .clients import lose_patience
@@ -37,7 +37,7 @@ def _start_idle(st: State, t: float) -> None:
     st.ctl[0].idle = 0
 
 
-@once
+@jit
 def _due(st: State, route: Route, t: float) -> int:
     """The agenda's first entry happens; DONE_ALL or BAD_ROUTE."""
     entry = st.agenda[0]
@@ -82,7 +82,7 @@ def _finish(st: State, r: int, t: float, alone: bool) -> None:
     off_if_empty(st, r, t)
 
 
-@once
+@jit
 def loop(route: Route, st: State, until: float, more: int) -> int:
     """Replay up to the control tick at `until`; returns why it stopped (layout.DONE_ALL ... WANTED).
 
@@ -138,7 +138,7 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
                 return k.BAD_ROUTE
 
 
-@once
+@jit
 def _command(st: State, route: Route, what: int, t: float, which: int) -> int:
     """What the driver asks for at a tick."""
     if what == k.ACTIVATE:
@@ -178,4 +178,5 @@ def _entry(digest: int) -> Callable[..., Any]:
     return entry  # type: ignore[no-any-return]
 
 
-kernel = _entry(source_digest())
+with undisturbed():
+    kernel = _entry(source_digest())
