@@ -81,7 +81,7 @@ def command(
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
     label = "-".join(policy or ["baselines"])
     if not compiled():
-        screen.say("compiling the replay kernel for this machine, once: about half a minute")
+        screen.say("compiling the replay kernel for this machine, once: about a quarter of a minute")
     with recording(workspace, "evaluate", label, screen.argv, asked, out) as recorded:
         with screen.progress("replay") as progress:
             result = evaluate(opened, **asked, jobs=jobs, progress=progress)
