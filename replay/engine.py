@@ -17,6 +17,7 @@ from .conservation import Conservation
 from .fleet import Fleet, check_lanes
 from .kernel import layout as k
 from .lifecycle import Lifecycle
+from .lookout import Lookout
 from .outcome import Collected, Outcome
 from .profile import Profile
 from .protocol import NOTHING, Actions, Seen
@@ -102,8 +103,7 @@ class Replay:
         self.accounts: Conservation | None = None
         self.next_tick = controller.next_after(self.begin_s)
         self.quiet_s: float | None = None  # since when nothing but ticks is left
-        self.last_seen: np.ndarray | None = None
-        self.last_t = self.begin_s
+        self.lookout = Lookout(self.begin_s)
         self._place(initial)
         self._faults()
 
@@ -186,29 +186,8 @@ class Replay:
     def look(self, t: float) -> Seen:
         """The fleet at t, as a policy sees it."""
         self._ask(k.LOOK, t, 0)
-        seen = self.st.seen.copy()
-        so_far = seen[:, k.S_ARRIVED :]
-        since = so_far if self.last_seen is None else so_far - self.last_seen
-        interval_s, self.last_seen, self.last_t = t - self.last_t, so_far, t
         lent = [self.life.lives.who[record][0] for record in self.life.lent]
-        return Seen(
-            t=t,
-            interval_s=interval_s,
-            active=seen[:, k.S_ACTIVE],
-            starting=seen[:, k.S_STARTING],
-            draining=seen[:, k.S_DRAINING],
-            donated=np.bincount(lent, minlength=len(seen)).astype(np.float64),
-            queued=seen[:, k.S_QUEUED],
-            held=seen[:, k.S_HELD],
-            waiting=seen[:, k.S_WAITING],
-            running=seen[:, k.S_RUNNING],
-            outstanding_tokens=seen[:, k.S_OUTSTANDING],
-            kv_fraction=seen[:, k.S_KV] / np.maximum(seen[:, k.S_KV_CAPACITY], 1.0),
-            arrivals=since[:, 0],
-            arrived_input_tokens=since[:, 1],
-            completions=since[:, 2],
-            completed_output_tokens=since[:, 3],
-        )
+        return self.lookout.look(t, self.st.seen, np.bincount(lent, minlength=len(self.fleet.pools)))
 
     def _tick(self, t: float) -> None:
         self.life.harvest()
