@@ -19,13 +19,29 @@ Route = Any  # a function compiled for ROUTE
 
 # no reference counts (nothing here allocates) and no way in from Python but the entry
 _INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **inner}
-# compiled for ROUTE when first used: listing routers compiles none
-router: Callable[[Callable[..., Any]], Any] = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """A function of the kernel's."""
     return unliteral(njit(**_INNER)(function))  # type: ignore[call-overload]
+
+
+def kept(function: Callable[..., Any], *signature: Any, **options: Any) -> Any:
+    """Jitted, its machine code kept in numba's cache: beside its file, else under the home directory.
+
+    Where neither can be written (a read-only install without a home) it is compiled in every process.
+    """
+    try:
+        return njit(*signature, cache=True, _nrt=False, **options)(function)  # type: ignore[call-overload]
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        return njit(*signature, _nrt=False, **options)(function)  # type: ignore[call-overload]
+
+
+def router(function: Callable[..., Any]) -> Any:
+    """A router, compiled for ROUTE when first used: listing routers compiles none."""
+    return kept(function)
 
 
 def compile_route(route: Route) -> None:

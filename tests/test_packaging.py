@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -71,3 +72,18 @@ def test_no_module_is_imported_by_its_bare_folder():
     assert len(files) > 50
     for path in files:
         assert not bare.search(path.read_text()), path
+
+
+def test_a_read_only_install_replays(tmp_path):
+    """Where numba may write neither beside the package nor at home, kernel and routers compile for the process."""
+    for room in ("analysis", "replay"):
+        shutil.copytree(ROOT / room, tmp_path / "lmaas" / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in [path for path in (tmp_path / "lmaas").rglob("*") if path.is_dir()]:
+        (folder / "__pycache__").touch()  # a file where the folder would be: root may write to read-only folders
+    program = (
+        "import lmaas.replay.kernel.loop as loop, lmaas.replay.routers as routers; "
+        "print(loop.__file__); print(routers.ready('round-robin', 0).route.stats.cache_path)"
+    )
+    nowhere = {"HOME": "/dev/null/x", "XDG_CACHE_HOME": "/dev/null/y", "PYTHONPATH": str(tmp_path)}
+    where, cache = run(sys.executable, "-c", program, cwd=tmp_path, **nowhere).stdout.split()
+    assert Path(where).is_relative_to(tmp_path) and cache == "None"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import f8, i8, njit
+from numba import f8, i8
 
-from ..jit import ROUTE_TYPE, Route, jit, source_digest
+from ..jit import ROUTE_TYPE, Route, jit, kept, source_digest
 from ..linked import undisturbed, whole
 from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
@@ -166,7 +166,6 @@ def _command(st: State, route: Route, what: int, t: float, which: int) -> int:
 
 
 def _entry(digest: int) -> Callable[..., Any]:
-    @njit(i8(ROUTE_TYPE, i8, f8, i8, i8[::1]), cache=True, nogil=True, _nrt=False, **whole)  # type: ignore[call-overload]
     def entry(route: Route, what: int, t: float, which: int, table: np.ndarray) -> Any:
         # the digest makes a change in any kernel file a miss in numba's cache, which watches this file only;
         # one entry for all the driver asks, since each would compile the replica's steps anew
@@ -175,7 +174,7 @@ def _entry(digest: int) -> Callable[..., Any]:
             return loop(route, st, t, which) if digest != 0 else -1
         return _command(st, route, what, t, which)
 
-    return entry  # type: ignore[no-any-return]
+    return kept(entry, i8(ROUTE_TYPE, i8, f8, i8, i8[::1]), nogil=True, **whole)  # type: ignore[no-any-return]
 
 
 with undisturbed():
