@@ -211,7 +211,8 @@ class Replay:
             self._migrate(int(request), int(pool), int(replica), t)
         for pool, n in actions.release.items():
             self._valid(pool, n, "held requests to release", t)
-            self._ask(k.RELEASE_HELD, t, int(pool) * k.PHASE + int(n))
+            held = int(self.st.pool.held[pool])  # more would not fit beside the pool in one number
+            self._ask(k.RELEASE_HELD, t, int(pool) * k.PHASE + min(int(n), held))
 
     def _migrate(self, request: int, pool: int, replica: int, t: float) -> None:
         """A request that waits or runs on a replica leaves for another one; others stay where they are."""
