@@ -172,12 +172,17 @@ def peak_actions(plan: pl.DataFrame, fleet: Fleet) -> Actions:
     return Actions(dict(enumerate(int(n) for n in pool_counts(peak, fleet))))
 
 
+def own_counts(fleet: Fleet, totals: Sequence[int] | np.ndarray) -> list[int]:
+    """Replicas of its own kind a pool begins with: of the total, those that the mixed ones beside them leave to add."""
+    return [max(0, int(n) - pool.beside) for pool, n in zip(fleet.pools, totals, strict=True)]
+
+
 def common_start(fleet: Fleet, history: History) -> list[int]:
-    """The fleet file's counts, else what the last training window's demand needs."""
+    """The fleet file's counts, else what the last training window's demand needs; the mixed ones stand beside them."""
     last = history.window_demand.filter(pl.col("start_s") == pl.col("start_s").max())
     plan = size(placed(last, fleet), mu_table(history.rates)) if last.height else _no_plan()
-    counts = pool_counts(plan, fleet)
-    return [int(n) if pool.initial is None else pool.initial for pool, n in zip(fleet.pools, counts, strict=True)]
+    counts = own_counts(fleet, pool_counts(plan, fleet))
+    return [n if pool.initial is None else pool.initial for pool, n in zip(fleet.pools, counts, strict=True)]
 
 
 def _no_plan() -> pl.DataFrame:

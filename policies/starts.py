@@ -10,7 +10,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.replay.fleet import Fleet, within_inventory
 from lmaas.replay.fleetcheck import check_start
 
-from .planning import common_start, peak_actions
+from .planning import common_start, own_counts, peak_actions
 from .prepare import Prepared
 from .registry import Named
 from .static import MOST, Static
@@ -52,7 +52,7 @@ def _first_window(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepa
     """A policy with foresight starts at its own size: that of its first window."""
     plan = policy.plan_all(forecasts, state)
     counts = peak_actions(plan.filter(pl.col("start_s") == pl.col("start_s").min()), ready.fleet).replicas
-    return [counts.get(p, pool.minimum) for p, pool in enumerate(ready.fleet.pools)]
+    return own_counts(ready.fleet, [counts.get(p, pool.minimum) for p, pool in enumerate(ready.fleet.pools)])
 
 
 def _whole(wanted: Any, fleet: Fleet) -> list[int]:

@@ -10,7 +10,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.replay.fleet import DECODE, PREFILL, Fleet
 from lmaas.replay.protocol import History
 
-from .planning import mu_table, placed, pool_counts, size
+from .planning import mu_table, own_counts, placed, pool_counts, size
 
 MOST = 10_000  # replicas a pool: a gigabyte of state
 
@@ -19,6 +19,7 @@ MOST = 10_000  # replicas a pool: a gigabyte of state
 class Static:
     """`replicas` in every pool from the first arrival to the last completion, without start-up.
 
+    They are of the pool's own kind; mixed ones stand beside them.
     prefill, decode: instead of `replicas` in the pools of that lane.
     """
 
@@ -62,14 +63,14 @@ class _Sized:
         """Nothing to remember."""
 
     def initial(self, fleet: Fleet, history: History, state: None) -> Sequence[int]:
-        """What the summarised training demand needs at μ."""
+        """What the summarised training demand needs at μ, beside the mixed ones."""
         series = history.window_demand.group_by("service", "origin", "metric")
         sized = series.agg(self._summary(pl.col("value"))).with_columns(
             start_s=pl.lit(history.start_s), length_s=pl.lit(history.window_s)
         )
-        counts = pool_counts(size(placed(sized, fleet), mu_table(history.rates)), fleet)
+        totals = pool_counts(size(placed(sized, fleet), mu_table(history.rates)), fleet)
         # a pool without training demand and a minimum of 0 would serve nobody ever
-        return [max(int(n), 0 if pool.mixed else 1) for n, pool in zip(counts, fleet.pools, strict=True)]
+        return [max(n, 0 if p.mixed else 1) for n, p in zip(own_counts(fleet, totals), fleet.pools, strict=True)]
 
     def _summary(self, value: pl.Expr) -> pl.Expr:
         raise NotImplementedError

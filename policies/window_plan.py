@@ -11,7 +11,7 @@ import polars as pl
 from lmaas.replay.fleet import Fleet, Pool
 
 from .guard import checked_plan
-from .planning import WHOLE, Planned, latest_issued
+from .planning import WHOLE, Planned, PlanState, latest_issued, placed
 from .window_response import Response
 from .window_table import Table
 
@@ -21,12 +21,12 @@ SUMS = (
 )  # fmt: skip
 
 
-def needed(forecasts: pl.DataFrame, lead_s: float, mu: pl.DataFrame) -> pl.DataFrame:
+def needed(forecasts: pl.DataFrame, state: PlanState) -> pl.DataFrame:
     """start_s, service, region, replicas: what each window needs, before headroom and rounding (planning.size)."""
     load = (pl.col("value") / (pl.col("mu") * pl.col("length_s"))).max()
     return (
-        latest_issued(forecasts, lead_s)
-        .join(mu, on=["service", "metric"])
+        placed(latest_issued(forecasts, state.lead_s), state.fleet)
+        .join(state.mu, on=["service", "lane", "metric"])
         .group_by("start_s", "service", pl.col("origin").alias("region"))
         .agg(replicas=load)
     )
@@ -64,7 +64,7 @@ def plan_settings(
     if plain:
         state = states[plain[0]]
         settings = pl.DataFrame({"setting": plain, "factor": [1.0 + policies[k].headroom for k in plain]})
-        plans.append(Plans(settings, _complete(needed(forecasts, state.lead_s, state.mu), fleet, grid)))
+        plans.append(Plans(settings, _complete(needed(forecasts, state), fleet, grid)))
     for k in sorted(set(range(len(policies))) - set(plain)):
         wants = checked_plan(policies[k].plan_all(forecasts, states[k]))
         plans.append(Plans(pl.DataFrame({"setting": [k], "factor": [1.0]}), _complete(wants, fleet, grid)))
@@ -90,11 +90,11 @@ def _complete(wants: pl.DataFrame, fleet: Fleet, grid: Grid) -> pl.DataFrame:
 def levels(plans: list[Plans], number: int, pool: Pool, initial: Sequence[int | None], windows: int) -> pl.DataFrame:
     """setting, window, replicas, before of one pool, sorted: the plan within the pool's bounds.
 
-    A pool without a row in a window that has others gets its minimum. initial: by setting; None: the first window's.
+    A pool without a row in a window that has others gets its minimum. initial: of the pool's own kind, by setting, to
+    which the mixed ones add; None: the first window's.
     """
-    begin = pl.LazyFrame(
-        {"setting": range(len(initial)), "before": initial}, schema={"setting": pl.Int64, "before": pl.Int64}
-    )
+    there = [None if n is None else n + pool.beside for n in initial]
+    begin = pl.LazyFrame({"setting": range(len(there)), "before": there}, {"setting": pl.Int64, "before": pl.Int64})
     if not plans:
         every = begin.join(pl.LazyFrame({"window": np.arange(windows)}), how="cross")
         return every.select("setting", "window", pl.col("before").alias("replicas"), "before").collect()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import FrozenInstanceError, fields
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -9,8 +10,9 @@ import pytest
 
 from lmaas.analysis.errors import UserError
 from lmaas.policies.hpa import Hpa
-from lmaas.policies.planning import at_home, latest_issued, size
+from lmaas.policies.planning import at_home, common_start, latest_issued, size
 from lmaas.policies.registry import POLICIES, parse_policy
+from lmaas.policies.starts import starting_counts
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import find_profile
 from lmaas.replay.protocol import Actions, History, Seen
@@ -112,6 +114,38 @@ def test_static_sizes():
     assert list(peak.initial(FLEET, HISTORY, None)) == [5, 1]
     assert list(mean.initial(FLEET, HISTORY, None)) == [3, 1]
     assert list(parse_policy("static(replicas=4)").policy.initial(FLEET, HISTORY, None)) == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("mixed", "bounds", "common", "peak", "mean"),
+    [
+        (0, {}, 3, 5, 3),
+        (2, {}, 1, 3, 1),
+        (3, {"maximum": 4}, 0, 1, 0),  # four in all, three of them mixed
+        (4, {"maximum": 4}, 0, 0, 0),
+        (7, {}, 0, 0, 0),
+        (2, {"minimum": 4}, 2, 3, 2),
+        (2, {"initial": 6}, 6, 3, 1),  # the file's word is of the pool's own kind
+    ],
+)
+def test_a_size_counts_the_mixed_replicas(mixed, bounds, common, peak, mean):
+    """Demand of the last window needs three replicas, the busiest five, the mean three."""
+    old = ((PROFILE, mixed),) if mixed else ()
+    fleet = Fleet((Pool("a", "eu", PROFILE, mixed=old, **bounds),))
+    assert common_start(fleet, HISTORY) == [common]
+    assert list(POLICIES.load("static-peak")().initial(fleet, HISTORY, None)) == [peak]
+    assert list(POLICIES.load("static-mean")().initial(fleet, HISTORY, None)) == [mean]
+    assert list(parse_policy("static(replicas=4)").policy.initial(fleet, HISTORY, None)) == [4]
+
+
+@pytest.mark.parametrize(("mixed", "begins"), [(0, [4, 1]), (3, [1, 1]), (5, [0, 1])])
+def test_foresight_begins_with_its_first_window_less_the_mixed(mixed, begins):
+    pool = Pool("a", "eu", PROFILE, maximum=4, mixed=((PROFILE, mixed),) if mixed else ())
+    fleet = Fleet((pool, Pool("a", "us", PROFILE)))
+    oracle = POLICIES.load("oracle")()
+    forecasts = frame(window(1200, "eu", 3e6, 1e5, issued=1200), window(1800, "us", 3e6, 1e5, issued=1800))
+    ready = SimpleNamespace(fleet=fleet, history=HISTORY)
+    assert starting_counts(oracle, oracle.start(fleet, HISTORY), forecasts, ready) == (begins, 0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,7 @@ from lmaas.policies.prepare import prepare
 from lmaas.policies.registry import parse_policy
 from lmaas.policies.window import Windows
 from lmaas.policies.window_demand import MEASURES, Steps, Work, lazy_requests, scan_steps
-from lmaas.policies.window_plan import Grid, Plans, late_s, levels, score
+from lmaas.policies.window_plan import Grid, Plans, late_s, levels, plan_settings, score
 from lmaas.policies.window_react import scan
 from lmaas.policies.window_response import Response, backlog, smoothed, unhurried
 from lmaas.policies.window_table import make_table
@@ -277,6 +278,26 @@ def test_the_plan_is_the_replays_plan(windows):
         if window < len(windows.grid.start_s):
             for number, frame in enumerate(frames):
                 assert frame["active"][window] == wanted[number]
+
+
+@pytest.mark.parametrize("hosts", [["eu"], ["us"], ["eu", "us"]])
+def test_the_plan_is_made_where_demand_is_served(windows, hosts):
+    """A service that runs in one region is planned there for the demand of all, as plan_all does."""
+    ready, asked = windows.ready, policies("preserve", "preserve(headroom=0.4)", "preserve(headroom=-0.2)")
+    pools = tuple(pool for pool in ready.fleet.pools if pool.region in hosts)
+    fleet = replace(ready.fleet, pools=pools, regions=("eu", "us"))
+    states = [policy.start(fleet, ready.history) for policy in asked]
+    forecasts = windows.inputs.demand(asked[0].forecaster, states[0].lead_s)
+    plans = plan_settings(asked, states, forecasts, fleet, windows.grid)
+    for number, pool in enumerate(pools):
+        counts = levels(plans, number, pool, [1, 1, 1], len(windows.grid.start_s))
+        for setting, (policy, state) in enumerate(zip(asked, states, strict=True)):
+            mine = counts.filter(pl.col("setting") == setting)["replicas"].to_list()
+            for start, one in policy.plan_all(forecasts, state).group_by("start_s", maintain_order=True):
+                at = round((start[0] - ready.cut_s) / ready.window_s)
+                if at < len(mine):
+                    assert mine[at] == peak_actions(one, fleet).replicas[number]
+    assert len(pools) == len(hosts)
 
 
 def test_more_replicas_attain_more_and_cost_more(windows):
