@@ -5,6 +5,7 @@ here, tokens and blocks in `holdings.py`. The laws: docs/replay.md.
 """
 
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Conservation:
         self.open: set[int] = set()  # records whose machines are not given back
         self.seen = 0  # records looked at
         self.closed_s = 0.0  # GPU-seconds of the others
+        self.rested = 0  # records that ended whose busy time was looked at
 
     # --- what the driver tells ---
 
@@ -203,3 +205,20 @@ class Conservation:
 
         sight.same("GPU-seconds", f"state in its log, of {STATES}", expected, now, name)
         sight.same("GPU-seconds", "busy within its life", np.minimum(busy, lived * (1 + 1e-9) + 1e-9), busy, name)
+        self._ended_logs(sight)
+
+    def _ended_logs(self, sight: Sight) -> None:
+        """Nor was one that has ended; donated, it served no more."""
+        lives, over = self.life.lives, (STATES.index("donated"), STATES.index("off"))
+        ended = list(islice(lives.busy_s.items(), self.rested, None))
+        self.rested = len(lives.busy_s)
+        logs = [lives.log[record] for record, _ in ended]
+        lasts = [next((at for at, state in log if state in over), sight.t) - log[0][0] for log in logs]
+        busy, lived = np.array([busy_s for _, busy_s in ended]), np.array(lasts)
+
+        def name(i: int) -> str:
+            pool, index, _, _ = lives.who[ended[i][0]]
+            return f"replica {index} of {sight.pool_name(pool)}"
+
+        most = np.minimum(busy, lived * (1 + 1e-9) + 1e-9)
+        sight.same("GPU-seconds", "busy within its life, which is over", most, busy, name)

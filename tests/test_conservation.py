@@ -128,6 +128,11 @@ def off_in_the_log(replay):
     replay.life.lives.log[0][-1] = (replay.life.lives.log[0][-1][0], 2)
 
 
+def busy_beyond_its_end(replay):
+    replay.life.lose_replica(0, 0, 2.5)
+    replay.life.lives.busy_s[0] += 1e6
+
+
 def count_again(replay):
     replay.accounts.counted = 0
 
@@ -224,6 +229,7 @@ LAWS = {
     "GPU-seconds.*provisioned": born_earlier,
     "GPU-seconds.*state in its log": off_in_the_log,
     "GPU-seconds.*busy within its life": lambda x: number(x, "busy_s", busy(x), by=1e6),
+    "GPU-seconds.*replica 0 of pool a/r/shared: busy within its life, which is over": busy_beyond_its_end,
 }
 
 

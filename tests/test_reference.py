@@ -9,6 +9,7 @@ import json
 
 import pytest
 from cases_full import full_cases, play_slow
+from cases_kernel import play_fast
 from hypothesis import HealthCheck, given, settings
 
 PLAIN = {
@@ -22,14 +23,13 @@ def shape(base=1.0, **more):
     return {"latency": {**PLAIN, "base": base}, **wide, **more}
 
 
-def play(requests, looks=None, shapes=None, counts=(1,), ticks=None, startup=0.0, **more):
-    """(requests, fleet, seen): requests [(arrival, input, output) or (arrival, pool, input, output)]; looks
-    {time: function of the fleet}, seen what they returned."""
+def case_of(requests, shapes=None, counts=(1,), ticks=None, startup=0.0, **more):
+    """The case of requests [(arrival, input, output) or (arrival, pool, input, output)]."""
     predicted = more.pop("predicted", [1] * len(requests))
     rows = [
         [float(r[0]), r[1] if len(r) == 4 else 0, r[-2], r[-1], p, 0] for r, p in zip(requests, predicted, strict=True)
     ]
-    case = {
+    return {
         "shapes": shapes or [shape() for _ in counts],
         "requests": rows,
         "counts": list(counts),
@@ -38,6 +38,11 @@ def play(requests, looks=None, shapes=None, counts=(1,), ticks=None, startup=0.0
         "router": "round-robin",
         **more,
     }
+
+
+def play(requests, looks=None, **more):
+    """(requests, fleet, seen): of the case; looks {time: function of the fleet}, seen what they returned."""
+    case = case_of(requests, **more)
     seen = {}
 
     def look(at, read):
@@ -303,6 +308,14 @@ def test_a_lost_replica_s_requests_start_again():
 def test_an_iteration_that_ends_as_the_replica_is_lost_counts():
     rows, _, _ = play([(0, 1, 4)], faults=[[4.0, "replica", 0, 0]])
     assert (rows[0].status, rows[0].done, rows[0].restarts) == ("ok", 4, 0)
+
+
+def test_busy_time_ends_with_the_replica():
+    """Lost as an iteration ends, it was busy up to then, once; with one in progress, for the part of it."""
+    for at, busy_s in ((1.0, 1.0), (1.5, 1.5), (2.0, 2.0)):
+        case = case_of([(0, 1, 4)], faults=[[at, "replica", 0, 0]])
+        outcome, _ = play_fast(case)
+        assert outcome.busy_s.tolist() == [busy_s]
 
 
 NET = {"pool_service": [0, 0], "pool_region": [0, 1], "latency_s": [[0.0, 1.0], [1.0, 0.0]]}

@@ -129,7 +129,7 @@ def _let_all_go(st: State, r: int) -> None:
 def lose(st: State, r: int, t: float) -> None:
     """The replica is gone at t, its iteration with it; its requests start again, running ones first."""
     rep = st.rep[r]
-    if rep.running > 0:
+    if rep.event_s != np.inf:  # else its iteration has ended at this instant and is counted
         rep.busy_s += t - rep.since
     if st.ctl[0].cached == 1:
         _let_all_go(st, r)
