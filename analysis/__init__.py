@@ -2,3 +2,18 @@
 
 The bottom of the house: imports nothing of lmaas outside this folder, and knows no GPU, policy or report.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .characterise import Analysis as Analysis
+    from .characterise import analyze as analyze
+else:
+    _PLACES = {"analyze": "characterise", "Analysis": "characterise"}
+
+    def __getattr__(name: str) -> Any:
+        """What a library's user calls, its module imported when asked for: `lmaas --help` goes without."""
+        if name not in _PLACES:
+            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.trace import Trace
 from lmaas.analysis.workspace import Workspace
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate
 from lmaas.policies.inputs import Inputs
 from lmaas.policies.prepare import prepare
 from lmaas.policies.preserve import PreServe

@@ -23,7 +23,7 @@ def command(
       lmaas analyze log.csv --time-unit s --map arrival_s=ts \\
                             --map input_tokens=in --map output_tokens=out
     """
-    from lmaas.analysis.analyze import analyze
+    from lmaas.analysis import analyze
     from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
     from lmaas.reports.write import recording, write_analysis

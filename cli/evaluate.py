@@ -48,7 +48,7 @@ def command(
     """
     from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
-    from lmaas.policies.evaluate import check_asked, evaluate
+    from lmaas.policies.evaluation import check_asked, evaluate
     from lmaas.replay.engine import compiled
     from lmaas.reports.write import check_requests_out, recording, write_evaluation
 

@@ -2,3 +2,18 @@
 
 Touches requests only through `lmaas.replay`; draws nothing and prints nothing.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluation import evaluate as evaluate
+    from .results import Evaluation as Evaluation
+else:
+    _PLACES = {"evaluate": "evaluation", "Evaluation": "results"}
+
+    def __getattr__(name: str) -> Any:
+        """What a library's user calls, its module imported when asked for: `lmaas --help` goes without."""
+        if name not in _PLACES:
+            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

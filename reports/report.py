@@ -15,7 +15,7 @@ from .section import Report, Section, Tone
 from .sections import ANALYZE, EVALUATE, sections
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
     from lmaas.policies.results import Evaluation
 
 TONES: dict[str, Tone] = {"GOOD": "good", "FAIR": "plain", "POOR": "bad"}

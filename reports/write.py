@@ -24,7 +24,7 @@ from .report import analysis_report, evaluation_report
 from .section import Report
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
     from lmaas.policies.results import Evaluation
 
 TABLES = ("scores", "groups", "timeline", "forecasts", "histogram", "gates")

@@ -58,7 +58,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Replay], dict[str, An
     """Put a function in the place of the evaluator; what it was called with."""
 
     def put(answer: Replay) -> dict[str, Any]:
-        from lmaas.policies import evaluate as real  # the checks before a trace is read stay the real ones
+        from lmaas.policies import evaluation as real  # the checks before a trace is read stay the real ones
 
         seen: dict[str, Any] = {}
 
@@ -67,7 +67,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Replay], dict[str, An
             return answer()
 
         monkeypatch.setitem(
-            sys.modules, "lmaas.policies.evaluate", SimpleNamespace(evaluate=evaluate, check_asked=real.check_asked)
+            sys.modules, "lmaas.policies.evaluation", SimpleNamespace(evaluate=evaluate, check_asked=real.check_asked)
         )
         return seen
 

@@ -1,18 +1,27 @@
 """The documents name everything there is, and their commands run."""
 
+import ast
 import re
 import shlex
+from pkgutil import resolve_name
 
 import pytest
 from conftest import ROOT
 
+from lmaas.analysis.forecast import FORECASTERS
 from lmaas.analysis.formats import FORMATS
 from lmaas.cli.main import main
 from lmaas.policies.registry import POLICIES
 from lmaas.replay.profile import CLASSES, DEFAULT, Profile, default_profile, find_profile
 from lmaas.replay.routers import ROUTERS
+from lmaas.reports.sections import ANALYZE, EVALUATE
 
 README = (ROOT / "README.md").read_text()
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "sample_traces/README.md")),
+    *(ROOT / "docs").glob("*.md"),
+]
+NO_MODULES = {"lmaas.duckdb", "lmaas.epoch", "lmaas.block_size"}  # a file, and keys of a trace's metadata
 
 
 def test_everything_registered_is_documented():
@@ -24,9 +33,47 @@ def test_everything_registered_is_documented():
 
 
 def test_links_lead_somewhere():
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "sample_traces" / "README.md"]:
+    for path in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def lead_nowhere(names):
+    """The dotted names under which nothing can be imported."""
+    for dotted in names:
+        try:
+            resolve_name(dotted)
+        except (ImportError, AttributeError):
+            yield dotted
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_dotted_names_can_be_imported(page):
+    """Those of the text, and what the Python examples import."""
+    text = page.read_text()
+    registries = (FORMATS, FORECASTERS, ROUTERS, POLICIES, ANALYZE, EVALUATE)
+    names = set(re.findall(r"\blmaas(?:\.\w+)+", text)) - NO_MODULES - {registry.group for registry in registries}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert list(lead_nowhere(sorted(names))) == []
+
+
+def test_what_the_docs_call_can_be_called():
+    found = {name for page in PAGES for name in re.findall(r"\b(lmaas(?:\.\w+)+)\(", page.read_text())}
+    assert [dotted for dotted in sorted(found) if not callable(resolve_name(dotted))] == []
+    assert "lmaas.policies.evaluate" in found
+
+
+def test_what_is_not_there_is_found():
+    names = [
+        "lmaas.policies.evaluated",
+        "lmaas.policies.registry.POLICES",
+        "lmaas.kernel.jit",
+        "lmaas.replay.jit.router",
+    ]
+    assert list(lead_nowhere(names)) == names[:3]
 
 
 def test_the_profile_in_the_docs_is_one():

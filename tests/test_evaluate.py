@@ -11,7 +11,7 @@ from reference import Fleet, Latency, Replica, Request, Shape
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.workspace import Workspace
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate
 
 HOURS = 3.0
 PROFILE = {

@@ -11,7 +11,7 @@ from reference import Latency, Replica, Request, Rules, Shape
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.workspace import Workspace
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate
 from lmaas.policies.planning import mu_table, placed, pool_counts, size
 from lmaas.replay import columns as c
 from lmaas.replay.engine import Replay, Requests

@@ -11,7 +11,7 @@ from evaluation_data import texts
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.workspace import Workspace
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate
 from lmaas.policies.handover import ranks
 from lmaas.policies.load import COPY, scale_load
 from lmaas.policies.sessions import chains

@@ -12,8 +12,7 @@ from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.registry import Registry
 from lmaas.analysis.workspace import Workspace
 from lmaas.cli.main import main
-from lmaas.policies import registry
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate, registry
 from lmaas.policies.registry import POLICIES
 
 H100 = "H100-SXM-80GB"

@@ -16,7 +16,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import ingest
 from lmaas.analysis.workspace import Workspace
 from lmaas.cli.main import main
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate
 from lmaas.replay import columns as c
 from lmaas.replay.engine import Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool

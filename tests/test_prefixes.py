@@ -9,7 +9,7 @@ from evaluation_data import texts
 
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.workspace import Workspace
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate
 from lmaas.policies.inputs import Inputs
 from lmaas.policies.prepare import prepare
 from lmaas.policies.rows import read_prefixes

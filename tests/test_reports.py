@@ -13,8 +13,7 @@ from evaluation_data import FORECASTS, GATES, HOSTILE, REQUESTS, ROLES, evaluati
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaas.analysis import rundir
-from lmaas.analysis.analyze import analyze
+from lmaas.analysis import analyze, rundir
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import ingest
 from lmaas.analysis.workspace import Workspace

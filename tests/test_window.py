@@ -17,7 +17,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.workspace import Workspace
 from lmaas.cli.main import main
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate
 from lmaas.policies.inputs import Inputs
 from lmaas.policies.planning import peak_actions
 from lmaas.policies.prepare import prepare

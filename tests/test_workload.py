@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from lmaas.analysis import workload_load
-from lmaas.analysis.analyze import analyze
+from lmaas.analysis import analyze, workload_load
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.synth import SynthSpec
 from lmaas.analysis.synth_draw import draw

@@ -11,7 +11,7 @@ from ..section import Column, Section, table
 from .tables import GROUPS, rows, worth_telling
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 SHARES = (
     Column("name", "Name"),

@@ -11,7 +11,7 @@ from ..section import Column, Section, table
 from .tables import GROUPS, rows
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 NAMES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E", "queue_s": "Queue"}
 COLUMNS = (

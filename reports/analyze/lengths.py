@@ -13,7 +13,7 @@ from ..section import Column, Figure, Section, Table, table
 from .tables import GROUPS, rows
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 METRICS = {"input_tokens": "ISL (input tokens)", "output_tokens": "OSL (output tokens)"}
 MARKS = {

@@ -13,7 +13,7 @@ from ..section import Column, Figure, Section, table
 from .tables import GROUPS, rows
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 SHOWN = 6  # services drawn one by one; the rest together
 REST = "all others"

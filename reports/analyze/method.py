@@ -8,7 +8,7 @@ from ..evaluate.definitions import definitions
 from ..section import Section
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 TERMS = {
     "ISL, OSL": "input and output tokens of a request; over answered requests with at least one token",

@@ -11,7 +11,7 @@ from ..section import Section, Tile
 from .tables import rows
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 
 def section(result: Analysis) -> Section:

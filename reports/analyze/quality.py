@@ -13,7 +13,7 @@ from ..section import Column, Section, Table, table
 from .tables import rows
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 
 def section(result: Analysis) -> Section:

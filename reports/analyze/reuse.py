@@ -9,7 +9,7 @@ from ..section import Column, Section, table
 from .tables import GROUPS, rows
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 COLUMNS = (
     Column("name", "Of"),

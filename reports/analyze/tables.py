@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
-    from lmaas.analysis.analyze import Analysis
+    from lmaas.analysis.characterise import Analysis
 
 GROUPS = {"all": "All", "service": "Service", "region": "Region", "tier": "Tier", "tenant": "Tenant"}
 
