@@ -18,6 +18,7 @@ from .inputs import Inputs
 from .planning import WHOLE, peak_actions
 from .prepare import Prepared
 from .registry import Named
+from .restarts import restart_times, restarting, unbounded
 from .starts import starting_counts
 
 
@@ -36,9 +37,9 @@ class Run:
 
 
 def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
-    """Plans at the policy's decision times; from `plan_all` where it has one, which equals `plan` (tested)."""
+    """Plans at the policy's decision times and at restarts; from `plan_all`, which equals `plan` (tested)."""
     times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
-    times = times[times >= ready.start_s]
+    times = np.union1d(times[times >= ready.start_s], restart_times(ready.fleet, ready.start_s))
     table = checked_plan(policy.plan_all(forecasts, state))
 
     def after(t: float) -> float:
@@ -114,15 +115,19 @@ def run_policy(
     progress(0.2)
     predicted = inputs.lengths(policy.lengths)
     initial, denied = starting_counts(policy, state, forecasts, ready)
-    replayed = ready.replayed
+    replayed, fleet, controller = ready.replayed, ready.fleet, _controller(policy, state, forecasts, ready)
+    scales = controller is not NEVER
+    if not scales:  # a fixed size: what faults take comes back, nothing else changes
+        fleet, controller = unbounded(fleet), restarting(fleet, initial, ready.start_s)
     replay = Replay(
-        requests_of(replayed, predicted, ready.fleet, inputs.chains(), inputs.prefixes()),
-        ready.fleet,
+        requests_of(replayed, predicted, fleet, inputs.chains(), inputs.prefixes()),
+        fleet,
         initial,
         policy.router,
-        guarded(_controller(policy, state, forecasts, ready), ready.fleet),
+        guarded(controller, fleet),
         inputs.extension(policy.lengths),
         instant_start=policy.instant_start,
+        scales=scales,
         seed=ready.seed,
         begin_s=ready.start_s,
     )

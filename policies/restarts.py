@@ -1,0 +1,48 @@
+"""What a fault takes from a fleet is asked for again, by policies that decide at set times or never."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lmaas.replay.engine import NEVER, Controller
+from lmaas.replay.fleet import Fault, Fleet
+from lmaas.replay.protocol import Actions, Seen
+
+
+def restart_times(fleet: Fleet, begin_s: float) -> np.ndarray:
+    """When an orchestrator can start what faults took, s, rising: a replica at once, a region's when it is up again."""
+    times = [fault.at_s if fault.region is None else fault.until_s for fault in fleet.faults]
+    after = np.nextafter(begin_s, np.inf)  # ticks come after the beginning
+    return np.unique([max(t, after) for t in times if np.isfinite(t)])
+
+
+def restarting(fleet: Fleet, initial: Sequence[int], begin_s: float) -> Controller:
+    """A fixed fleet's controller: what is missing of its first counts is asked for again, nothing else ever.
+
+    initial: replicas of its own kind a pool begins with; those that replace mixed ones are of the own kind, too.
+    Pools without bounds (`unbounded`): the size is what the policy says, whatever min and max are.
+    """
+    times = restart_times(fleet, begin_s)
+    if len(times) == 0:
+        return NEVER
+    whole = np.array([n + pool.beside for n, pool in zip(initial, fleet.pools, strict=True)])
+
+    def after(t: float) -> float:
+        at = np.searchsorted(times, t, side="right")
+        return float(times[at]) if at < len(times) else np.inf
+
+    def act(t: float, seen: Seen) -> Actions:
+        missing = np.flatnonzero(seen.active + seen.starting < whole)
+        return Actions({int(p): int(whole[p]) for p in missing if not _down(fleet.faults, fleet.pools[p].region, t)})
+
+    return Controller(after, act)
+
+
+def _down(faults: Sequence[Fault], region: str, t: float) -> bool:
+    return any(fault.region == region and fault.at_s <= t < fault.until_s for fault in faults)
+
+
+def unbounded(fleet: Fleet) -> Fleet:
+    """The same fleet, its pools without bounds."""
+    return replace(fleet, pools=tuple(replace(pool, minimum=0, maximum=None) for pool in fleet.pools))
