@@ -1,0 +1,105 @@
+"""The policy of docs/replay.md that needs Python, run as it stands there, and the limits that the text tells."""
+
+import re
+import tomllib
+from dataclasses import fields
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import ROOT
+
+from lmaas.analysis.ingest import open_trace
+from lmaas.analysis.registry import Registry
+from lmaas.analysis.workspace import Workspace
+from lmaas.policies import evaluate, registry
+from lmaas.policies.registry import POLICIES, parse_policy
+from lmaas.replay.engine import Controller, Replay, Requests
+from lmaas.replay.fleet import Fleet, Pool
+from lmaas.replay.profile import Profile
+from lmaas.replay.protocol import Actions, Policy, Seen
+
+TEXT = (ROOT / "docs" / "replay.md").read_text()
+(CODE,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(TOML,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+PROFILE = Profile.model_validate(
+    {
+        "name": "test/small", "kv_tokens": 12_000, "max_batch_tokens": 2048, "max_seqs": 8, "startup_s": 30.0,
+        "latency": {"base": 0.02, "token_knots": [0], "token_slopes": [5e-4]},
+    }
+)  # fmt: skip
+
+
+@pytest.fixture
+def lend(tmp_path, monkeypatch):
+    """The text's policy under the text's name."""
+    ((name, where),) = tomllib.loads(TOML)["project"]["entry-points"][POLICIES.group].items()
+    (tmp_path / f"{where.partition(':')[0]}.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    more = Registry("policy", POLICIES.group, {**POLICIES.builtin, name: where}, POLICIES.listing)
+    monkeypatch.setattr(registry, "POLICIES", more)
+    return name
+
+
+def test_the_texts_policy_lends_while_it_is_quiet(lend, tmp_path):
+    rng = np.random.default_rng(0)
+    arrival_s = np.concatenate([np.arange(0, 3600, 30.0), 1800 + np.sort(rng.uniform(0, 300, 600))])
+    table = {"arrival_s": np.sort(arrival_s), "input_tokens": 400, "output_tokens": 100}
+    pl.DataFrame(table).write_parquet(tmp_path / "trace.parquet")
+    (tmp_path / "profile.json").write_text(PROFILE.model_dump_json())
+    trace = open_trace(str(tmp_path / "trace.parquet"), Workspace.open(tmp_path / "ws"), say=lambda text: None)
+    asked = [f"{lend}(low=1)", "static(replicas=3)"]
+    found = evaluate(
+        trace, asked, baselines=["none"], profile=str(tmp_path / "profile.json"), train_fraction=0.0, check=True
+    )
+    assert not found.failures
+    lent, fixed = (found.scores.row(by_predicate=pl.col("policy") == name, named=True) for name in asked)
+    assert lent["scale_actions"] > 2
+    assert lent["gpu_hours_provisioned"] < 0.7 * fixed["gpu_hours_provisioned"]
+    assert all((found.requests[name]["status"] == "ok").sum() == len(arrival_s) for name in asked)
+
+
+def test_the_texts_policy_keeps_the_protocol(lend):
+    policy = parse_policy(f"{lend}(low=1)").policy
+    assert isinstance(policy, Policy)
+    assert policy.low == 1
+
+
+def test_the_text_names_every_action():
+    rows = re.findall(r"^\| `(\w+)=", TEXT, re.MULTILINE)
+    assert rows == [field.name for field in fields(Actions)]
+
+
+# --- limits ---
+
+
+def play(act, n=40, replicas=2, fleet=None, **more):
+    """n requests, one a second; act(t, seen) at 5 s."""
+    zeros = np.zeros(n, np.int64)
+    requests = Requests(np.arange(float(n)), zeros, zeros + 50, zeros + 20, np.full(n, 20.0), zeros)
+    once = Controller(lambda t: 5.0 if t < 5 else np.inf, act)
+    replay = Replay(requests, fleet or Fleet((Pool("s", "r", PROFILE),)), [replicas], controller=once, **more)
+    return replay.run(check=True)
+
+
+def test_lent_time_is_in_the_spans():
+    outcome = play(lambda t, seen: Actions(donate={0: 1}))
+    states = outcome.spans.filter(pl.col("replica") == 1)["state"].to_list()
+    assert states[-1] == "donated"
+
+
+def test_what_is_not_there_is_passed_over():
+    other = PROFILE.model_copy(update={"name": "test/other"})
+    nothing = play(lambda t, seen: Actions())
+    for actions in (Actions(reshape=[(0, 7, "test/other")]), Actions(migrate=[(39, 0, 1), (0, 0, 1)])):
+        outcome = play(lambda t, seen, said=actions: said, profiles=[other])
+        assert outcome.spans.equals(nothing.spans)
+        assert np.array_equal(outcome.done_s, nothing.done_s)
+
+
+def test_seen_is_by_pool():
+    looks = []
+    play(lambda t, seen: looks.append(seen) or Actions())
+    (seen,) = looks
+    arrays = [getattr(seen, field.name) for field in fields(Seen) if field.name not in ("t", "interval_s")]
+    assert {array.shape for array in arrays} == {(1,)}
