@@ -11,7 +11,7 @@ from reference import Latency, Replica, Request, Rules, Shape
 
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.workspace import Workspace
-from lmaas.policies.evaluate import evaluate
+from lmaas.policies import evaluate
 from lmaas.policies.restarts import restarting, unbounded
 from lmaas.replay.engine import NEVER, Replay, Requests
 from lmaas.replay.fleet import Fault, Fleet, Pool
