@@ -158,7 +158,7 @@ def _scored(
     span = times.filter((pl.col("service") == key[0]) & (pl.col("region") == key[1]) & (pl.col("lane") == key[2]))
     error = (rows["predicted_tokens"] - rows["output_tokens"].cast(pl.Float64)).abs().mean()
     scores = {
-        **cost_scores(outcome, ready.fleet, ready.cut_s, ready.end_s),
+        **cost_scores(outcome, ready.cut_s, ready.end_s),
         **request_scores(rows, duration),
         "outside_windows": int((~within(rows, ready.edges_s)).sum()),
         "not_replayed": ready.not_replayed,

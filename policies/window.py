@@ -167,7 +167,7 @@ class Windows:
     def _scores(self, sums: pl.DataFrame) -> pl.DataFrame:
         """Sums by setting and pool -> the columns of `settings` but for the name."""
         pools = self.ready.fleet.pools
-        prices = [pool.profile.usd_per_gpu_hour for pool in pools]
+        prices = [pool.profile.usd_per_gpu_hour for pool in pools]  # windows know no mixed replicas
         priced = all(price is not None for price in prices)
         capacity = pl.Series([response.capacity for response in self.responses])
         usd = pl.Series([price or 0.0 for price in prices], dtype=pl.Float64)

@@ -340,6 +340,7 @@ class Replay:
         return Outcome(
             **columns,
             replicas=lives.replicas(),
+            profiles=self.world.profiles,
             spans=lives.spans(end),
             busy_s=np.array([lives.busy_s.get(i, 0.0) for i in range(len(lives.who))]),
             actions_s=np.array(self.life.actions_s, np.float64),

@@ -7,6 +7,7 @@ import polars as pl
 
 from . import columns as c
 from .kernel.layout import DONE
+from .profile import Profile
 
 _COLUMNS = (
     "status", "record", "pool", "preemptions", "restarts", "tries", "cached_tokens", "prefilled", "arrival_s",
@@ -25,9 +26,9 @@ class Outcome:
     of the replica of a prefill lane that it came from, 0: none); arrival_s f8 (of a session's later turns, when they
     were sent), admitted_s, first_s, done_s f8 at the replica, NaN where it did not happen; network_s, hold_s,
     transfer_s f8 (from a prefill lane to a decode pool). replicas: record, pool, replica, profile (row in `profiles`),
-    gpus. spans: record, pool, replica, state (one of STATES but off), from_s, to_s. busy_s f8 by record. actions_s f8:
-    when a replica was started, taken back, reclaimed, donated or drained, one entry each. denied: starts by pool that
-    found no machine. end_s: last completion, or the last arrival.
+    gpus; a reshaped replica goes on under a record of its own. spans: record, pool, replica, state (one of STATES but
+    off), from_s, to_s. busy_s f8 by record. actions_s f8: when a replica was started, taken back, reclaimed, donated or
+    drained, one entry each. denied: starts by pool that found no machine. end_s: last completion, or the last arrival.
     """
 
     status: np.ndarray
@@ -46,6 +47,7 @@ class Outcome:
     transfer_s: np.ndarray
     prefilled: np.ndarray
     replicas: pl.DataFrame
+    profiles: tuple[Profile, ...]
     spans: pl.DataFrame
     busy_s: np.ndarray
     actions_s: np.ndarray

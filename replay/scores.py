@@ -33,9 +33,7 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet, caches:
     adds transfer_s, prefill_pool (name) and prefill_replica, null of who did not travel.
     """
     names = [str(pool) for pool in fleet.pools]
-    overhead = pl.Series([pool.profile.overhead_s for pool in fleet.pools], dtype=pl.Float64)
-    numbers = outcome.replicas["replica"].to_numpy()
-    replica = np.where(outcome.record >= 0, numbers[np.maximum(outcome.record, 0)], -1)
+    replica = _of_record(outcome.replicas["replica"].to_numpy(), outcome.record)
     done = pl.col("status") == "ok"
     lanes = _handed_over(outcome, names) if any(pool.lane == PREFILL for pool in fleet.pools) else {}
     return (
@@ -44,7 +42,7 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet, caches:
             arrival_s=pl.Series(outcome.arrival_s),
             status=pl.Series(outcome.status).replace_strict(_STATUS, return_dtype=pl.String),
             replica=pl.Series(replica),
-            overhead_s=overhead.gather(requests["pool"]),
+            overhead_s=_overhead_s(outcome),
             admitted=pl.Series(outcome.admitted_s, nan_to_null=True),
             first=pl.Series(outcome.first_s, nan_to_null=True),
             done=pl.Series(outcome.done_s, nan_to_null=True),
@@ -77,6 +75,22 @@ def request_rows(requests: pl.DataFrame, outcome: Outcome, fleet: Fleet, caches:
             & (pl.col("e2e_s") <= pl.col("limit_e2e_s")).fill_null(False)
         )
         .drop("admitted", "first", "done", "overhead_s", "network", "hold")
+    )
+
+
+def _of_record(values: np.ndarray, record: np.ndarray) -> np.ndarray:
+    """Each request's value of those by record; -1 where it has none."""
+    of: np.ndarray = np.append(values, -1)[record]  # record -1 is the last
+    return of
+
+
+def _overhead_s(outcome: Outcome) -> pl.Series:
+    """By request, of the profile of the replica where it ended; with lanes, of the prefill replica's, and only that."""
+    profile = _of_record(
+        outcome.replicas["profile"].to_numpy(), np.where(outcome.prefilled > 0, outcome.prefilled - 1, outcome.record)
+    )
+    return pl.Series([profile.overhead_s for profile in outcome.profiles], dtype=pl.Float64).gather(
+        np.maximum(profile, 0)
     )
 
 
@@ -173,25 +187,26 @@ def _clipped(spans: pl.DataFrame, start_s: float, end_s: float) -> pl.DataFrame:
     )
 
 
-def cost_scores(outcome: Outcome, fleet: Fleet, start_s: float, end_s: float) -> dict[str, Any]:
+def cost_scores(outcome: Outcome, start_s: float, end_s: float) -> dict[str, Any]:
     """GPU-hours provisioned (starting + active + draining), active and of the tail; cost; utilisation.
 
     Integrated from start_s to the later of end_s and the last completion; the tail is what lies after end_s.
-    Cost is on-demand; null where a pool has no price. A month has 730 hours.
+    Cost is on-demand, each replica at the price of its own profile; null where one that is paid for has no price.
+    A month has 730 hours.
     """
     stop_s = max(end_s, outcome.end_s)
     gpus = outcome.replicas["gpus"]
-    prices = [p.profile.usd_per_gpu_hour for p in fleet.pools]
+    prices = pl.Series([p.usd_per_gpu_hour for p in outcome.profiles], dtype=pl.Float64)
+    usd = prices.gather(outcome.replicas["profile"])
     paid = outcome.spans.filter(pl.col("state") != "donated")
     spans = _clipped(paid, start_s, stop_s)
     spans = spans.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(spans["record"]))
     provisioned = float(spans["gpu_h"].sum())
     tail = _clipped(paid, end_s, stop_s)
     tail = tail.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(tail["record"]))
-    priced = all(price is not None for price in prices)
-    usd = pl.Series([price or 0.0 for price in prices], dtype=pl.Float64)
-    cost = float((spans["gpu_h"] * usd.gather(spans["pool"])).sum()) if priced else None
-    tail_usd = float((tail["gpu_h"] * usd.gather(tail["pool"])).sum())
+    spent = spans["gpu_h"] * usd.gather(spans["record"])
+    cost = None if spent.null_count() else float(spent.sum())
+    tail_usd = float((tail["gpu_h"] * usd.gather(tail["record"])).sum())
     active = spans.filter(pl.col("state") == "active")
     serving = paid.filter(pl.col("state") != "starting")
     serving_s = float((serving["to_s"] - serving["from_s"]).sum())

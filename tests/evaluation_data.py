@@ -184,20 +184,21 @@ def texts(found: Evaluation) -> str:
     return " ".join(written.getvalue().split())
 
 
-def described(name: str) -> dict[str, Any]:
-    """A pool as `lmaas.replay.fleet.describe` tells it."""
-    return {
-        "pool": name,
-        "profile": "llama-3.1-8b/h100/tp1",
-        "provenance": "fitted",
-        "error": {"mape": 0.019, "p95": 0.06},
-        "gpu": "H100-SXM-80GB",
-        "gpus_per_replica": 1,
-        "usd_per_gpu_hour": 2.69,
-        "startup_s": {"cold": 120.0, "warm": 60.0, "swap": 90.0, "cv": 0.4},
-        "minimum": 1,
-        "maximum": None,
-    }
+PROFILE = {
+    "profile": "llama-3.1-8b/h100/tp1",
+    "provenance": "fitted",
+    "error": {"mape": 0.019, "p95": 0.06},
+    "gpu": "H100-SXM-80GB",
+    "gpus_per_replica": 1,
+    "usd_per_gpu_hour": 2.69,
+    "startup_s": {"cold": 120.0, "warm": 60.0, "swap": 90.0, "cv": 0.4},
+}
+
+
+def described(name: str, *mixed: dict[str, Any]) -> dict[str, Any]:
+    """A pool as `lmaas.replay.fleet.describe` tells it; mixed: `replicas` and what else differs from PROFILE."""
+    beside = [{**PROFILE, **other} for other in mixed]
+    return {"pool": name, **PROFILE, "initial": None, "mixed": beside, "minimum": 1, "maximum": None}
 
 
 FORECASTS = pl.DataFrame(

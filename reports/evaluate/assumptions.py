@@ -44,10 +44,14 @@ def section(result: Evaluation) -> Section:
 
 
 def profiles(pools: list[dict[str, Any]]) -> pl.DataFrame:
-    """One row a pool, with its profile's held-out error and start-up time as columns."""
+    """One row a pool and one for each profile mixed in, with its held-out error and start-up time as columns."""
+    used = []
+    for pool in pools:
+        mixed = [{**other, "pool": f"{pool['pool']}: {other['replicas']:,} mixed in"} for other in pool["mixed"]]
+        used += [pool, *mixed]
     rows = [
-        {**pool, "mape": (pool.get("error") or {}).get("mape"), "cold_s": (pool.get("startup_s") or {}).get("cold")}
-        for pool in pools
+        {**row, "mape": (row.get("error") or {}).get("mape"), "cold_s": (row.get("startup_s") or {}).get("cold")}
+        for row in used
     ]
     words: dict[str, Any] = dict.fromkeys(("pool", "profile", "provenance", "gpu"), pl.String)
     numbers = ("gpus_per_replica", "usd_per_gpu_hour", "cold_s", "mape", "minimum", "maximum")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..format import cell, change, number, percent, share, span, text, usd
 from ..section import Kind, Section, Tile, Tone
@@ -191,11 +191,17 @@ def _in_effect(result: Evaluation) -> str:
     """Profiles, prices and SLOs the numbers rest on, where a reader of the terminal sees them."""
     profiles: dict[str, None] = {}
     for pool in result.settings.get("pools", []):
-        price = pool["usd_per_gpu_hour"]
-        at = "" if price is None else f" at ${price:g}/GPU-h"
-        profiles[f"{text(pool['pool'].split('/')[0])} on {text(pool['profile'])}{at}"] = None
+        profiles[f"{text(pool['pool'].split('/')[0])} on {_priced(pool)}"] = None
+        for other in pool["mixed"]:
+            where = text(pool["pool"].removesuffix("/shared"))
+            profiles[f"{other['replicas']:,} of {where} on {_priced(other)}"] = None
     limits: dict[str, None] = {}
     for slo in result.settings.get("slos", []):
         limits[f"{text(slo['tier'])} {text(slo['thresholds'])}"] = None
     said = [", ".join(list(part)[:6]) + (", ..." if len(part) > 6 else "") for part in (profiles, limits) if part]
     return "In effect: " + "; ".join(said) + "." if said else "In effect: defaults."
+
+
+def _priced(row: dict[str, Any]) -> str:
+    price = row["usd_per_gpu_hour"]
+    return text(row["profile"]) + ("" if price is None else f" at ${price:g}/GPU-h")
