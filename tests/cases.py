@@ -114,3 +114,41 @@ def assert_same(wanted: list[list], outcome: Outcome, rel: float = 1e-9) -> None
             assert outcome.preemptions[k] == preemptions, k
             for mine, theirs in zip((outcome.admitted_s, outcome.first_s, outcome.done_s), times, strict=True):
                 assert math.isclose(mine[k], theirs, rel_tol=rel, abs_tol=1e-9), (k, mine[k], theirs)
+
+
+def _lasting(spans, end_s):
+    """[[state, from, to]] up to end_s, without empty ones; a state that goes on after one is one span."""
+    kept: list[list] = []
+    for state, begin, end in spans:
+        end = end_s if end is None else min(end, end_s)
+        if math.isclose(begin, end, rel_tol=1e-9, abs_tol=1e-9) or begin > end:
+            continue
+        if kept and kept[-1][0] == state and math.isclose(kept[-1][2], begin, rel_tol=1e-9, abs_tol=1e-9):
+            kept[-1][2] = end
+        else:
+            kept.append([state, begin, end])
+    return kept
+
+
+def _same_times(wanted, found, what) -> None:
+    assert len(wanted) == len(found), (what, wanted, found)
+    close = [math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) for a, b in zip(wanted, found, strict=True)]
+    assert all(close), (what, wanted, found)
+
+
+def same_lives(fleet, outcome: Outcome) -> None:
+    """Every replica is in each state from when to when the reference's is, and as long busy; actions are the same."""
+    spans: dict[tuple, list] = {}
+    for _, pool, replica, *span in outcome.spans.sort("record", "from_s", maintain_order=True).iter_rows():
+        spans.setdefault((pool, replica), []).append(span)
+    busy: dict[tuple, list] = {}  # by start: each is a record
+    for record, *who in outcome.replicas.select("record", "pool", "replica").iter_rows():
+        busy.setdefault(tuple(who), []).append(outcome.busy_s[record])
+    assert sorted(busy) == sorted((r.pool, r.index) for r in fleet.replicas)
+    for replica in fleet.replicas:
+        who = (replica.pool, replica.index)
+        wanted, found = (_lasting(x, outcome.end_s) for x in (replica.spans(), spans.get(who, [])))
+        assert [s[0] for s in wanted] == [s[0] for s in found], (who, wanted, found)
+        _same_times([t for s in wanted for t in s[1:]], [t for s in found for t in s[1:]], (who, "spans"))
+        _same_times(replica.busy, busy[who], (who, "busy"))
+    _same_times(fleet.actions, outcome.actions_s.tolist(), "actions")

@@ -34,6 +34,7 @@ class Fleet(Clients, Machines):
         self.coming: list[tuple[float, int, str, Request]] = []
         self.travels: dict[Request, Replica] = {}
         self.denied: dict[int, int] = {}
+        self.actions: list[float] = []  # when each was ordered
         self.down: dict[int, float] = {}
         self.requests: list[Request] = []
         self.now = 0.0

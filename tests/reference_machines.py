@@ -11,6 +11,7 @@ class Machines:
     rules: Rules
     now: float
     denied: dict[int, int]
+    actions: list[float]
     down: dict[int, float]  # region: when it returns
 
     def pool(self, pool: int, *states: str) -> list[Replica]:
@@ -107,6 +108,7 @@ class Machines:
             if len(live) >= count:
                 break
             replica.after = "off"
+            self.actions.append(self.now)
             self.activate(replica)
             live.append(replica)
         while len(live) < count:
@@ -114,6 +116,7 @@ class Machines:
             if replica is None:
                 self.deny(pool, count - len(live))
                 break
+            self.actions.append(self.now)
             live.append(replica)
         self.tidy()
         self.drain(pool, len(live) - count, "off")
@@ -137,6 +140,7 @@ class Machines:
                 break
             victim = min(live, key=lambda r: (r.outstanding(), -r.index))
             victim.after = after
+            self.actions.append(self.now)
             victim.become("draining", self.now)
         self.tidy()
 
@@ -146,6 +150,7 @@ class Machines:
         if replica is None or replica.state not in ("active", "starting"):
             return
         replica.after, replica.next_shape = "reshape", self.rules.shapes[shape]
+        self.actions.append(self.now)
         replica.become("draining", self.now)
         self.tidy()
 
@@ -179,6 +184,8 @@ class Machines:
         """Gone, in whatever state; its requests start again."""
         if replica.state == "off":
             return
+        if replica.plan is not None:
+            replica.busy[-1] += self.now - replica.began
         members = [*(r for r in replica.running if not r.ghost), *replica.waiting]
         # reading: a request on its way to another replica goes on, with its KV
         for request in replica.sent:

@@ -26,6 +26,8 @@ class Replica:
     received: int = 0
     after: str = "off"  # what it becomes once drained: off, donated, or starting with `next_shape`
     next_shape: Shape | None = None
+    began: float = 0.0  # the iteration in progress
+    busy: list[float] = field(default_factory=lambda: [0.0])  # seconds in iterations, by start of the replica
 
     def __post_init__(self):
         self.kv = Blocks(self.shape)
@@ -42,6 +44,7 @@ class Replica:
         # reading: a start begins with an empty prefix cache
         self.shape, self.kv, self.segment, self.after = shape, Blocks(shape), None, "off"
         self.ready = now + startup_s
+        self.busy.append(0.0)
         self.become("starting", now)
 
     def spans(self) -> list[tuple[str, float, float | None]]:
@@ -88,7 +91,7 @@ class Replica:
         if not self.plan:
             self.plan, self.end, self.segment = None, math.inf, None
             return
-        self.end = self._end(self.plan, now)
+        self.began, self.end = now, self._end(self.plan, now)
 
     def _plan(self, now: float) -> bool:
         """Fill `plan`; true if a request was preempted."""
@@ -168,6 +171,7 @@ class Replica:
 
         prefills: its lane is prefill, so whoever emits leaves.
         """
+        self.busy[-1] += self.end - self.began
         emitted = []
         for request, take in self.plan:
             request.computed += take

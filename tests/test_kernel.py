@@ -1,12 +1,11 @@
 """The kernel equals the slow reference, request by request."""
 
 import json
-import math
 import os
 
 import numpy as np
 import pytest
-from cases import ROUTERS, assert_same, expected, play_fast, play_slow
+from cases import ROUTERS, assert_same, expected, play_fast, play_slow, same_lives
 from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -83,29 +82,6 @@ def check(case):
     assert len(outcome.replicas) == len(fleet.replicas)
     same_lives(fleet, outcome)
     return rows, outcome
-
-
-def same_lives(fleet, outcome):
-    """Every replica starts, serves and goes off when the reference's does."""
-    lives = {(p, k): [] for p, k in outcome.replicas.select("pool", "replica").iter_rows()}
-    for _, pool, replica, state, begin, end in outcome.spans.sort("record", "from_s").iter_rows():
-        lives[pool, replica].append((state, begin, end))
-    for replica in fleet.replicas:
-        spans = lives[replica.pool, replica.index]
-        if not spans:  # gone the instant it came
-            continue
-        assert math.isclose(spans[0][1], replica.started, rel_tol=1e-9, abs_tol=1e-9)
-        if replica.off is not None and replica.off <= outcome.end_s:
-            assert math.isclose(spans[-1][2], replica.off, rel_tol=1e-9, abs_tol=1e-9)
-        else:
-            assert math.isclose(spans[-1][2], outcome.end_s, rel_tol=1e-9, abs_tol=1e-9)
-        if (
-            replica.ready > replica.started
-            and replica.ready < outcome.end_s
-            and replica.state in ("active", "draining")
-        ):
-            assert spans[0][0] == "starting"
-            assert math.isclose(spans[0][2], replica.ready, rel_tol=1e-9, abs_tol=1e-9)
 
 
 @quick

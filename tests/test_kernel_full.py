@@ -4,6 +4,7 @@ import math
 import os
 
 import pytest
+from cases import same_lives
 from cases_full import FEATURES, full_cases, play_slow
 from cases_kernel import play_fast
 from hypothesis import HealthCheck, given, settings
@@ -46,6 +47,7 @@ def check(case):
         assert where == row.prefilled, (k, "prefilled", row.prefilled, where)
     denied = [fleet.denied.get(p, 0) for p in range(len(case["counts"]))]
     assert outcome.denied.tolist() == denied, ("denied", denied, outcome.denied.tolist())
+    same_lives(fleet, outcome)
     return rows, outcome, replay
 
 
