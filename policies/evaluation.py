@@ -24,7 +24,7 @@ from .gates import Gate, parse_gates, percentile_test
 from .inputs import Inputs
 from .prepare import Prepared, prepare
 from .registry import Named, parse_policy
-from .results import Evaluation
+from .results import Evaluation, why_denied
 from .runner import Run, run_policy
 from .starts import check_starts
 
@@ -273,7 +273,7 @@ def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
             notes.append(f"{run.name}: {' and '.join(lost)} of {due:,} requests, their SLO missed")
         if denied := run.scores.get("starts_denied"):
             notes.append(
-                f"{run.name}: {denied:,} starts of replicas were denied, for want of GPUs or of a region that is up "
+                f"{run.name}: {denied:,} starts of replicas were denied, {why_denied(run.scores)} "
                 "(asked for again, they count again)"
             )
         if away := run.scores.get("outside_windows"):

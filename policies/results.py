@@ -1,5 +1,6 @@
 """What an evaluation found: typed tables and the published metrics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,3 +51,13 @@ class Evaluation:
             "groups": self.groups.to_dicts(),
             "gates": self.gates.to_dicts(),
         }
+
+
+def why_denied(scores: Mapping[str, Any]) -> str:
+    """Why starts of a policy were denied, as part of a sentence: too few GPUs, regions that were down, or both."""
+    down = scores.get("starts_denied_down") or 0
+    short = scores["starts_denied"] - down
+    if not down:
+        return "for want of GPUs"
+    region = "because their region was down"
+    return f"{short:,} for want of GPUs and {down:,} {region}" if short else region

@@ -165,6 +165,7 @@ def _scored(
         "forecast_wape": _wape(compared),
         "length_mae_tokens": error if named.policy.lengths == "predicted" else None,
         "starts_denied": int(outcome.denied.sum()),
+        "starts_denied_down": int(outcome.denied_down.sum()),
         "replicas_min": float(span["provisioned"].min()),  # type: ignore[arg-type]
         "replicas_max": float(span["provisioned"].max()),  # type: ignore[arg-type]
     }

@@ -67,6 +67,7 @@ def run_windows(
         "forecast_wape": None,
         "length_mae_tokens": None,
         "starts_denied": None,
+        "starts_denied_down": None,
         "replicas_min": span["provisioned"].min(),
         "replicas_max": span["provisioned"].max(),
     }

@@ -345,5 +345,6 @@ class Replay:
             busy_s=np.array([lives.busy_s.get(i, 0.0) for i in range(len(lives.who))]),
             actions_s=np.array(self.life.actions_s, np.float64),
             denied=self.life.denied,
+            denied_down=self.life.denied_down,
             end_s=end,
         )

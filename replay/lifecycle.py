@@ -27,6 +27,7 @@ class Lifecycle:
         pools = len(world.fleet.pools)
         self.born = [0] * pools  # replicas numbered so far
         self.denied = np.zeros(pools, np.int64)
+        self.denied_down = np.zeros(pools, np.int64)  # of these, because their region was down
         self.taken: dict[tuple[str, str | None], int] = {}  # (region, GPU type) -> GPUs occupied
         self.given_back_s = 0.0  # sum of (time off - time on) x GPUs: with `taken` at t added, GPU-seconds occupied
         self.lent: list[int] = []  # records donated and on their machines, oldest first
@@ -213,6 +214,8 @@ class Lifecycle:
             started += 1
         self._activate_ready(t)
         self.denied[pool] += missing - started
+        if self.world.fleet.pools[pool].region in self.down:
+            self.denied_down[pool] += missing - started
         self.actions_s += [t] * started
 
     def open(self, pool: int, more: int, t: float) -> None:

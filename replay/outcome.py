@@ -28,7 +28,8 @@ class Outcome:
     transfer_s f8 (from a prefill lane to a decode pool). replicas: record, pool, replica, profile (row in `profiles`),
     gpus; a reshaped replica goes on under a record of its own. spans: record, pool, replica, state (one of STATES but
     off), from_s, to_s. busy_s f8 by record. actions_s f8: when a replica was started, taken back, reclaimed, donated or
-    drained, one entry each. denied: starts by pool that found no machine. end_s: last completion, or the last arrival.
+    drained, one entry each. denied: starts by pool that found no machine; denied_down: those of them whose
+    region was down. end_s: last completion, or the last arrival.
     """
 
     status: np.ndarray
@@ -52,6 +53,7 @@ class Outcome:
     busy_s: np.ndarray
     actions_s: np.ndarray
     denied: np.ndarray
+    denied_down: np.ndarray
     end_s: float
 
 

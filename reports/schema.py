@@ -67,7 +67,10 @@ class Scores(_Open):
     forecast_wape: float | None
     length_mae_tokens: float | None
     regret: float | None = Field(description="GPU-hours provisioned over the oracle's, minus 1")
-    starts_denied: int | None = Field(None, description="starts of replicas that found no GPUs, each time asked for")
+    starts_denied: int | None = Field(None, description="starts of replicas that found no machine, each time asked for")
+    starts_denied_down: int | None = Field(
+        None, description="of these, those whose region was down; others lacked GPUs"
+    )
     replicas_min: float
     replicas_max: float
 

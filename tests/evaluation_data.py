@@ -89,6 +89,7 @@ def scores(roles: dict[str, str] = ROLES, **changes: list[Any]) -> pl.DataFrame:
         "length_mae_tokens": [80.0] * n,
         "regret": [h / 384.2 - 1 for h in hours],
         "starts_denied": [0] * n,
+        "starts_denied_down": [0] * n,
         "replicas_min": [4.0] * n,
         "replicas_max": [13.25] * n,
     }

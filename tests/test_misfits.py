@@ -160,9 +160,35 @@ def test_no_policy_takes_more_gpus_than_a_region_has(home, trace, profile):
 
 def test_more_headroom_is_no_advice_where_gpus_lack():
     few = texts(evaluation(scores=scores(slo_attainment=[0.5] * 5, starts_denied=[7] * 5)))
-    assert "but not of as few GPUs as the regions have" in few and "was denied 7 starts of replicas" in few
+    assert "but not of as few GPUs as the regions have" in few
+    assert "preserve was denied 7 starts of replicas, for want of GPUs." in few
     enough = texts(evaluation(scores=scores(slo_attainment=[0.5] * 5)))
     assert "Try headroom" in enough and "denied" not in enough.split("Definitions")[0].replace("Starts denied", "")
+
+
+@pytest.mark.parametrize(
+    ("denied", "down", "why", "advice"),
+    [
+        (7, 7, "because their region was down", "but a region was down when replicas were wanted there"),
+        (7, 3, "4 for want of GPUs and 3 because their region was down", "but not of as few GPUs as the regions have"),
+    ],
+)
+def test_a_denied_start_names_its_cause(denied, down, why, advice):
+    said = scores(slo_attainment=[0.5] * 5, starts_denied=[denied] * 5, starts_denied_down=[down] * 5)
+    text = texts(evaluation(scores=said))
+    assert f"preserve was denied 7 starts of replicas, {why}." in text and advice in text
+
+
+def test_starts_denied_without_an_inventory_were_wanted_of_a_region_that_was_down(home, trace, profile):
+    text = "faults: [{at: 1h5m, region: eu, for: 30m}]"
+    found = evaluate(trace, ["hpa"], baselines=["none"], profile=profile, fleet=fleet_file(home, text))
+    (hpa,) = found.scores.to_dicts()
+    assert hpa["starts_denied"] == hpa["starts_denied_down"] > 0
+    (note,) = [note for note in found.notes if "denied" in note]
+    assert note.startswith(
+        f"hpa: {hpa['starts_denied']:,} starts of replicas were denied, because their region was down"
+    )
+    assert "for want of GPUs" not in texts(found)
 
 
 def test_a_static_size_beyond_the_gpus_is_refused_before_anything_runs(home, trace, profile):

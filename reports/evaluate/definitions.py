@@ -29,7 +29,8 @@ SCORES = {
     "Prompt cached": "prompt tokens found in replicas' prefix caches / prompt tokens of completed requests, once for "
     "each time they were sent, restarted or admitted again",
     "Worst hour": "lowest SLO attainment of any hour since the first evaluated arrival, of at least 30 requests",
-    "Starts denied": "replicas that were wanted, at the start or later, and found no GPUs; asked again, counted again",
+    "Starts denied": "replicas that were wanted, at the start or later, and found no GPUs or their region down; asked "
+    "for again, counted again",
     "Scale actions": "replicas started or drained; start-up GPU-hours: spent starting, serving nothing",
     "Needed": "ceil(λ/μ): a window's arrival rate over the highest rate at which one replica attains the target",
     "Regret": "GPU-hours provisioned / those of the oracle - 1",

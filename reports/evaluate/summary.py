@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lmaas.policies.results import why_denied
+
 from ..format import cell, change, number, percent, share, span, text, usd
 from ..section import Kind, Section, Tile, Tone
 from .choice import Choice, Row, choose
@@ -122,8 +124,8 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")
     if choice.subject and choice.subject.get("starts_denied"):
         notes.append(
-            f"{text(choice.subject['policy'])} was denied {choice.subject['starts_denied']:,} starts of replicas: its "
-            "regions have no more GPUs, or were down."
+            f"{text(choice.subject['policy'])} was denied {choice.subject['starts_denied']:,} starts of replicas, "
+            f"{why_denied(choice.subject)}."
         )
     if choice.subject and choice.subject.get("not_sent"):
         notes.append(
@@ -172,8 +174,10 @@ def _why_none(result: Evaluation, choice: Choice, attain: float) -> str:
             f"Of {text(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs on an "
             "idle replica of this profile: no number of replicas attains the target; another profile or SLO would."
         )
-    if choice.subject and choice.subject.get("starts_denied"):
-        return "The SLOs are within reach of the profile, but not of as few GPUs as the regions have."
+    if choice.subject and (denied := choice.subject.get("starts_denied")):
+        if denied > (choice.subject.get("starts_denied_down") or 0):
+            return "The SLOs are within reach of the profile, but not of as few GPUs as the regions have."
+        return "The SLOs are within reach of the profile, but a region was down when replicas were wanted there."
     return (
         "The SLOs are within reach of the profile, but no policy here ran enough replicas; sizing by mean rates misses "
         "bursts. Try headroom, such as 'preserve(headroom=0.5)', or a larger static fleet."
