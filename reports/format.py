@@ -24,7 +24,7 @@ def number(value: float, digits: int = DIGITS) -> str:
     rounded = significant(value, digits)
     places = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else 0
     if places > 8:
-        return f"{rounded:.{digits - 1}g}"
+        return f"{rounded:.{digits}g}"
     text = f"{rounded:,.{places}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 from evaluation_data import FORECASTS, GATES, HOSTILE, REQUESTS, ROLES, evaluation, meta, scores
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmaas.analysis import analyze, rundir
@@ -299,6 +299,7 @@ def luminance(color: str) -> float:
 
 
 @given(st.floats(-1e12, 1e12, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-6))
+@example(1.3362315533481149e-06)
 def test_numbers_keep_four_digits(value: float):
     written = float(format.number(value).replace(",", ""))
     assert written == pytest.approx(value, rel=5e-4)
