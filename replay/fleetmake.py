@@ -93,6 +93,9 @@ def _regions(spec: FleetSpec, keys: set[Key], where: Mapping[str, list[str]]) ->
 def _latencies(spec: FleetSpec, regions: Sequence[str]) -> tuple[tuple[float, ...], ...]:
     """One way, s, as given; a pair given in one direction holds in both, others are 0."""
     given = {(a, b): s for a, region in spec.regions.items() for b, s in region.latency_s.items()}
+    for (a, b), s in given.items():
+        if a == b and s > 0:
+            refuse(f"regions.{a}.latency_s.{a}", f"{s:g} s from a region to itself; it is 0, name other regions")
     if not given:
         return ()
     return tuple(tuple(given.get((a, b), given.get((b, a), 0.0)) for b in regions) for a in regions)

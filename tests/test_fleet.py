@@ -196,10 +196,10 @@ def test_latency_may_differ_by_direction():
 
 
 def test_a_direction_given_wins_over_its_mirror(make):
-    fleet = make("regions: {eu: {latency_s: {us: 1}}, us: {latency_s: {eu: 2, us: 0.5}}}")
+    fleet = make("regions: {eu: {latency_s: {us: 1}}, us: {latency_s: {eu: 2, us: 0}}}")
     assert fleet.network_s("eu", "us") == 1
     assert fleet.network_s("us", "eu") == 2
-    assert fleet.network_s("us", "us") == 0.5
+    assert fleet.network_s("us", "us") == 0
     assert fleet.network_s("eu", "default") == 0
 
 
@@ -350,6 +350,7 @@ FLEETS = [
     ("pools: [{service: chat, region: eu, mixed: [{profile: x, replicas: 1}]}]", "pools.0.mixed.0.profile: no profile"),
     ("regions: {se: {}}", "regions.se: no request comes from 'se' and no service runs there"),
     ("regions: {eu: {latency_s: {uss: 1}}}", "regions.eu.latency_s.uss: no region 'uss'; did you mean 'us'?"),
+    ("regions: {eu: {latency_s: {us: 1, eu: 5ms}}}", "regions.eu.latency_s.eu: 0.005 s from a region to itself"),
     (
         "regions: {eu: {gpus: {H100: 8}}}",
         f"regions.eu.gpus.H100: no profile runs on a GPU 'H100'; did you mean '{H100}'",
