@@ -91,7 +91,8 @@ class PoolSpec(_Strict):
         beside = sum(said.replicas for said in self.mixed)
         if self.replicas is not None and not self.min <= self.replicas + beside <= (self.max or math.inf):
             mixed = f" and {beside} mixed" if beside else ""
-            raise ValueError(f"replicas {self.replicas}{mixed} is outside min {self.min} and max {self.max}")
+            wrong = f"below min {self.min}" if self.replicas + beside < self.min else f"above max {self.max}"
+            raise ValueError(f"replicas {self.replicas}{mixed} is {wrong}")
         if beside > (self.max or math.inf):
             raise ValueError(f"{beside} mixed replicas are above max {self.max}")
         return self
