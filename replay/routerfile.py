@@ -32,12 +32,23 @@ def load_router(path: Path, name: str) -> Router:
         )
     module = _module(path.resolve(), blake2b(path.read_bytes(), digest_size=6).hexdigest())
     if not hasattr(module, name):
-        found = [n for n, thing in vars(module).items() if isinstance(thing, Router | Dispatcher)]
+        found = _routers_of(module)
         what = f"; it has {', '.join(found)}" if found else f"; it needs {EXAMPLE}"
         raise UserError(
             f"{path} has no router named '{name}'{what}: write {path.name}:{(found or ['NAME'])[0]}", Exit.CONFIG
         )
     return as_router(getattr(module, name), f"{path}:{name}")
+
+
+def _routers_of(module: ModuleType) -> list[str]:
+    """Names to write after FILE.py: Routers first, then bare functions, which come without parameters."""
+    things = vars(module).items()
+    bare = [n for n, thing in things if isinstance(thing, Dispatcher) and len(_arguments(thing)) == len(ROUTE.args)]
+    return [n for n, thing in things if isinstance(thing, Router)] + bare
+
+
+def _arguments(route: Any) -> list[str]:
+    return list(inspect.signature(getattr(route, "py_func", route)).parameters)
 
 
 @lru_cache
@@ -69,8 +80,7 @@ def check_route(route: Any, where: str) -> None:
     if not isinstance(route, Dispatcher) and not (INTERPRETED and inspect.isfunction(route)):
         what = "a plain function" if inspect.isfunction(route) else f"of type {type(route).__name__}"
         raise UserError(f"{where} is {what}; it needs {EXAMPLE}", Exit.CONFIG)
-    function = getattr(route, "py_func", route)
-    given = list(inspect.signature(function).parameters)
+    given = _arguments(route)
     if len(given) != len(ROUTE.args):
         raise UserError(
             f"{where} takes {len(given)} arguments ({', '.join(given)}); a router takes ({ARGUMENTS})", Exit.CONFIG

@@ -1,5 +1,6 @@
 """Routers: one jitted function each, asked once an arrival for a replica of the pool (docs/routers.md)."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
@@ -36,10 +37,35 @@ ROUTERS = Registry(
 REPLAY_SEED = -1.0  # as a router's parameter `seed`: the replay's own
 SEEDS = 1 << 32
 FARTHEST = 10_000  # iterations of a projected KV map
+LARGEST = sys.float_info.max  # whole numbers may be larger
+SHORTEST_S = 1e-3  # between heartbeats: what is held is asked for at each, so a day has 86 million
 PLAIN = (c.WAITING, c.RUNNING, c.PREFILL_TOKENS, c.MAX_SEQS, c.KV_CAPACITY_TOKENS, c.PROFILE, c.INDEX)
 ASKED_FOR = (c.OUTSTANDING_TOKENS, c.EXPECTED_TOKENS, c.KV_TOKENS)
 
 Table = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a parameter may be: low to high, both included; above: not low itself; whole: no fractions."""
+
+    low: float = 0.0
+    high: float = inf
+    above: bool = False
+    whole: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        if self.whole and value % 1 != 0:
+            return False
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        what, since = "a whole number" if self.whole else "a number", "above" if self.above else "from"
+        upto = f" to {self.high:,.0f}" if isfinite(self.high) else ""
+        return f"{what} {since} {self.low:,g}{upto}"
+
+
+SEED = Range(high=SEEDS - 1, whole=True)
 
 
 @dataclass(frozen=True)
@@ -54,7 +80,8 @@ class Router:
     this weighted sum of view columns, kept up to date by the kernel in O(log replicas) in place of a scan at each
     arrival, where that is faster (world.TREE_SLOTS); `route` is then not called. heartbeat_s, ahead and weights are
     numbers or names of parameters. extend_tokens: what a prediction that was outlived grows by; None: the expected
-    rest, learned on the training part. Raises ValueError for numbers that cannot be.
+    rest, learned on the training part. ranges: what parameters may be, by name; of a table each number (a seed is
+    always a whole one). Raises ValueError for numbers that cannot be.
     """
 
     route: Any
@@ -67,8 +94,15 @@ class Router:
     extend_tokens: int | None = None
     ahead: float | str = 0
     flight: bool = False
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, value in self.params.items():
+            allowed = self.ranges.get(name, SEED if name == "seed" else None)
+            each = [value] if isinstance(value, int | float) else [x for row in value for x in row]
+            for x in each:
+                if allowed is not None and x not in allowed and not (name == "seed" and x == REPLAY_SEED):
+                    raise ValueError(f"{name} is {_shown(value)}; it must be {allowed}")
         for column, weight in (self.weights or {}).items():
             if column not in PLAIN and not (self.tokens and column in ASKED_FOR):
                 raise ValueError(f"column {column} has no weight: it is the request's, or tokens=True is missing")
@@ -77,8 +111,10 @@ class Router:
         deep = self.horizon > 0 or self.flight
         if self.weights and deep:
             raise ValueError("weights are of columns of replicas: they see neither `ahead` nor `flight`")
-        if not 0.0 <= self.number(self.heartbeat_s) < inf:
-            raise ValueError(f"heartbeat_s={self.number(self.heartbeat_s):g} is no time between two heartbeats")
+        beat = self.number(self.heartbeat_s)
+        if beat != 0.0 and not SHORTEST_S <= beat < inf:
+            name = self.heartbeat_s if isinstance(self.heartbeat_s, str) else "heartbeat_s"
+            raise ValueError(f"{name} is {beat:g}; seconds from {SHORTEST_S:g}, or 0 for no heartbeat")
 
     def number(self, given: float | str) -> float:
         """A number, or that of the parameter it names."""
@@ -94,7 +130,8 @@ class Router:
         """Iterations of the projected KV map it reads; 0: it reads none."""
         ahead = self.number(self.ahead)
         if not 0 <= ahead <= FARTHEST or ahead != int(ahead):
-            raise ValueError(f"ahead={ahead:g} is no number of iterations from 1 to {FARTHEST}")
+            name = self.ahead if isinstance(self.ahead, str) else "ahead"
+            raise ValueError(f"{name} is {ahead:g}; a whole number of iterations, at most {FARTHEST:,}")
         return int(ahead)
 
     @property
@@ -127,7 +164,7 @@ class Router:
 def find_router(text: str) -> Router:
     """The router a user names: NAME or FILE.py:NAME, either with (PARAMETER=VALUE, ...).
 
-    UserError: 2 for a name or parameter that is not there, 5 for a file that holds no such router.
+    UserError: 2 for a name or parameter that is not there or cannot be, 5 for a file that holds no such router.
     """
     from .routerfile import as_router, load_router
 
@@ -139,8 +176,8 @@ def find_router(text: str) -> Router:
         router = as_router(ROUTERS.load(name), f"router '{name}'")
     check_parameters(given, list(router.params), f"router '{name}'")
     values = {p: _value(f"router '{text}': {p}", value, router.params[p]) for p, value in given.items()}
-    if given.get("seed", 0) < 0:
-        raise UserError(f"router '{text}': seed={given['seed']} is below 0", Exit.USAGE)
+    if given.get("seed") == REPLAY_SEED:
+        raise UserError(f"router '{text}': seed is {REPLAY_SEED:g}; it must be {SEED}", Exit.USAGE)
     try:
         return replace(router, params={**router.params, **values}) if given else router
     except ValueError as error:
@@ -174,7 +211,7 @@ def short_name(text: str) -> str:
 def _value(what: str, value: Any, default: float | Table) -> float | Table:
     """The value, which must be of the default's kind."""
     if isinstance(default, int | float):
-        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
             return float(value)
         raise UserError(f"{what}={value!r} is no number", Exit.USAGE)
     rows = value if isinstance(value, list | tuple) else []
@@ -184,3 +221,8 @@ def _value(what: str, value: Any, default: float | Table) -> float | Table:
             f"{what}={value!r} is no table; write rows of equal length, such as [[3, 1], [1, 2]]", Exit.USAGE
         )
     return [[float(_value(what, x, 0.0)) for x in row] for row in rows]  # type: ignore[arg-type]
+
+
+def _shown(value: float | Table) -> str:
+    """A value as its user would write it."""
+    return f"{value:g}" if isinstance(value, int | float) else str([[float(f"{x:g}") for x in row] for row in value])

@@ -26,7 +26,13 @@ GIVEN = {
     "power-of-two": {"seed": [0, 7]},
     "weighted": {"weights": [[[1]], [[3, 1], [1, 2]], [[0, 1], [2, 0]], [[5, 1, 1]], [[0, 0], [1, 1]]]},
     "prefix-aware": {"spread": [0, 2, 16], "sigmas": [0, 1, 2]},
-    "scored": {"prefix": [0, 2], "queue": [0, 1], "kv": [0, 1], "queue_over": [0, 1, 5], "kv_over": [0.01, 0.25, 0.8]},
+    "scored": {
+        "prefix": [0, 2],
+        "queue": [0, 1],
+        "kv": [0.5, 1],
+        "queue_over": [0, 1, 5],
+        "kv_over": [0.01, 0.25, 0.8],
+    },
     "preserve": {"kappa": [2.0, 0.5]},
     "preserve-anticipated": {"kappa": [2.0, 0.5, 0.0], "lookahead": [1, 3, 20, 100]},
     "aladdin": {

@@ -113,5 +113,5 @@ def test_weights_see_no_single_requests():
         with pytest.raises(ValueError, match="neither"):
             Router(route, weights={c.WAITING: 1.0}, **wrong)
     for wrong in (-1, 0.5, 20_000, np.inf, np.nan):
-        with pytest.raises(ValueError, match="no number of iterations"):
+        with pytest.raises(ValueError, match="whole number of iterations"):
             Router(route, ahead=wrong)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import columns as c
 from ..jit import jit, router
-from ..routers import Router
+from ..routers import Range, Router
 
 TTFT_S, ATGT_S, THETA_TTFT, THETA_ATGT, GAMMA, HEARTBEAT_S = range(6)
 PARAMETERS = {
@@ -123,4 +123,12 @@ def aladdin(
     return wait(request, replicas, memory)
 
 
-ROUTER = Router(aladdin, params=PARAMETERS, flight=True, holds=True, heartbeat_s="heartbeat_s")
+RANGES = dict.fromkeys(("ttft_s", "atgt_s", "theta_ttft", "theta_atgt"), Range(above=True))
+ROUTER = Router(
+    aladdin,
+    params=PARAMETERS,
+    flight=True,
+    holds=True,
+    heartbeat_s="heartbeat_s",
+    ranges={**RANGES, "gamma": Range(0, 1), "heartbeat_s": Range()},
+)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import columns as c
 from ..jit import router
-from ..routers import Router
+from ..routers import Range, Router
 from .steps import fewest_requests, requests_at
 
 
@@ -53,4 +53,9 @@ def prefix_aware(
     return best if best >= 0 else fewest_requests(replicas)
 
 
-ROUTER = Router(prefix_aware, params={"spread": 16.0, "sigmas": 2.0}, prefix=True)
+ROUTER = Router(
+    prefix_aware,
+    params={"spread": 16.0, "sigmas": 2.0},
+    prefix=True,
+    ranges={"spread": Range(), "sigmas": Range()},
+)

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import columns as c
 from ..jit import router
-from ..routers import Router
+from ..routers import Range, Router
 
 
 @router
@@ -30,6 +30,7 @@ def preserve(
 ROUTER = Router(
     preserve,
     params={"kappa": 2.0},
+    ranges={"kappa": Range()},
     tokens=True,
     weights={c.PREFILL_TOKENS: "kappa", c.EXPECTED_TOKENS: 1.0},
     extend_tokens=30,

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import columns as c
 from ..jit import router
-from ..routers import Router
+from ..routers import FARTHEST, Range, Router
 
 
 @router
@@ -36,4 +36,9 @@ def preserve_anticipated(
     return c.SCORES
 
 
-ROUTER = Router(preserve_anticipated, params={"kappa": 2.0, "lookahead": 100.0}, ahead="lookahead")
+ROUTER = Router(
+    preserve_anticipated,
+    params={"kappa": 2.0, "lookahead": 100.0},
+    ahead="lookahead",
+    ranges={"kappa": Range(), "lookahead": Range(1, FARTHEST, whole=True)},
+)

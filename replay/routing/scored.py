@@ -1,10 +1,12 @@
 """llm-d's endpoint picker: cached prefix, queue and KV cache weighed against each other."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .. import columns as c
 from ..jit import router
-from ..routers import Router
+from ..routers import Range, Router
 
 
 @router
@@ -44,5 +46,16 @@ def scored(
     return c.SCORES
 
 
+@dataclass(frozen=True)
+class Scored(Router):
+    """A router that needs one of its three scores."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not any(self.numbers[:3]):
+            raise ValueError("prefix, queue and kv are all 0; one of these weights at least must be above 0")
+
+
 WEIGHTS = {"prefix": 2.0, "queue": 1.0, "kv": 1.0, "queue_over": 5.0, "kv_over": 0.8}
-ROUTER = Router(scored, params=WEIGHTS, tokens=True, prefix=True)
+RANGES = {**dict.fromkeys(WEIGHTS, Range()), "kv_over": Range(0, 1)}
+ROUTER = Scored(scored, params=WEIGHTS, tokens=True, prefix=True, ranges=RANGES)

@@ -6,9 +6,10 @@ import numpy as np
 
 from .. import columns as c
 from ..jit import router
-from ..routers import Router
+from ..routers import Range, Router
 from .steps import MASK, STEP, fewest_requests
 
+LARGEST = 1_000_000_000  # a weight: sums of them stay exact enough to tell shares apart
 KINDS = 8  # with a turn of their own; the kinds after share them
 
 
@@ -56,8 +57,9 @@ class Weighted(Router):
     """A router whose weights are shares."""
 
     def __post_init__(self) -> None:
-        if min(self.numbers) < 0:
-            raise ValueError(f"weights={self.params['weights']} has one below 0; a weight is a share, 0 or more")
+        super().__post_init__()
+        if not any(self.numbers[2:]):
+            raise ValueError(f"weights is {self.params['weights']}; shares of which one at least is above 0")
 
 
-ROUTER = Weighted(weighted, params={"weights": [[1.0]]})
+ROUTER = Weighted(weighted, params={"weights": [[1.0]]}, ranges={"weights": Range(0, LARGEST)})
