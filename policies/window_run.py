@@ -111,7 +111,8 @@ def _groups(frames: list[pl.DataFrame], windows: Windows, latencies: list[str]) 
     }
     every = sums.select(group=pl.lit("all"), name=pl.lit("all"), **share)
     services = sums.group_by("name").agg(**share).sort("name").select(pl.lit("service").alias("group"), pl.all())
-    kinds = {name: pl.Int64 if name.startswith("n_") else pl.Float64 for name in latencies}
+    unknown = ("prefix_hit_share", *latencies)
+    kinds = {name: pl.Int64 if name.startswith("n_") else pl.Float64 for name in unknown}
     return pl.concat([every, services]).with_columns(pl.lit(None, kind).alias(name) for name, kind in kinds.items())
 
 

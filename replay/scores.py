@@ -154,13 +154,18 @@ def request_scores(rows: pl.DataFrame, duration_s: float) -> dict[str, Any]:
 
 
 def group_scores(rows: pl.DataFrame) -> pl.DataFrame:
-    """group (all, tier, service), name, n, slo_attainment and latency percentiles."""
+    """group (all, tier, service), name, n, slo_attainment, prefix_hit_share and latency percentiles."""
     parts = []
     for group in ("all", "tier", "service"):
         name = pl.lit("all") if group == "all" else pl.col(group).cast(pl.String)
         parts.append(
             rows.group_by(name=name)
-            .agg(n=pl.len(), slo_attainment=pl.col("attained").mean(), **_latency_columns())
+            .agg(
+                n=pl.len(),
+                slo_attainment=pl.col("attained").mean(),
+                prefix_hit_share=_hits(),
+                **_latency_columns(),
+            )
             .sort("name")
             .select(pl.lit(group).alias("group"), pl.all())
         )

@@ -83,6 +83,7 @@ class Group(_Open):
     name: str | None
     n: int
     slo_attainment: Share
+    prefix_hit_share: Share = Field(None, description="as in results, of these requests")
 
 
 class Gate(_Open):

@@ -100,6 +100,24 @@ def test_prompts_find_what_was_computed_before(home, tmp_path):
     assert pl.read_csv(tmp_path / "out.csv")["cached_tokens"].to_list() == cached
 
 
+def test_each_service_and_tier_has_its_share(home):
+    """One service's prompts repeat, the other's never do; tiers lie across both."""
+    repeating, single = prompts(200, seed=11), prompts(200, seed=12, groups=10**6, service="code")
+    tiers = pl.Series("tier", ["batch", "interactive-fast", "batch", None] * 100)
+    rows = pl.concat([repeating, single]).sort("arrival_s").with_columns(tiers)
+    found = evaluate(stored(home, rows, "shares"), [ONE], profile=profile(home), **ASK)
+    expected = rows.with_columns(cached=pl.Series(ever_seen(rows)))
+    for group, name, share in found.groups.select("group", "name", "prefix_hit_share").iter_rows():
+        key = pl.lit("all") if group == "all" else pl.col(group)
+        of = expected.filter(key.eq_missing(pl.lit(name)))
+        assert share == pytest.approx(of["cached"].sum() / of["input_tokens"].sum()), (group, name)
+    shares = {name: share for _, name, share in found.groups.select("group", "name", "prefix_hit_share").iter_rows()}
+    assert shares.keys() == {"all", "chat", "code", "batch", "interactive-fast", None}
+    assert shares["chat"] > 0.5 > 0.05 > shares["code"]
+    off = evaluate(stored(home, rows.drop("block_hashes"), "shares-off"), [ONE], profile=profile(home), **ASK)
+    assert off.groups["prefix_hit_share"].null_count() == off.groups.height
+
+
 def test_hits_shorten_prefill_and_raise_the_sustainable_rate(home):
     trace = stored(home, prompts(2000, seed=1), "rates")
     asked = {**ASK, "profile": profile(home), "slo": ["ttft<3s"]}
