@@ -1,6 +1,6 @@
 """A policy's answers, checked where it gives them: what cannot be meant ends the policy, with the time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from .static import MOST
 
 PLAN = ("start_s", "service", "region", "replicas")
 COUNTS = {"replicas": "replicas", "donate": "replicas to donate", "release": "held requests to release"}
+ORDERS = {"reshape": "(pool, replica, profile)", "migrate": "(request, pool, replica)"}
+MOST_NUMBER = 1 << 30  # of a replica; from there on the kernel's numbers mean something else
 
 
 def guarded(controller: Controller, fleet: Fleet) -> Controller:
@@ -31,34 +33,52 @@ def guarded(controller: Controller, fleet: Fleet) -> Controller:
 
     def act(t: float, seen: Seen) -> Actions:
         try:
-            actions = controller.act(t, seen)
+            return _checked(controller.act(t, seen), fleet)
         except UserError:
             raise
         except Exception as error:
             raise RuntimeError(f"at t={t:g} s: {type(error).__name__}: {error}") from error
-        return _checked(actions, fleet, t)
 
     return Controller(after, act)
 
 
-def _checked(actions: Any, fleet: Fleet, t: float) -> Actions:
+def _checked(actions: Any, fleet: Fleet) -> Actions:
+    """The same actions; TypeError or ValueError for what no fleet could do (replay.orders: what this one cannot)."""
     if not isinstance(actions, Actions):
-        raise TypeError(f"answered {str(actions)[:60]} at t={t:g} s; needs Actions")
+        raise TypeError(f"answered {str(actions)[:60]}; needs Actions")
     for field, what in COUNTS.items():
         asked = getattr(actions, field)
         if not isinstance(asked, Mapping):
-            raise TypeError(f"answered {field}={str(asked)[:60]} at t={t:g} s; needs {{pool: number}}")
+            raise TypeError(f"answered {field}={str(asked)[:60]}; needs {{pool: number}}")
         for pool, n in asked.items():
-            if not (_is_whole(pool) and pool < len(fleet.pools) and _is_whole(n)):
-                raise ValueError(f"asked for {str(n)[:60]} {what} in pool {pool} at t={t:g} s")
+            if not (_is_pool(pool, fleet) and _is_whole(n)):
+                raise ValueError(f"asked for {str(n)[:60]} {what} in pool {str(pool)[:60]}")
     for pool, n in actions.replicas.items():
         if n > MOST:
-            raise ValueError(f"asked for {n:,} replicas of {fleet.pools[pool]} at t={t:g} s; at most {MOST:,}")
+            raise ValueError(f"asked for {n:,} replicas of {fleet.pools[int(pool)]}; at most {MOST:,}")
     profiles = [profile.name for pool in fleet.pools for profile in pool.profiles]
-    for pool, replica, name in actions.reshape:
-        if not (_is_whole(pool) and _is_whole(replica)) or name not in profiles:
-            raise ValueError(f"asked to reshape replica {replica} of pool {pool} to {str(name)[:60]} at t={t:g} s")
+    for pool, replica, name in _orders(actions, "reshape"):
+        if not (_is_pool(pool, fleet) and _is_replica(replica)) or name not in profiles:
+            raise ValueError(f"asked to reshape replica {replica} of pool {pool} to {str(name)[:60]}")
+    for request, pool, replica in _orders(actions, "migrate"):
+        if not (_is_whole(request) and _is_pool(pool, fleet) and _is_replica(replica)):
+            raise ValueError(f"asked to migrate request {request} to replica {replica} of pool {pool}")
     return actions
+
+
+def _orders(actions: Actions, field: str) -> Sequence[Any]:
+    orders = getattr(actions, field)
+    if not isinstance(orders, Sequence) or not all(isinstance(o, Sequence) and len(o) == 3 for o in orders):
+        raise TypeError(f"answered {field}={str(orders)[:60]}; needs a list of {ORDERS[field]}")
+    return orders
+
+
+def _is_pool(n: Any, fleet: Fleet) -> bool:
+    return _is_whole(n) and n < len(fleet.pools)
+
+
+def _is_replica(n: Any) -> bool:
+    return _is_whole(n) and n < MOST_NUMBER
 
 
 def _is_whole(n: Any) -> bool:

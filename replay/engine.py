@@ -18,6 +18,7 @@ from .fleet import Fleet, check_lanes
 from .kernel import layout as k
 from .lifecycle import Lifecycle
 from .lookout import Lookout
+from .orders import check_migrations
 from .outcome import Collected, Outcome
 from .profile import Profile
 from .protocol import NOTHING, Actions, Seen
@@ -191,8 +192,9 @@ class Replay:
 
     def _tick(self, t: float) -> None:
         self.life.harvest()
-        seen = self.look(t)
-        self.carry_out(self.controller.act(t, seen), t)
+        actions = self.controller.act(t, self.look(t))
+        check_migrations(actions.migrate, self.life, t)
+        self.carry_out(actions, t)
 
     def carry_out(self, actions: Actions, t: float) -> None:
         """Do what a policy wants done at t, which is now; ValueError for what cannot be meant."""

@@ -18,6 +18,14 @@ ANSWERS = {
     "nothing": None,
     "shape": Actions(reshape=[(0, 0, "no such profile")]),
     "release": Actions(release={0: float("inf")}),
+    "key": Actions({"chat": 1}),
+    "shapes": Actions(reshape=7),
+    "where": Actions(reshape=[(99, 0, "test/small")]),
+    "pair": Actions(migrate=[(0, 1)]),
+    "odd": Actions(migrate=[(0.5, 0, 0)]),
+    "nowhere": Actions(migrate=[(0, 99, 0)]),
+    "beyond": Actions(migrate=[(0, 0, 1 << 30)]),
+    "unborn": Actions(migrate=[(0, 0, 9_999)]),
 }
 BEGINS = {"short": [1], "void": [float("nan")] * 4, "minus": [-1] * 4, "text": "three", "crowd": [10**6] * 4}
 
