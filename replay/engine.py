@@ -16,6 +16,7 @@ from .columns import HOLD, NOT_SENT, OPEN, UNSERVED
 from .conservation import Conservation
 from .fleet import Fleet, check_lanes
 from .kernel import layout as k
+from .kernel.heap import SLOT_BITS
 from .lifecycle import Lifecycle
 from .lookout import Lookout
 from .orders import check_migrations
@@ -45,6 +46,7 @@ class Controller(NamedTuple):
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
 QUIET_S = 86_400.0  # a day: batch work is due within one
 CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
+MOST_IN_FLIGHT = 1 << SLOT_BITS  # requests sent and not ended: more have no number in the kernel's heaps
 CHECKED = 1 << 14  # with check=True: returns often enough to notice soon, and rarely enough to cost as much again
 
 
@@ -218,8 +220,9 @@ class Replay:
 
     def _migrate(self, request: int, pool: int, replica: int, t: float) -> None:
         """A request that waits or runs on a replica leaves for another one; others stay where they are."""
-        if int(self.st.ctl.free[0]) < 2 or int(self.st.ctl.agenda[0]) + 4 > len(self.st.agenda):
+        if int(self.st.ctl.free[0]) < 2:
             self._grow(k.FLIGHT_FULL)
+        if int(self.st.ctl.agenda[0]) + 4 > len(self.st.agenda):
             self._grow(k.AGENDA_FULL)
         fly, rep = self.st.fly, self.st.rep
         here = (fly.request == request) & (fly.gone == 0) & np.isin(fly.phase, (k.WAITING, k.PREFILL, k.DECODE))
@@ -319,7 +322,13 @@ class Replay:
         from .kernel.state import longer, more_flights
 
         if why == k.FLIGHT_FULL:
-            self.life.state = more_flights(self.st, 2 * len(self.st.fly))
+            have = len(self.st.fly)
+            if have >= MOST_IN_FLIGHT:  # of this policy's fleet; others may do with less
+                raise RuntimeError(
+                    f"{have:,} requests wait or run at t={float(self.st.ctl.now[0]):g} s, the most a replay can hold; "
+                    "give this policy more replicas, its clients a timeout, or replay a shorter part of the trace"
+                )
+            self.life.state = more_flights(self.st, min(2 * have, MOST_IN_FLIGHT))
         else:
             self.life.state = self.st._replace(agenda=longer(self.st, "agenda", 2 * len(self.st.agenda)))
 

@@ -22,7 +22,7 @@ class Sight:
         self.ctl: Any = np.asarray(st.ctl)[0]
         self.rep, self.pool, self.flights = st.rep.view(np.ndarray), st.pool.view(np.ndarray), st.fly.view(np.ndarray)
         self.number = st.arr.view(np.ndarray)["number"]
-        self.t = float(self.ctl["now"])
+        self.t = max(float(self.ctl["now"]), float(self.ctl["begin_s"]))  # now is -inf before the first event
         used = np.ones(len(st.fly), bool)
         free = st.free[: int(self.ctl["free"])]
         used[free] = False

@@ -230,11 +230,11 @@ class Lifecycle:
         return here
 
     def drain(self, pool: int, surplus: int, t: float, lend: bool = False) -> None:
-        """Drain those with the fewest outstanding tokens, ties to the youngest; starting ones are cancelled first."""
+        """Cancel starting ones, then drain those with the fewest outstanding tokens, ties to the youngest."""
         self.ask(k.LOOK, t, 0)
         rep, live = self.state.rep, self.live(pool, k.STARTING, k.ACTIVE)
         tokens = self.state.rows[rep.row[live], OUTSTANDING_TOKENS]
-        tokens = np.where(rep.state[live] == k.STARTING, 0.0, tokens)
+        tokens = np.where(rep.state[live] == k.STARTING, -1.0, tokens)
         order = np.lexsort((-rep.index[live], tokens))
         for slot in live[order[:surplus]]:
             record = int(rep.record[slot])

@@ -133,12 +133,12 @@ class Machines:
         self.drain(pool, count, "donated")
 
     def drain(self, pool: int, count: int, after: str) -> None:
-        """Those with the fewest outstanding tokens, ties to the youngest."""
+        """Starting ones first, then those with the fewest outstanding tokens, ties to the youngest."""
         for _ in range(count):
             live = self.pool(pool, "starting", "active")
             if not live:
                 break
-            victim = min(live, key=lambda r: (r.outstanding(), -r.index))
+            victim = min(live, key=lambda r: (r.state != "starting", r.outstanding(), -r.index))
             victim.after = after
             self.actions.append(self.now)
             victim.become("draining", self.now)

@@ -8,6 +8,7 @@ input + k - 1 tokens.
 import json
 
 import pytest
+from cases import same_lives
 from cases_full import full_cases, play_slow
 from cases_kernel import play_fast
 from hypothesis import HealthCheck, given, settings
@@ -584,6 +585,21 @@ def test_a_busy_replica_drains_before_it_is_donated():
     """Both have one request, replica 1 is the younger; its request ends at 3."""
     _, fleet, _ = play([(0, 9, 9), (0, 1, 3), LATE], counts=[2], actions={"1.5": [["donate", 0, 1]]})
     assert fleet.find(0, 1).spans() == [("active", 0, 1.5), ("draining", 1.5, 3), ("donated", 3, None)]
+
+
+def test_starting_replicas_are_cancelled_before_idle_ones_drain():
+    """Replica 0 starts until 2, reshaped; replica 1, the younger, has nothing to do at 1.5 and stays all the same."""
+    case = case_of(
+        [(0, 1, 1), LATE],
+        shapes=[shape(), shape(0.5)],
+        counts=[2],
+        startup=START,
+        actions={"1": [["reshape", 0, 0, 1]], "1.5": [["scale", 0, 1]]},
+    )
+    _, fleet = play_slow(case)
+    assert fleet.find(0, 0).spans() == [("active", 0, 1), ("starting", 1, 1.5)]
+    assert fleet.find(0, 1).spans() == [("active", 0, None)]
+    same_lives(fleet, play_fast(case)[0])
 
 
 def test_another_pool_s_donated_machine_is_swapped():

@@ -1,6 +1,7 @@
 """What routers answer: rows, scores, HOLD and OPEN; and answers that end their policy."""
 
 import json
+import sys
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -182,3 +183,13 @@ def test_a_policys_release_leaves_the_routers_hold_alone():
     controller = Controller(lambda t: 1.0 if t < 1 else np.inf, lambda t, seen: Actions(release={0: 100}))
     outcome = Replay(requests, FLEET, [1], HOLDER + "(most=2, heartbeat_s=100)", controller).run()
     assert outcome.hold_s.tolist() == [100, 100, 0, 0, 200, 200]  # released at 1 s, then the router holds them
+
+
+def test_no_more_is_released_than_its_pool_holds():
+    """The largest number there is, for pool 0: the six held there go on at 1 s; those of pool 1 stay."""
+    arrivals = replace(table(np.zeros(9)), pool=np.arange(9) % 3 // 2, held=np.ones(9, bool))
+    fleet = Fleet((Pool("s", "r", PROFILE), Pool("t", "r", PROFILE)), hold=Hold(("batch",), None, None))
+    controller = Controller(lambda t: 1.0 if t < 1 else np.inf, lambda t, seen: Actions(release={0: sys.maxsize}))
+    outcome = Replay(arrivals, fleet, [1, 1], controller=controller).run(check=True)
+    assert (outcome.status == np.where(arrivals.pool == 0, c.OK, c.UNSERVED)).all()
+    assert (outcome.hold_s[arrivals.pool == 0] == 1.0).all()
