@@ -127,76 +127,88 @@ def score(
     start-up takes beyond the lead); they are paid from the order. Surplus ones are paid until they have drained.
     """
     cold = 0.0 if instant else pool.profile.startup_s.cold
-    behind = math.floor(max(cold - lead_s, 0.0) / grid.window_s) * grid.window_s
-    late = 0.0 if instant else max(late_s(pool, lead_s) - behind, 0.0)
-    whole, rest = _whole_windows(lead_s, grid.window_s)
-    n, window, before = pl.col("replicas"), pl.col("window"), pl.col("before")
-    names = ("attained", "attained_late", "busy", "net", "left", "waiting")
-    flat = {name: pl.Series(getattr(table, name).reshape(-1)) for name in names}
-
-    def gather(name: str, cell: str) -> pl.Expr:
-        return pl.lit(flat[name]).gather(pl.col(cell))
-
-    def ordered(windows: int) -> pl.Expr:
-        return pl.max_horizontal(*(n.shift(-k).over("setting") for k in range(windows + 1)))
-
-    def earlier(column: str, windows: int) -> pl.Expr:
-        return pl.col(column).shift(windows).over("setting").fill_null(before)
-
-    frame = plan.with_columns(
-        asked=ordered(whole),  # from the window's start: the most of all windows within the lead
-        further=ordered(whole + 1),  # in its last `rest` seconds
-        length_s=pl.lit(pl.Series(grid.length_s)).gather(window),
-        requests=pl.lit(pl.Series(table.requests)).gather(window),
-    )
-    # a replica serves if it has been wanted for as long as it takes to start
-    serving = pl.min_horizontal(*(earlier("asked", k) for k in range(math.floor(cold / grid.window_s) + 1)))
-    frame = frame.with_columns(serving=serving, held=earlier("further", 1)).with_columns(previous=earlier("serving", 1))
-    at = frame.select("window", "serving", "previous").to_numpy()
-    frame = frame.with_columns(
-        cell=pl.Series(table.cell(at[:, 1], at[:, 0])),
-        cell_before=pl.Series(table.cell(at[:, 2], at[:, 0])),
-        late=pl.when(pl.col("serving") > pl.col("previous"))
-        .then((late / pl.col("length_s")).clip(0.0, 1.0))
-        .otherwise(0.0),
-    )
-
-    def mixed(name: str) -> pl.Expr:
-        return gather(name, "cell") * (1 - pl.col("late")) + gather(name, "cell_before") * pl.col("late")
-
-    frame = frame.with_columns(net=mixed("net"), left=mixed("left")).with_columns(
-        total=pl.col("net").cum_sum().over("setting")
-    )
-    # backlog when a window ends: max(backlog before + net, left), unrolled into a sum and a running maximum
-    end = pl.col("total") + (pl.col("left") - pl.col("total")).cum_max().over("setting")
-    frame = frame.with_columns(carried=end.shift(1).over("setting").fill_null(0.0).clip(lower_bound=0.0))
-    drains = pl.when(pl.col("net") >= 0).then(1.0).otherwise((pl.col("carried") / -pl.col("net")).clip(0.0, 1.0))
-    carry = pl.when(pl.col("carried") <= 0).then(0.0).otherwise(drains)
+    late = 0.0 if instant else late_s(pool, lead_s)
+    frame = _with_backlog(_met(_present(plan, grid, lead_s=lead_s, cold=cold, late=late), table))
     gpus = pool.profile.gpus_per_replica / 3600.0
     drained = (pl.col("held") - pl.col("asked")).clip(lower_bound=0)
     added = (pl.col("asked") - pl.col("held")).clip(lower_bound=0) + pl.col("further") - pl.col("asked")
-    ahead_s = pl.min_horizontal(pl.lit(rest), "length_s")
+    ahead_s = pl.min_horizontal(pl.lit(_whole_windows(lead_s, grid.window_s)[1]), "length_s")
     paid = pl.col("asked") * (pl.col("length_s") - ahead_s) + pl.col("further") * ahead_s
-    worked_off = end.clip(lower_bound=0.0) / response.capacity  # replica-seconds for what is left at the end
-    last = window == len(grid.start_s) - 1
+    worked_off = pl.col("end").clip(lower_bound=0.0) / response.capacity  # replica-seconds for what is left at the end
+    last = pl.col("window") == len(grid.start_s) - 1
     tail = pl.when(last).then(pl.col("asked") * response.tail_s + worked_off).otherwise(0.0)
     served = pl.col("serving") * pl.col("length_s")
-    return frame.with_columns(carry=carry).select(
+    return frame.select(
         "setting",
         "window",
         "requests",
         provisioned=paid / pl.col("length_s"),
         active="serving",
-        attained=mixed("attained") * (1 - pl.col("carry")) + mixed("attained_late") * pl.col("carry"),
+        attained=pl.col("attained") * (1 - pl.col("carry")) + pl.col("attained_late") * pl.col("carry"),
         hours=(paid + drained * response.drain_s + tail) * gpus,
         active_hours=served * gpus,
         tail_hours=tail * gpus,
         startup_hours=added * cold * gpus,
         served_s=served,
-        busy_s=(mixed("busy") * (1 - pl.col("carry")) + pl.col("carry")) * served,
-        backlog=(mixed("waiting") + pl.col("carried") * pl.col("carry")) * pl.col("length_s"),
+        busy_s=(pl.col("busy") * (1 - pl.col("carry")) + pl.col("carry")) * served,
+        backlog=(pl.col("waiting") + pl.col("carried") * pl.col("carry")) * pl.col("length_s"),
         actions=added + drained,
     )
+
+
+def _present(plan: pl.DataFrame, grid: Grid, *, lead_s: float, cold: float, late: float) -> pl.DataFrame:
+    """The plan with the replicas there are: asked and further (from a window's start, in its last part), held (asked
+    before), serving, previous (serving before); length_s; late (share of the window until those added serve).
+    """
+    window, before = pl.col("window"), pl.col("before")
+    whole, _ = _whole_windows(lead_s, grid.window_s)
+
+    def ordered(windows: int) -> pl.Expr:
+        return pl.max_horizontal(*(pl.col("replicas").shift(-k).over("setting") for k in range(windows + 1)))
+
+    def earlier(column: str, windows: int) -> pl.Expr:
+        return pl.col(column).shift(windows).over("setting").fill_null(before)
+
+    frame = plan.with_columns(
+        asked=ordered(whole),  # the most of all windows within the lead
+        further=ordered(whole + 1),  # in the window's last seconds, what the lead has beyond whole windows
+        length_s=pl.lit(pl.Series(grid.length_s)).gather(window),
+    )
+    # a replica serves if it has been wanted for as long as it takes to start
+    serving = pl.min_horizontal(*(earlier("asked", k) for k in range(math.floor(cold / grid.window_s) + 1)))
+    behind = math.floor(max(cold - lead_s, 0.0) / grid.window_s) * grid.window_s
+    share = (max(late - behind, 0.0) / pl.col("length_s")).clip(0.0, 1.0)
+    return (
+        frame.with_columns(serving=serving, held=earlier("further", 1))
+        .with_columns(previous=earlier("serving", 1))
+        .with_columns(late=pl.when(pl.col("serving") > pl.col("previous")).then(share).otherwise(0.0))
+    )
+
+
+def _met(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """The table's columns for the replicas that serve: those before until the added ones do."""
+    at = frame.select("window", "serving", "previous").to_numpy()
+    now, before = (pl.Series(table.cell(at[:, k], at[:, 0])) for k in (1, 2))
+    late = frame["late"]
+
+    def found(name: str) -> pl.Series:
+        values = pl.Series(getattr(table, name).reshape(-1))
+        return values.gather(now) * (1 - late) + values.gather(before) * late
+
+    names = ("attained", "attained_late", "busy", "net", "left", "waiting")
+    requests = pl.Series(table.requests).gather(frame["window"])
+    return frame.with_columns(requests=requests, **{name: found(name) for name in names})
+
+
+def _with_backlog(frame: pl.DataFrame) -> pl.DataFrame:
+    """end, carried: backlog when a window ends and begins; carry: share of the window until it is worked off."""
+    frame = frame.with_columns(total=pl.col("net").cum_sum().over("setting"))
+    # max(backlog before + net, left), unrolled into a sum and a running maximum
+    end = pl.col("total") + (pl.col("left") - pl.col("total")).cum_max().over("setting")
+    carried = pl.col("end").shift(1).over("setting").fill_null(0.0).clip(lower_bound=0.0)
+    drains = pl.when(pl.col("net") >= 0).then(1.0).otherwise((pl.col("carried") / -pl.col("net")).clip(0.0, 1.0))
+    carry = pl.when(pl.col("carried") <= 0).then(0.0).otherwise(drains)
+    return frame.with_columns(end=end).with_columns(carried=carried).with_columns(carry=carry)
 
 
 def by_setting(frame: pl.DataFrame, attain: float) -> pl.DataFrame:
