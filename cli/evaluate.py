@@ -53,12 +53,8 @@ def command(
     from lmaas.reports.write import check_requests_out, recording, write_evaluation
 
     screen: Screen = ctx.obj
-    check_requests_out(requests_out, trace)
-    if requests_out is not None and fidelity == "window":
-        raise typer.BadParameter(
-            "windows have no requests to write; use --fidelity request", param_hint="--requests-out"
-        )
-    asked: dict[str, Any] = {
+    check_requests_out(requests_out, trace, fidelity)
+    question: dict[str, Any] = {
         "policies": policy or [],
         "baselines": baseline,
         "router": router,
@@ -69,14 +65,10 @@ def command(
         "attain": attain,
         "gates": gate or [],
         "train_fraction": train_fraction,
-        "warmup_s": warmup,
-        "window_s": window,
-        "load": load,
         "fidelity": fidelity,
-        "seed": seed,
     }
-    unread = ("warmup_s", "window_s", "load", "seed")
-    check_asked(**{name: value for name, value in asked.items() if name not in unread})  # before a large file is read
+    check_asked(**question)  # before a large file is read
+    asked = {**question, "warmup_s": warmup, "window_s": window, "load": load, "seed": seed}
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
     label = "-".join(policy or ["baselines"])

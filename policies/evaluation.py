@@ -139,17 +139,7 @@ def evaluate(
         run_one = partial(run_windows, windows)
 
     def one(named: Named) -> Run | str:
-        say(named.name, 0.0)
-        try:
-            return run_one(named, ready, inputs, lambda share: say(named.name, share))
-        except (UserError, ConservationError):  # none of the policy's
-            raise
-        except Exception as error:  # a policy's own fault must not cost the others their results
-            where = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
-            what = str(error) if error.__cause__ else f"{type(error).__name__}: {error}"  # the cause is named in it
-            return f"{what} ({Path(where.filename).name}:{where.lineno})"
-        finally:
-            say(named.name, 1.0)
+        return _ended(named, lambda: run_one(named, ready, inputs, partial(say, named.name)), say)
 
     everyone = [*asked, *beside]
     if jobs == 1:
@@ -161,6 +151,21 @@ def evaluate(
     failures = {n.name: run for n, run in zip(everyone, ended, strict=True) if isinstance(run, str)}
     result = _collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load)
     return with_agreement(result, windows, everyone, say) if fidelity == "window" else result
+
+
+def _ended(named: Named, run: Callable[[], Run], say: Callable[[str, float], None]) -> Run | str:
+    """The policy's run, or why it failed: its own fault must not cost the others their results."""
+    say(named.name, 0.0)
+    try:
+        return run()
+    except (UserError, ConservationError):  # none of the policy's
+        raise
+    except Exception as error:
+        where = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
+        what = str(error) if error.__cause__ else f"{type(error).__name__}: {error}"  # the cause is named in it
+        return f"{what} ({Path(where.filename).name}:{where.lineno})"
+    finally:
+        say(named.name, 1.0)
 
 
 def _collect(

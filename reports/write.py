@@ -138,10 +138,12 @@ def ending(exit_code: int, gate_mode: Literal["fail", "warn"]) -> int:
     return Exit.OK if gate_mode == "warn" and exit_code == Exit.GATE else exit_code
 
 
-def check_requests_out(path: Path | None, trace: str | None = None) -> None:
+def check_requests_out(path: Path | None, trace: str | None = None, fidelity: str = "request") -> None:
     """UserError (exit 2) before a long run where its rows could not be written, or would overwrite the trace."""
     if path is None:
         return
+    if fidelity == "window":
+        raise UserError(f"--requests-out {path}: windows have no requests to write; use --fidelity request", Exit.USAGE)
     if path.suffix not in WRITERS:
         raise UserError(f"--requests-out {path}: cannot write '{path.suffix}'; use {', '.join(WRITERS)}", Exit.USAGE)
     if not path.parent.is_dir():
