@@ -207,13 +207,13 @@ def _reason(columns: list[str], kinds: Mapping[str, pl.DataType], reading: Readi
     reasons = [pl.col(MALFORMED), pl.when(empty).then(pl.lit("empty row"))]
     for name in columns:
         bad = ~_good(name).fill_null(False)
-        reasons.append(pl.when(bad).then(_problem(name, kinds[name], reading)))
+        reasons.append(pl.when(bad).then(_problem(name, reading)))
     reasons += [pl.when(~_not_missing(name)).then(pl.lit(f"{name} missing")) for name in REQUIRED[1:]]
     reasons += [pl.when(bad).then(pl.lit(reason)) for reason, bad in reading.checks.items()]
     return pl.coalesce(*reasons, pl.lit("bad row"))
 
 
-def _problem(name: str, kind: pl.DataType, reading: Reading) -> pl.Expr:
+def _problem(name: str, reading: Reading) -> pl.Expr:
     raw, num, dtype = pl.col(_in(name)), pl.col(_num(name)), SCHEMA[name]
     missing = pl.when(raw.is_null()).then(pl.lit(f"{name} missing"))
     if name in SPELLED:

@@ -150,7 +150,7 @@ def _rates(
             own["scored_tier"].replace_strict(tiers, return_dtype=pl.Int64).to_numpy(),
             prefixes_of(own, prefixes) if prefixes is not None and service in cached and not few else None,
         )
-        by_lane = _lane_rates(service, profiles, fleet, mix, attain, seed)
+        by_lane = _lane_rates(profiles, fleet, mix, attain, seed)
         found |= {(service, lane): rates for lane, rates in by_lane.items()}
         if few:
             shared[alike] = by_lane
@@ -159,9 +159,7 @@ def _rates(
     return found, notes
 
 
-def _lane_rates(
-    service: str, profiles: Mapping[str, Profile], fleet: Fleet, mix: Mix, attain: float, seed: int
-) -> dict[str, Rates]:
+def _lane_rates(profiles: Mapping[str, Profile], fleet: Fleet, mix: Mix, attain: float, seed: int) -> dict[str, Rates]:
     """μ of each lane of a service; prefill and decode each by its part of the limits."""
     found = {}
     if SHARED in profiles:

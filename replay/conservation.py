@@ -18,7 +18,7 @@ from .requests import Requests
 
 __all__ = ["Conservation", "ConservationError"]
 
-_TO_COME, _HANDED, _DONE = range(3)
+_HANDED, _DONE = 1, 2  # where a request is; 0: still to come
 _AS_LIVES = {k.STARTING: "starting", k.ACTIVE: "active", k.DRAINING: "draining"}
 
 

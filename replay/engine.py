@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmaas.analysis.errors import Exit, UserError
-
 from .columns import HOLD, NOT_SENT, OPEN, UNSERVED
 from .conservation import Conservation
 from .fleet import Fleet, check_lanes
+from .fleetcheck import check_counts
 from .kernel import layout as k
 from .kernel.heap import SLOT_BITS
 from .lifecycle import Lifecycle
@@ -84,7 +83,8 @@ class Replay:
     ) -> None:
         self.requests, self.fleet, self.controller = requests, fleet, controller
         self.router: Router = ready(router, seed)
-        self._check(initial)
+        check_lanes(fleet)
+        check_counts(fleet, initial, scales=controller is not NEVER or self.router.holds)
         self.world: World = world_of(fleet, profiles)
         scales = controller is not NEVER if scales is None else scales
         first = float(requests.arrival_s[0]) if len(requests) else 0.0
@@ -116,14 +116,6 @@ class Replay:
         return self.life.state
 
     # --- set-up ---
-
-    def _check(self, initial: Sequence[int]) -> None:
-        check_lanes(self.fleet)
-        for pool, n in zip(self.fleet.pools, initial, strict=True):
-            if n < 0:
-                raise UserError(f"pool {pool}: {n} replicas to begin with", Exit.CONFIG)
-            if n == 0 and not pool.mixed and self.controller is NEVER and not self.router.holds:
-                raise UserError(f"pool {pool}: no replica to begin with and a policy that never adds one", Exit.CONFIG)
 
     def _extension(self, extension: Extension) -> Extension:
         if self.router.extend_tokens is None:

@@ -11,16 +11,21 @@ from .fleetmake import refuse
 from .profile import Profile
 
 
-def check_start(fleet: Fleet, counts: Sequence[int], scales: bool) -> None:
-    """UserError (exit 5) where `counts` replicas a pool cannot be there at the start.
+def check_counts(fleet: Fleet, counts: Sequence[int], scales: bool) -> None:
+    """UserError (exit 5) where a pool begins with fewer than none, or with none and nothing adds any.
 
-    scales: whether the policy can add replicas later. The mixed replicas stand there beside them.
+    scales: whether the policy or the router can add replicas later. The mixed replicas stand beside the counts.
     """
     for pool, count in zip(fleet.pools, counts, strict=True):
         if count < 0:
             raise UserError(f"pool {pool}: {count} replicas to begin with", Exit.CONFIG)
         if count == 0 and not pool.mixed and not scales:
             raise UserError(f"pool {pool}: no replica to begin with and a policy that never adds one", Exit.CONFIG)
+
+
+def check_start(fleet: Fleet, counts: Sequence[int], scales: bool) -> None:
+    """As `check_counts`; UserError (exit 5) too where the regions' GPUs do not hold them."""
+    check_counts(fleet, counts, scales)
     for (region, gpu), taken in gpus_taken(fleet, counts).items():
         there = fleet.inventory.get(region)
         if there is not None and taken > there.get(gpu or "", 0):

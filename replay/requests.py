@@ -92,5 +92,3 @@ class Extension:
 
 
 NO_EXTENSION = Extension(np.zeros(1, np.int64), np.full((1, 1), 30, np.int64))
-
-__all__ = ["NO_EXTENSION", "Extension", "Requests", "arrivals"]

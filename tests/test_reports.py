@@ -177,7 +177,7 @@ def test_the_busiest_pools_come_first_and_null_regions_are_called_default():
 
 def test_a_pool_is_short_where_fewer_replicas_are_active_than_needed():
     rows = pl.DataFrame({"active": [1.0, 2.0, 3.0, 3.0], "needed": [2.0, 2.05, 3.2, 1.0]})
-    assert rows.select(capacity.short(rows)).item() == 0.5
+    assert rows.select(capacity.short()).item() == 0.5
 
 
 def test_tails_fall_from_one_to_nothing():

@@ -8,7 +8,7 @@ from .. import columns as c
 from ..jit import jit, router
 from ..routers import Range, Router
 
-TTFT_S, ATGT_S, THETA_TTFT, THETA_ATGT, GAMMA, HEARTBEAT_S = range(6)
+TTFT_S, ATGT_S, THETA_TTFT, THETA_ATGT, GAMMA = range(5)
 PARAMETERS = {
     "ttft_s": 1.0, "atgt_s": 0.1, "theta_ttft": 1.0, "theta_atgt": 1.0, "gamma": 0.5, "heartbeat_s": 1.0,
 }  # fmt: skip

@@ -63,7 +63,7 @@ def busiest(rows: pl.DataFrame, count: int = BUSIEST) -> list[str]:
     return rank.sort(["need", "had", "pool"], descending=[True, True, False])["pool"].head(count).to_list()
 
 
-def short(rows: pl.DataFrame) -> pl.Expr:
+def short() -> pl.Expr:
     """Share of windows in which fewer replicas were active than needed, to one tenth of a replica."""
     return (pl.col("active") < pl.col("needed") - 0.1).mean()
 
@@ -77,7 +77,7 @@ def finding(rows: pl.DataFrame, pool: str, policy: str | None) -> str:
         pl.col("active").min().alias("low"),
         pl.col("active").max().alias("high"),
         pl.col("needed").max(),
-        short(own).alias("late"),
+        short().alias("late"),
     ).row(0)
     fewer = f"{share(late)} of windows" if late else "no window"
     needed = "" if need is None else f"; the load needed up to {number(need, 3)}, and {fewer} had fewer"
@@ -96,7 +96,7 @@ def _summary(rows: pl.DataFrame, pools: list[str], caption: str) -> Table:
             low=pl.col("active").min(),
             high=pl.col("active").max(),
             provisioned=pl.col("provisioned").mean(),
-            short=short(rows),
+            short=short(),
             attainment=pl.col("attained").sum() / pl.col("arrived").sum(),
         )
     )

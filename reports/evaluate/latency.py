@@ -39,7 +39,7 @@ def section(result: Evaluation) -> Section | None:
     return Section(
         "latency",
         "Latency distributions",
-        finding(result.scores, choose(result.scores, result.settings["attain"]).subject),
+        finding(choose(result.scores, result.settings["attain"]).subject),
         figures=shown,
         notes=("Seen from the request's origin; rejected and unfinished requests have no latency and are not drawn.",),
     )
@@ -53,7 +53,7 @@ def slower(histogram: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(total > 0, pl.col("le").is_finite(), pl.col("le") > 0).select("policy", "metric", "le", "slower")
 
 
-def finding(scores: pl.DataFrame, subject: dict[str, Any] | None) -> str:
+def finding(subject: dict[str, Any] | None) -> str:
     """Median and tail of the policy of the headline."""
     if subject is None or subject["ttft_p50_s"] is None:
         return "No request got a first token."

@@ -67,14 +67,14 @@ def section(result: Evaluation) -> Section:
     return Section(
         "policies",
         "Policies",
-        finding(result.scores, choice, attain),
+        finding(result.scores, attain),
         tables=(main, work, _latencies(result.scores)),
         notes=_notes(result, choice),
         brief=True,
     )
 
 
-def finding(scores: pl.DataFrame, choice: Choice, attain: float) -> str:
+def finding(scores: pl.DataFrame, attain: float) -> str:
     """How many attain, and over what range the cost goes."""
     fair = scores.filter(~pl.col("foresight"))
     met = fair.filter(pl.col("slo_attainment") >= attain).height
