@@ -66,6 +66,25 @@ def test_what_the_docs_call_can_be_called():
     assert "lmaas.policies.evaluate" in found
 
 
+def test_the_map_names_every_file_and_no_other():
+    """docs/structure.md, by the last part of the path; tests proper and __init__ need no word."""
+    text = (ROOT / "docs" / "structure.md").read_text()
+    said = set(re.findall(r"`(?:\w+/)*(\w+\.py)`", text)) - {"NAME.py"}
+    rooms = ("analysis", "replay", "policies", "reports", "cli", "tests", "benchmarks")
+    here = {path.name for room in rooms for path in (ROOT / room).rglob("*.py")}
+    routers = {path.name for path in (ROOT / "replay" / "routing").glob("*.py")} - {"steps.py"}  # routers.md says each
+    assert said - here == set()
+    assert {name for name in here - routers - said if not name.startswith(("test_", "__init__"))} == set()
+
+
+def test_paths_in_the_docs_are_there():
+    folders = "analysis|replay|policies|reports|cli|tests|benchmarks|sample_traces"
+    for page in PAGES:
+        found = set(re.findall(rf"`((?:{folders})/[\w/.-]*)", page.read_text()))
+        gone = [path for path in found if "NAME" not in path and not (ROOT / path).exists()]
+        assert gone == [], page.name
+
+
 def test_what_is_not_there_is_found():
     names = [
         "lmaas.policies.evaluated",
