@@ -188,8 +188,11 @@ class Lifecycle:
     def live(self, pool: int, *states: int) -> np.ndarray:
         """Slots of the pool's replicas in these states."""
         first, slots = int(self.state.pool.first[pool]), int(self.state.pool.slots[pool])
-        rows = np.arange(first, first + slots)
-        return rows[np.isin(self.state.rep.state[rows], states)]
+        now = self.state.rep.state[first : first + slots]
+        among = now == states[0]  # np.isin takes ten times as long on so few, and ticks ask a lot
+        for state in states[1:]:
+            among |= now == state
+        return first + np.flatnonzero(among)
 
     def scale(self, pool: int, wanted: int, t: float) -> None:
         """Bring the pool to `wanted` starting or active replicas, within its bounds and its region's machines."""

@@ -11,7 +11,7 @@ import numpy as np
 from numba import f8, i8
 
 from ..jit import ROUTE_TYPE, Route, jit, kept, source_digest
-from ..linked import undisturbed, whole
+from ..linked import swiftly, whole
 from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
 from .clients import lose_patience
@@ -177,5 +177,5 @@ def _entry(digest: int) -> Callable[..., Any]:
     return kept(entry, i8(ROUTE_TYPE, i8, f8, i8, i8[::1]), nogil=True, **whole)  # type: ignore[no-any-return]
 
 
-with undisturbed():
+with swiftly():
     kernel = _entry(source_digest())
