@@ -29,7 +29,7 @@ from numba.core.typed_passes import (
     PreLowerStripPhis,
 )
 from numba.core.types.functions import BaseFunction
-from numba.core.untyped_passes import FixupArgs, GenericRewrites, IRProcessing, ReconstructSSA, TranslateByteCode
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 TESTED = [(0, 65), (0, 66), (0, 67), (0, 68)]
 
@@ -175,7 +175,7 @@ def _shortcuts() -> list[tuple[Any, str, Any]]:
 
 
 def _remembered(find: Any) -> Any:
-    """What an operator gives for numbers: numba tries forty overloads each of the thousands of times that it is used."""
+    """What an operator gives for numbers: numba tries forty overloads each time, thousands of times."""
     known: dict[Any, Any] = {}
 
     def get_call_type(self: Any, context: Any, args: Any, kws: Any) -> Any:
