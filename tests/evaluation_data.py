@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,6 +97,59 @@ def scores(roles: dict[str, str] = ROLES, **changes: list[Any]) -> pl.DataFrame:
     return pl.DataFrame(columns | changes)
 
 
+def timeline_of(
+    policy: str, pool: tuple[str, str | None], start: np.ndarray, window: float, needed: np.ndarray, need: np.ndarray
+) -> pl.DataFrame:
+    """One policy's windows in one (service, region); active: enough for all of `need`."""
+    arrived = np.round(needed * 100).astype(int)
+    names = {"policy": policy, "service": pool[0], "region": pool[1], "lane": "shared"}
+    return pl.DataFrame({"start_s": start}).with_columns(
+        *(pl.lit(value, pl.String).alias(name) for name, value in names.items()),
+        length_s=pl.lit(window),
+        needed=pl.Series(needed),
+        active=pl.Series(np.ceil(need)),
+        provisioned=pl.Series(np.ceil(need) + 0.5),
+        arrived=pl.Series(arrived),
+        attained=pl.Series((arrived * 0.99).astype(int)),
+    )
+
+
+def forecast_of(
+    policy: str, pool: tuple[str, str | None], start: np.ndarray, actual: np.ndarray, off: float
+) -> pl.DataFrame:
+    """What one policy was told of one (service, region): the truth times `off`."""
+    return pl.DataFrame({"start_s": start, "actual": actual, "forecast": actual * off}).with_columns(
+        policy=pl.lit(policy),
+        service=pl.lit(pool[0]),
+        origin=pl.lit(pool[1] or "default"),
+        metric=pl.lit("total_tokens"),
+    )
+
+
+def groups_of(policies: Iterable[str], services: tuple[str, ...]) -> pl.DataFrame:
+    """Attainment of all, by tier and by service."""
+    groups = {"all": ("all",), "tier": ("batch", "interactive-fast"), "service": services}
+    return pl.DataFrame(
+        [
+            {"policy": policy, "group": group, "name": name, "n": 100 - k, "slo_attainment": 1 - k / 50}
+            for policy in policies
+            for group, names in groups.items()
+            for k, name in enumerate(names)
+        ]
+    )
+
+
+def histogram_of(policies: Iterable[str]) -> pl.DataFrame:
+    """A hundred latencies of each kind."""
+    return pl.concat(
+        pl.DataFrame({"le": [0.1, 1.0, 10.0], "count": [50, 45, 5]}).with_columns(
+            policy=pl.lit(policy), metric=pl.lit(metric)
+        )
+        for policy in policies
+        for metric in ("ttft_s", "tpot_s", "e2e_s")
+    )
+
+
 def evaluation(
     roles: dict[str, str] = ROLES,
     services: tuple[str, ...] = ("chat", "code"),
@@ -105,48 +159,20 @@ def evaluation(
     **changes: Any,
 ) -> Evaluation:
     """An evaluation of a daily wave, as `lmaas.policies.evaluate` would give it."""
-    n = round(hours * HOUR / window)
-    start = START + np.arange(n) * window
+    pools = [(service, region) for service in services for region in regions]
+    start = START + np.arange(round(hours * HOUR / window)) * window
     need = 6 + 4 * np.sin(start / 86_400 * 2 * math.pi)
-    lines, told, groups, counts = [], [], [], []
-    for i, (policy, role) in enumerate(roles.items()):
-        for s, service in enumerate(services):
-            for region in regions:
-                pool = {"policy": policy, "service": service, "region": region, "lane": "shared"}
-                arrived = np.round(need * 100 / (s + 1)).astype(int)
-                lines.append(
-                    pl.DataFrame({"start_s": start}).with_columns(
-                        *(pl.lit(v, pl.String).alias(k) for k, v in pool.items()),
-                        length_s=pl.lit(window),
-                        needed=pl.Series(need / (s + 1)),
-                        active=pl.Series(np.ceil(need)),
-                        provisioned=pl.Series(np.ceil(need) + 0.5),
-                        arrived=pl.Series(arrived),
-                        attained=pl.Series((arrived * 0.99).astype(int)),
-                    )
-                )
-                if role != "bound":
-                    told.append(
-                        pl.DataFrame(
-                            {"start_s": start, "actual": need, "forecast": need * (1.1 + i / 10)}
-                        ).with_columns(
-                            policy=pl.lit(policy),
-                            service=pl.lit(service),
-                            origin=pl.lit(region or "default"),
-                            metric=pl.lit("total_tokens"),
-                        )
-                    )
-        for group, names in (("all", ("all",)), ("tier", ("batch", "interactive-fast")), ("service", services)):
-            for k, name in enumerate(names):
-                groups.append(
-                    {"policy": policy, "group": group, "name": name, "n": 100 - k, "slo_attainment": 1 - k / 50}
-                )
-        for metric in ("ttft_s", "tpot_s", "e2e_s"):
-            counts.append(
-                pl.DataFrame({"le": [0.1, 1.0, 10.0], "count": [50, 45, 5]}).with_columns(
-                    policy=pl.lit(policy), metric=pl.lit(metric)
-                )
-            )
+    lines = [
+        timeline_of(policy, pool, start, window, need / (services.index(pool[0]) + 1), need)
+        for policy in roles
+        for pool in pools
+    ]
+    told = [
+        forecast_of(policy, pool, start, need, 1.1 + i / 10)
+        for i, (policy, role) in enumerate(roles.items())
+        if role != "bound"
+        for pool in pools
+    ]
     fields = {
         "trace": meta(),
         "settings": {
@@ -166,10 +192,10 @@ def evaluation(
         "notes": ("Default SLOs are in effect.",),
         "failures": {},
         "scores": scores(roles),
-        "groups": pl.DataFrame(groups),
+        "groups": groups_of(roles, services),
         "timeline": pl.concat(lines),
         "forecasts": pl.concat(told) if told else FORECASTS.clear(),
-        "histogram": pl.concat(counts),
+        "histogram": histogram_of(roles),
         "gates": GATES.clear(),
         "requests": dict.fromkeys(roles, REQUESTS),
         "exit_code": 0,
