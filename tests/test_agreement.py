@@ -109,7 +109,7 @@ def alone(profile, prompt, output):
 
 
 def drawn(n=3000, seed=0):
-    """Poisson arrivals and lognormal lengths: rate, means and medians of Azure's conversation trace 2023; clipped alike."""
+    """Poisson arrivals and lognormal lengths: rate, means and medians of Azure's conversation trace 2023, clipped."""
     rng = np.random.default_rng(seed)
     arrival_s = np.cumsum(rng.exponential(3501.7 / 19_366, n))
     asked, answered = (
