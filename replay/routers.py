@@ -36,6 +36,7 @@ ROUTERS = Registry(
 
 REPLAY_SEED = -1.0  # as a router's parameter `seed`: the replay's own
 SEEDS = 1 << 32
+MOST_REFUSED = 1_000_000_000  # requests: more than are ever held
 FARTHEST = 10_000  # iterations of a projected KV map
 LARGEST = sys.float_info.max  # whole numbers may be larger
 SHORTEST_S = 1e-3  # between heartbeats: what is held is asked for at each, so a day has 86 million
@@ -75,13 +76,14 @@ class Router:
     route: decorated with jit.router; its docstring's first line is what the listing says. params go to it in order, a
     number each; a table as its rows, its columns, then its numbers; `seed` is the replay's where it is REPLAY_SEED.
     tokens: it reads the token and KV columns; prefix: it reads MATCHED_TOKENS; holds: it answers HOLD or OPEN, and is
-    asked again every heartbeat_s (0: only when a replica becomes active). ahead: it reads the projected KV map, so many
+    asked again every heartbeat_s (0: only when a replica becomes active), until `refusals` in a row are held on (0: all
+    are asked; docs/replay.md). ahead: it reads the projected KV map, so many
     iterations; flight: it reads the requests in flight (columns.py; tokens come with either). weights: the score is
     this weighted sum of view columns, kept up to date by the kernel in O(log replicas) in place of a scan at each
-    arrival, where that is faster (world.TREE_SLOTS); `route` is then not called. heartbeat_s, ahead and weights are
-    numbers or names of parameters. extend_tokens: what a prediction that was outlived grows by; None: the expected
-    rest, learned on the training part. ranges: what parameters may be, by name; of a table each number (a seed is
-    always a whole one). Raises ValueError for numbers that cannot be.
+    arrival, where that is faster (world.TREE_SLOTS); `route` is then not called. heartbeat_s, refusals, ahead and
+    weights are numbers or names of parameters. extend_tokens: what a prediction that was outlived grows by; None: the
+    expected rest, learned on the training part. ranges: what parameters may be, by name; of a table each number (a seed
+    is always a whole one). Raises ValueError for numbers that cannot be.
     """
 
     route: Any
@@ -90,6 +92,7 @@ class Router:
     prefix: bool = False
     holds: bool = False
     heartbeat_s: float | str = 0.0
+    refusals: float | str = 0
     weights: Mapping[int, float | str] | None = None
     extend_tokens: int | None = None
     ahead: float | str = 0
@@ -116,6 +119,9 @@ class Router:
             name = self.heartbeat_s if isinstance(self.heartbeat_s, str) else "heartbeat_s"
             raise ValueError(f"{name} is {beat:g}; seconds from {SHORTEST_S:g}, or 0 for no heartbeat")
 
+        if self.most_refused < MOST_REFUSED and not self.holds:
+            raise ValueError("refusals are of requests that a router holds: holds=True is missing")
+
     def number(self, given: float | str) -> float:
         """A number, or that of the parameter it names."""
         if not isinstance(given, str):
@@ -133,6 +139,15 @@ class Router:
             name = self.ahead if isinstance(self.ahead, str) else "ahead"
             raise ValueError(f"{name} is {ahead:g}; a whole number of iterations, at most {FARTHEST:,}")
         return int(ahead)
+
+    @property
+    def most_refused(self) -> int:
+        """Refusals in a row that end a round of those asked again."""
+        refusals = self.number(self.refusals)
+        if not 0 <= refusals <= MOST_REFUSED or refusals != int(refusals):
+            name = self.refusals if isinstance(self.refusals, str) else "refusals"
+            raise ValueError(f"{name} is {refusals:g}; a whole number of requests, at most {MOST_REFUSED:,}")
+        return int(refusals) or MOST_REFUSED
 
     @property
     def reads_tokens(self) -> bool:

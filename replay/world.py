@@ -140,6 +140,7 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     ctl.threshold = fleet.region_choice.threshold
     ctl.holds, ctl.reroute = int(requests.held is not None or router.holds), int(router.holds)
     ctl.heartbeat_s, ctl.most_fruitless = router.number(router.heartbeat_s), FRUITLESS
+    ctl.most_refused = router.most_refused
     lower = fleet.hold.lower if fleet.hold else None
     upper = fleet.hold.upper if fleet.hold else None
     ctl.release_twice_below = -1.0 if lower is None else lower

@@ -14,7 +14,8 @@ Beside the keys of `cases.py`, each optional:
   ["migrate", request, pool, index], ["release", pool, n]]}, after the counts of `ticks` of that time
 - inventory: {region: {gpu: count}}; shapes then have gpu and gpus; startup may be {cold, warm, swap}
 - hash_tokens: H; hashes: [[int per whole prompt block] per request]
-- holder: {most, never} of the router that holds (fixtures/holding_router.py); heartbeat_s; most: [replicas per pool]
+- holder: {most, never} of the router that holds (fixtures/holding_router.py); heartbeat_s; refusals;
+  most: [replicas per pool]
 - shapes may have kv_bytes_per_token and bandwidth (bytes/s); those beyond the pools are for reshaping
 """
 
@@ -55,6 +56,7 @@ def rules_of(case):
         startup=startup if isinstance(startup, dict) else dict.fromkeys(("cold", "warm", "swap"), startup),
         heartbeat_s=case.get("heartbeat_s", 0.0),
         fruitless=FRUITLESS,
+        refusals=case.get("refusals", 0),
         most=case.get("most", []),
     )
 
@@ -328,6 +330,7 @@ def add_holder(draw, case, n, pools, end):
     case["router"] = "holder"
     case["holder"] = {"most": draw(st.integers(1, 3)), "never": draw(st.sampled_from([-1, -1, 3]))}
     case["heartbeat_s"] = draw(st.sampled_from([0.0, 0.25, 0.5, 1.25]))
+    case["refusals"] = draw(st.sampled_from([0, 0, 1, 2]))
     case["most"] = [count + draw(st.integers(0, 3)) for count in case["counts"]]
 
 

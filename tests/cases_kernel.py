@@ -13,7 +13,8 @@ from lmaas.replay.protocol import NOTHING, Actions
 
 EXTEND_AT, EXTEND_BY = [0, 4, 9], [[3, 2, 7], [1, 5, 2]]
 HOLDER = (
-    str(ROOT / "tests" / "fixtures" / "holding_router.py") + ":HOLDER(most={most}, never={never}, heartbeat_s={beat})"
+    str(ROOT / "tests" / "fixtures" / "holding_router.py")
+    + ":HOLDER(most={most}, never={never}, heartbeat_s={beat}, refusals={refusals})"
 )
 SHAPE_FIELDS = ("latency", "kv_tokens", "block", "max_batch_tokens", "max_seqs")
 
@@ -129,7 +130,7 @@ def _replay(case, shapes, controller, router, more) -> Replay:
     if router is None:
         router = case["router"]
     if router == "holder":
-        router = HOLDER.format(**case["holder"], beat=case["heartbeat_s"])
+        router = HOLDER.format(**case["holder"], beat=case["heartbeat_s"], refusals=case.get("refusals", 0))
     return Replay(
         requests_of(case),
         fleet_of(case, shapes),

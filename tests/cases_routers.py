@@ -42,6 +42,7 @@ GIVEN = {
         "theta_atgt": [1.0, 0.5],
         "gamma": [0.5, 1.0],
         "heartbeat_s": [0.0, 0.5, 4.0],
+        "refusals": [0, 1, 3],
     },
 }
 
@@ -123,6 +124,7 @@ def play_slow(case):
         startup=dict.fromkeys(("cold", "warm", "swap"), case["startup"]),
         heartbeat_s=case["given"].get("heartbeat_s", 0.0),
         fruitless=FRUITLESS,
+        refusals=case["given"].get("refusals", 0),
         most=case["most"],
     )
     fleet = SlowFleet(replicas, case["router"], extend, case["given"].get("kappa", 2.0), rules=rules)

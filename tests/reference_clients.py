@@ -17,13 +17,15 @@ class Clients:
     queues: dict[int, list[Request]]  # by pool: no replica is active
     holds: dict[int, list[Request]]
     deferred: list[Request]  # held by the router of their pool
+    refused: dict[int, int]  # by pool: how many in a row it has held again at this instant
     travels: dict[Request, Replica]  # migrating requests and where their blocks are
 
     def later(self, at: float, what: str, request: Request) -> None:
         insort(self.coming, (at, request.number, what, request), key=lambda e: e[:2])
 
     def arrive(self, what: str, request: Request) -> None:
-        {"sent": self.send, "reached": self.reach, "released": self.route, "moved": self.land}[what](request)
+        sent = {"sent": self.send, "reached": self.reach, "moved": self.land}
+        {**sent, "released": self.route, "again": self.ask}[what](request)
 
     # regions
     def near(self, request: Request) -> list[int]:
@@ -102,10 +104,23 @@ class Clients:
 
     def ask_again(self, pool: int | None = None) -> None:
         """What the routers hold, of one pool or all, arrives again."""
+        if pool is None:
+            self.refused.clear()
+        self.refused.pop(pool, None)
         for request in [r for r in self.deferred if pool in (None, r.pool)]:
             self.deferred.remove(request)
             request.hold += self.now - request.held_since if request.admitted is None else 0.0
-            self.later(self.now, "released", request)
+            self.later(self.now, "again", request)
+
+    def ask(self, request: Request) -> None:
+        """Held by the router so far: asked again, unless the round is over."""
+        refused = self.refused.get(request.pool, 0)
+        if self.rules.refusals and refused >= self.rules.refusals:
+            self.defer(request)
+            return
+        self.route(request)
+        if request in self.deferred:
+            self.refused[request.pool] = refused + 1
 
     def next_beat(self, at: float | None = None) -> float:
         """The first heartbeat after now, or at `at`; inf where the heart stands still or no router holds anything."""

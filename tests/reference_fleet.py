@@ -30,6 +30,7 @@ class Fleet(Clients, Machines):
         self.queues: dict[int, list[Request]] = {}
         self.holds: dict[int, list[Request]] = {}
         self.deferred: list[Request] = []
+        self.refused: dict[int, int] = {}
         self.beats, self.fruitless, self.begin = 1, 0, 0.0
         self.coming: list[tuple[float, int, str, Request]] = []
         self.travels: dict[Request, Replica] = {}
@@ -63,6 +64,7 @@ class Fleet(Clients, Machines):
         chosen = self.choose(request, active)
         if isinstance(chosen, Replica):
             self.fruitless = 0
+            self.refused.pop(request.pool, None)
             self.place(request, chosen)
         else:
             self.defer(request)

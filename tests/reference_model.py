@@ -136,6 +136,7 @@ class Rules:
     release: tuple[float, float] | None = None
     heartbeat_s: float = 0.0  # 0: what a router holds is routed again only when a replica becomes active
     fruitless: int = 10_000
+    refusals: int = 0  # in a row, in a pool, that end a round of those asked again; 0: all are asked
     most: Sequence[int] = ()  # replicas by pool
     inventory: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     startup: Mapping[str, float] = field(default_factory=lambda: {"cold": 0.0, "warm": 0.0, "swap": 0.0})

@@ -129,6 +129,25 @@ def test_without_a_heartbeat_held_requests_wait_for_a_replica():
     assert outcome.hold_s[4] == 80
 
 
+@pytest.mark.parametrize(("refusals", "served"), [(0, 5), (1, 1), (2, 5), (3, 5)])
+def test_refusals_in_a_row_end_a_round(refusals, served):
+    """The first is never placed. It alone ends a round of one; of two, the one behind it is placed, which asks on."""
+    prompts = np.array([50, 51, 51, 51, 51, 51])
+    requests = replace(table(np.zeros(6)), input_tokens=prompts)
+    with patch("lmaas.replay.world.FRUITLESS", 50):
+        holder = f"{HOLDER}(most=1, never=2, heartbeat_s=1, refusals={refusals})"
+        outcome = Replay(requests, FLEET, [1], holder).run(check=True)
+    assert outcome.status[0] == c.UNSERVED
+    assert (outcome.status == c.OK).sum() == served
+
+
+def test_refusals_are_of_a_router_that_holds():
+    with pytest.raises(ValueError, match="holds=True is missing"):
+        replace(find_router("least-requests"), refusals=3)
+    with pytest.raises(ValueError, match=r"refusals is 0.5; a whole number"):
+        replace(find_router(HOLDER), params={**find_router(HOLDER).params, "refusals": 0.5})
+
+
 def test_open_asks_for_one_more_within_the_bounds():
     """Six at once, one place a replica: OPEN each time one is held; the pool may have three."""
     fleet = Fleet((replace(FLEET.pools[0], maximum=3),))

@@ -33,6 +33,7 @@ MAY_BE = {
     ("aladdin", "theta_atgt"): POSITIVE,
     ("aladdin", "gamma"): SHARE,
     ("aladdin", "heartbeat_s"): Range(),
+    ("aladdin", "refusals"): Range(0, 1_000_000_000, whole=True),
 }
 
 

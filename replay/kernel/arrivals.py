@@ -85,6 +85,10 @@ def send(st: State, route: Route, q: int, t: float) -> int:
     if active == 0 and not holds:
         _queue_in_pool(st, pool, q)
         return k.DONE_ALL
+    again = holds and st.fly[q].stage == k.AGAIN
+    if again and st.pool[pool].refused >= st.ctl[0].most_refused:
+        defer(st, q, t)
+        return k.DONE_ALL
     first = st.pool[pool].first
     chosen = best_row(st, pool, t) if st.ctl[0].linear == 1 else _ask(st, route, q, t, first, active)
     if holds:
@@ -92,8 +96,10 @@ def send(st: State, route: Route, q: int, t: float) -> int:
             if chosen == c.OPEN:
                 st.pool[pool].opened += 1
                 st.ctl[0].wanted = 1
+            st.pool[pool].refused += again
             defer(st, q, t)
             return k.DONE_ALL
+        st.pool[pool].refused = 0
         take_heart(st, t)
     if chosen < 0 or chosen >= active:
         st.ctl[0].answer = chosen

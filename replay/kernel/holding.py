@@ -82,6 +82,7 @@ def ask_again(st: State, pool: int, t: float) -> int:
     n, q = p.deferrals, p.deferred
     p.deferred = -1
     p.deferrals = 0
+    p.refused = 0
     p.held -= n
     while q >= 0:
         fly = st.fly[q]
@@ -91,7 +92,7 @@ def ask_again(st: State, pool: int, t: float) -> int:
         else:
             if fly.admitted_s == float("inf"):  # else between tokens, in a decode lane, or migrated
                 fly.hold_s += t - fly.since_s
-            travel(st, q, t, k.RELEASED)
+            travel(st, q, t, k.AGAIN)
         q = following
     return n  # type: ignore[no-any-return]
 

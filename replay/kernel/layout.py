@@ -26,6 +26,7 @@ CONTROL = _record(
     " tries"  # how often a client sends again
     " reroute"  # 1: the router may hold; what it holds is routed again when a replica becomes active
     " beat fruitless most_fruitless"  # 1: a heartbeat is in the agenda; fruitless ones in a row, and how many may be
+    " most_refused"  # in a row of those a router is asked for again, after which the others are held unasked
     " answer"  # the router's, where it was bad
     " wanted",  # 1: the driver is to look at once (OPEN, a replica it waits for is off)
     "now threshold release_below release_twice_below timeout_s backoff_s factor begin_s heartbeat_s",
@@ -73,7 +74,7 @@ FLIGHT = _record(
 # phase; QUEUED: in a pool's queue, HELD: in its hold queue, TRAVELLING: in the agenda, ELSEWHERE: the slot is free
 WAITING, PREFILL, DECODE, QUEUED, HELD, TRAVELLING, ELSEWHERE = range(7)
 FREE_OF_HOLD, BY_TIER, RELEASED_ONCE = range(3)  # held: by its tier until released, then no more in this try
-NEW, REACHING, RELEASED, MOVED = range(4)  # stage: what an agenda entry means for its request
+NEW, REACHING, RELEASED, AGAIN, MOVED = range(5)  # stage: what an agenda entry means for its request
 ANY = 1 << 30  # as a target: the pool's router picks the replica
 
 ARRIVAL = np.dtype(
@@ -112,6 +113,7 @@ POOL = _record(
     "first slots"  # its replica slots and view rows
     " active head tail queued"  # queue of requests that found no active replica
     " hold deferred deferrals held"  # hold queue (a heap), list of what the router holds and how many, both together
+    " refused"  # of those asked again at this instant, in a row
     " starting"
     " region down tree leaves"  # tree: offset of its tournament tree
     " ended_now"  # completions at this instant that may release held requests

@@ -6,11 +6,12 @@ import numpy as np
 
 from .. import columns as c
 from ..jit import jit, router
-from ..routers import Range, Router
+from ..routers import MOST_REFUSED, Range, Router
 
 TTFT_S, ATGT_S, THETA_TTFT, THETA_ATGT, GAMMA = range(5)
 PARAMETERS = {
     "ttft_s": 1.0, "atgt_s": 0.1, "theta_ttft": 1.0, "theta_atgt": 1.0, "gamma": 0.5, "heartbeat_s": 1.0,
+    "refusals": 256.0,
 }  # fmt: skip
 
 
@@ -91,13 +92,13 @@ def aladdin(
     """The fullest replica that still keeps TTFT, time per token and KV for all; where none does it waits or opens one.
 
     params: ttft_s, atgt_s (limits), theta_ttft, theta_atgt (shares of them to plan with), gamma (mean progress),
-    heartbeat_s. With prefill = base + token · (prompts to prefill), decode = base + seq · requests + context · (prompts
-    + gamma · predicted) by the replica's profile, kept are: (a) prefill <= theta_ttft · ttft_s - time waited; (b)
-    decode <= theta_atgt · atgt_s; (c) prefill <= atgt_s · generated - time since the first token, for every request
-    that has one; (d) KV when each completes, as predicted, <= capacity. Ours: where no empty replica could keep (a) any
-    more, (a) is left out; where none could keep (b) or (d), the emptiest takes it; when one more is opened (`wait`).
-    O(replicas · tried + requests of those tried). Aladdin (arXiv 2405.06856) as others sum it up: no code is public,
-    and its formulas are not checked against the paper.
+    heartbeat_s, refusals (Router). With prefill = base + token · (prompts to prefill), decode = base + seq ·
+    requests + context · (prompts + gamma · predicted) by the replica's profile, kept are: (a) prefill <= theta_ttft
+    · ttft_s - time waited; (b) decode <= theta_atgt · atgt_s; (c) prefill <= atgt_s · generated - time since the
+    first token, for every request that has one; (d) KV when each completes, as predicted, <= capacity. Ours: where
+    no empty replica could keep (a) any more, (a) is left out; where none could keep (b) or (d), the emptiest takes
+    it; when one more is opened (`wait`). O(replicas · tried + requests of those tried). Aladdin (arXiv 2405.06856)
+    as others sum it up: no code is public, and its formulas are not checked against the paper.
     """
     n = replicas.shape[0]
     left_s = params[THETA_TTFT] * params[TTFT_S] - (request[c.NOW] - request[c.ARRIVED_S])
@@ -130,5 +131,6 @@ ROUTER = Router(
     flight=True,
     holds=True,
     heartbeat_s="heartbeat_s",
-    ranges={**RANGES, "gamma": Range(0, 1), "heartbeat_s": Range()},
+    refusals="refusals",
+    ranges={**RANGES, "gamma": Range(0, 1), "heartbeat_s": Range(), "refusals": Range(0, MOST_REFUSED, whole=True)},
 )
