@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
+from trace_data import storer, table
 
 from lmaas.analysis import analyze, workload_load
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.synth import SynthSpec
 from lmaas.analysis.synth_draw import draw
-from lmaas.analysis.trace import SCHEMA, Trace, TraceMeta
 from lmaas.analysis.workload import COLUMNS, OTHERS, TOP, shares, totals
 from lmaas.analysis.workload_lengths import P999_MIN_ROWS, latency
 from lmaas.analysis.workload_prefix import prefix
@@ -25,41 +25,9 @@ DAY_S = 86_400.0
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
 
 
-def table(**columns) -> pl.DataFrame:
-    """A trace table in arrival order; columns not given are null, lengths 10 and 5, service 'm'."""
-    n = len(columns["arrival_s"])
-    given = pl.DataFrame({"service": ["m"] * n, "input_tokens": [10] * n, "output_tokens": [5] * n} | columns)
-    full = given.with_columns(pl.lit(None, dtype=t).alias(c) for c, t in SCHEMA.items() if c not in given.columns)
-    return full.select(pl.col(c).cast(t) for c, t in SCHEMA.items()).sort("arrival_s", maintain_order=True)
-
-
 @pytest.fixture
 def store(tmp_path):
-    """Store a table as a trace, as ingest would."""
-
-    def make(rows: pl.DataFrame, epoch=None, quantum_s=0.001, block_size=None) -> Trace:
-        rows.write_parquet(tmp_path / "trace.parquet")
-        at = rows["arrival_s"]
-        meta = TraceMeta(
-            trace_id="t",
-            name="t",
-            source="test",
-            format="canonical",
-            epoch=epoch,
-            epoch_kind="known" if epoch else "relative",
-            time_unit="s",
-            quantum_s=quantum_s,
-            block_size=block_size,
-            rows_read=len(rows),
-            rows_kept=len(rows),
-            rows_set_aside={},
-            span_s=at.max() - at.min(),
-            columns=[c for c in rows.columns if rows[c].null_count() < len(rows)],
-            notes=[],
-        )
-        return Trace(meta, tmp_path / "trace.parquet")
-
-    return make
+    return storer(tmp_path)
 
 
 def poisson(rate, span_s, seed=0) -> np.ndarray:
@@ -335,59 +303,6 @@ def test_a_cache_is_not_shared_between_services():
     rows = table(arrival_s=[0.0, 1.0, 2.0], service=["a", "b", "a"], block_hashes=[[1, 2], [1, 2], [1, 2]])
     found = prefix(rows.lazy(), 4)
     assert dict(found.filter(by="service").select("name", "hit_blocks").iter_rows()) == {"a": 2, "b": 0}
-
-
-# --- golden numbers of published traces
-
-
-def azure(path) -> pl.DataFrame:
-    raw = pl.read_csv(path, infer_schema=False)
-    at = raw["TIMESTAMP"].str.strip_chars().str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us")
-    return table(
-        arrival_s=(at - at[0]).dt.total_microseconds() / 1e6,
-        input_tokens=raw["ContextTokens"].cast(pl.Int64),
-        output_tokens=raw["GeneratedTokens"].str.strip_chars().cast(pl.Int64),
-    )
-
-
-@pytest.mark.parametrize(
-    ("kind", "rows", "span", "rps", "peak", "dispersion", "input_tokens", "output_tokens"),
-    [
-        ("code", 8819, 3435.9, 2.57, 67, 13.2, (2047.8, 1469, 7436, 7437), (27.9, 13, 252, 1899)),
-        ("conv", 19366, 3501.7, 5.53, 16, 1.39, (1154.7, 1020, 4142, 14050), (211.1, 129, 601, 1000)),
-    ],
-)
-def test_azure_2023(shared, store, kind, rows, span, rps, peak, dispersion, input_tokens, output_tokens):
-    trace = store(azure(shared / "traces" / "azure-llm-2023" / f"AzureLLMInferenceTrace_{kind}.csv"))
-    found = analyze(trace).tables
-    o = found["overview"].row(0, named=True)
-    assert o["rows"] == rows
-    assert (o["span_s"], o["mean_rps"]) == (pytest.approx(span, abs=0.05), pytest.approx(rps, abs=0.005))
-    second = found["scales"].row(0, named=True)
-    assert (second["window_s"], second["peak_rps"]) == (1.0, peak)
-    assert second["dispersion"] == pytest.approx(dispersion, abs=0.05)
-    for metric, want in (("input_tokens", input_tokens), ("output_tokens", output_tokens)):
-        row = found["lengths"].filter(by="all", metric=metric).row(0, named=True)
-        assert [row[c] for c in ("mean", "p50", "p99", "max")] == pytest.approx(want, abs=0.6)
-
-
-def test_mooncake_prefix_reuse_and_lengths(shared, store):
-    raw = pl.read_ndjson(
-        shared / "traces" / "mooncake" / "conversation_trace.jsonl", schema_overrides={"hash_ids": pl.List(pl.UInt64)}
-    )
-    rows = table(
-        arrival_s=raw["timestamp"] / 1000,
-        input_tokens=raw["input_length"],
-        output_tokens=raw["output_length"],
-        block_hashes=raw["hash_ids"],
-    )
-    result = analyze(store(rows, quantum_s=3.0, block_size=512))
-    reuse = result.tables["prefix"].filter(by="all").row(0, named=True)
-    assert reuse["requests"] == 12_031 and reuse["block_reuse"] == pytest.approx(0.366, abs=0.0005)
-    for metric, want in (("input_tokens", (12035.1, 6909, 85401, 126195)), ("output_tokens", (342.6, 350, 1120, 2000))):
-        row = result.tables["lengths"].filter(by="all", metric=metric).row(0, named=True)
-        assert [row[c] for c in ("mean", "p50", "p99", "max")] == pytest.approx(want, rel=0.002)
-    assert any("36.6%" in f for f in result.findings)
 
 
 # --- odd traces, and the shape of the result
