@@ -12,7 +12,7 @@ import polars as pl
 
 from .errors import UserError
 from .formats import times
-from .formats.base import Reading
+from .formats.base import SINCE_1970, Reading
 from .formats.careful import MALFORMED
 from .formats.source import RESERVED, shown
 from .trace import REQUIRED, SCHEMA, STATUSES, TIERS
@@ -65,7 +65,7 @@ def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType
     table = kept.select(
         *(name for name in SCHEMA if name != "source_row"), pl.col(ROW).cast(pl.UInt64).alias("source_row")
     )
-    naive = pl.col(_num("arrival_s")).struct.field("naive").sum() if reading.unit == "datetime" else pl.lit(0)
+    naive = pl.col(_num("arrival_s")).struct.field("naive").sum() if reading.dated else pl.lit(0)
     rejects = frame.filter(~pl.col(_in("good"))).select(
         pl.col(ROW).cast(pl.UInt64).alias("source_row"),
         _reason(list(columns), kinds, reading).alias("reason"),
@@ -76,7 +76,7 @@ def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType
 
 
 def arrivals_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    """Column `ns`: the dates of a source whose times are dates, where they can be read."""
+    """Column `ns`: the instants of a source whose times are dates or count from 1970, where they can be read."""
     kind = _type(reading.arrival, "arrival_s", types)
     parsed = _parsed(_raw(pl.col(reading.arrival), kind), kind, "arrival_s", reading)
     return raw.select(parsed.struct.field("ns").alias("ns")).drop_nulls()
@@ -139,6 +139,8 @@ def _raw(source: pl.Expr, kind: pl.DataType) -> pl.Expr:
 def _parsed(raw: pl.Expr, kind: pl.DataType, name: str, reading: Reading) -> pl.Expr:
     if name == "arrival_s" and isinstance(kind, pl.Datetime):
         return times.from_dates(raw, kind)
+    if name == "arrival_s" and reading.unit in SINCE_1970:
+        return times.from_numbers(raw, kind, SINCE_1970[reading.unit])
     if name == "arrival_s" and reading.unit == "datetime":
         return times.parse(raw.cast(pl.String))
     return raw.cast(pl.Float64, strict=False)
@@ -175,7 +177,7 @@ def _default(name: str) -> pl.Expr:
 
 
 def _arrival(num: pl.Expr, reading: Reading, base_ns: int) -> pl.Expr:
-    if reading.unit == "datetime":
+    if reading.dated:
         return seconds(num.struct.field("ns") - base_ns, NS)
     instant = seconds(num, PER_SECOND[reading.unit]) if reading.unit != "s" else num
     return pl.when(instant.is_between(0, LATEST_S)).then(instant)
@@ -220,8 +222,9 @@ def _problem(name: str, reading: Reading) -> pl.Expr:
         return pl.lit(f"{name} unknown")
     if name == "block_hashes":
         return pl.lit(NOT_HASHES)
-    if name == "arrival_s" and reading.unit == "datetime":
-        return pl.coalesce(missing, pl.lit("arrival_s not a date"))
+    if name == "arrival_s" and reading.dated:
+        what = "a date" if reading.unit == "datetime" else "a number since 1970"
+        return pl.coalesce(missing, pl.lit(f"arrival_s not {what}"))
     if not dtype.is_numeric():
         return pl.lit(f"{name} not text")
     limit = f"above {_top(dtype)}" if dtype.is_unsigned_integer() else "too large"

@@ -11,6 +11,7 @@ from .formats import FORMATS
 from .formats.base import Format, Reading
 from .formats.mapped import check_fields, check_time_unit, mapped
 from .formats.source import Source, missing_columns, shown
+from .formats.unfold import Nested, unfolded
 from .ingest_facts import describe
 from .ingest_write import write_rows
 from .trace import Trace, TraceMeta
@@ -72,7 +73,7 @@ def ingest(
     """
     source = Source.open(path)
     format = None if format == "auto" else format
-    format_name, reading = recognise(source, format, mapping or {}, time_unit)
+    format_name, source, reading = recognise(source, format, mapping or {}, time_unit)
     before = path.stat()
     trace_id = _identify(
         path, [READER, format_name, reading.unit, *(f"{k}={v}" for k, v in sorted((mapping or {}).items()))]
@@ -114,22 +115,24 @@ def summary(trace: Trace) -> list[str]:
 
 def recognise(
     source: Source, format: str | None, mapping: Mapping[str, str], time_unit: str | None
-) -> tuple[str, Reading]:
-    """The name of the format of `source` and its reading; UserError where there is none, or two (exit 4), or the
-    options do not go together (exit 2).
+) -> tuple[str, Source, Reading]:
+    """The name of the format of `source`, its rows (a nested format's unfolded) and their reading.
+
+    UserError where there is none, or two (exit 4), or the options do not go together (exit 2).
     """
     unit = check_time_unit(time_unit)
     check_fields(mapping)
     if mapping:
         if format is not None:
             raise UserError(f"--map names the columns itself; leave out --format {shown(format)}", Exit.USAGE)
-        return "mapped", mapped(source, mapping, unit)
+        return "mapped", source, mapped(source, mapping, unit)
     found = _format(source, format)
+    source = unfolded(source, found) if isinstance(found, Nested) else source
     reading = found.read(source)
     if unit is not None and unit != reading.unit:
         told = f"format {found.name} has its times in {reading.unit}, not {unit}"
         raise UserError(f"{source.name}: {told}; --time-unit goes with --map arrival_s=COLUMN", Exit.USAGE)
-    return found.name, reading
+    return found.name, source, reading
 
 
 def _format(source: Source, name: str | None) -> Format:

@@ -45,6 +45,9 @@ def write_rows(source: Source, reading: Reading, folder: Path) -> Written:
         if source.kind == "parquet":
             return _write(source, source.scan(wanted, ROW), reading, dict(source.dtypes), folder)
         types = {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in wanted}
+        if source.by_line:
+            raw = scan_carefully(source, wanted, ROW, hashes)
+            return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder)
         try:
             return _write(source, source.scan(wanted, ROW, hashes), reading, types, folder)
         except pl.exceptions.PolarsError:  # some line is no row: read slowly, and set that line aside
@@ -80,7 +83,7 @@ def _hashes(source: Source, reading: Reading) -> str | None:
 def _write(
     source: Source, raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType], folder: Path
 ) -> Written:
-    base_ns = _base_ns(raw, reading, types) if reading.unit == "datetime" else 0
+    base_ns = _base_ns(raw, reading, types) if reading.dated else 0
     try:
         parts = checked(raw, reading, types, base_ns)
     except UserError as error:
@@ -92,7 +95,7 @@ def _write(
     if not facts["rows"]:
         raise _nothing_kept(source, set_aside, folder / REJECTS)
     inversions, earlier_s = _order(folder / TRACE)
-    base_ns += earlier_s * NS if reading.unit == "datetime" else 0
+    base_ns += earlier_s * NS if reading.dated else 0
     if inversions:
         _sort(folder / TRACE, reading, base_ns, earlier_s)
     return Written(facts, set_aside, inversions, _epoch(reading, base_ns))
@@ -107,7 +110,7 @@ def _base_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataTyp
 
 
 def _epoch(reading: Reading, base_ns: int) -> datetime | None:
-    if reading.unit != "datetime":
+    if not reading.dated:
         return reading.epoch
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=base_ns // NS)
 

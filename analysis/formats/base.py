@@ -9,8 +9,9 @@ import polars as pl
 
 from .source import Kind, Source
 
-TimeUnit = Literal["s", "ms", "us", "ns", "datetime"]
+TimeUnit = Literal["s", "ms", "us", "ns", "datetime", "epoch-s", "epoch-ms", "epoch-us", "epoch-ns"]
 TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
+SINCE_1970: dict[str, int] = {"epoch-s": 1, "epoch-ms": 10**3, "epoch-us": 10**6, "epoch-ns": 10**9}  # units a second
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Reading:
     checks: Mapping[str, pl.Expr] = field(default_factory=dict)  # reason -> true where a row of the trace is bad
     epoch: datetime | None = None  # of times that are numbers, where the source states it; else they are relative
     notes: tuple[str, ...] = ()
+
+    @property
+    def dated(self) -> bool:
+        """Whether the arrival is an instant of the calendar; else it counts from a start of the source's own."""
+        return self.unit == "datetime" or self.unit in SINCE_1970
 
     def source_columns(self) -> list[str]:
         """The source columns read, each once, in a stable order."""

@@ -47,13 +47,13 @@ def scan_carefully(source: Source, columns: Sequence[str], row: str, hashes: str
 
 
 def scan_lines(source: Source, row: str, text: str) -> pl.LazyFrame:
-    """The source's lines as they stand, as `text`, with their row number as `row`."""
+    """What the source's rows were read from, as it stands, as `text`, with their row number as `row`."""
 
     def batches(
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         start = 0
-        for lines in source.lines():
+        for lines in source.texts():
             frame = pl.DataFrame({text: lines}, schema={text: pl.String})
             frame = frame.with_row_index(row, offset=start).cast({row: pl.UInt64}).head(n_rows or len(lines))
             start += len(lines)
@@ -119,17 +119,19 @@ def _csv_fields(line: str, delimiter: str) -> list[str] | None:
 
 
 def _json_rows(source: Source, lines: list[str], columns: Sequence[str], hashes: str | None) -> pl.DataFrame:
-    schema = dict(_frame([], columns, hashes).drop(MALFORMED).schema)
+    schema = dict(_frame([], columns, hashes).schema)
+    if not source.marked:  # what is no request is told by this reader alone, not by a key of the user's
+        del schema[MALFORMED]
     try:
         frame = pl.read_ndjson(io.BytesIO("\n".join(lines).encode(errors="replace")), schema=schema)
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame()
     if frame.height == len(lines):
-        return frame.with_columns(pl.lit(None, pl.String).alias(MALFORMED))
-    return _frame([_json_row(line, columns, hashes) for line in lines], columns, hashes)
+        return frame if source.marked else frame.with_columns(pl.lit(None, pl.String).alias(MALFORMED))
+    return _frame([_json_row(line, columns, hashes, source.marked) for line in lines], columns, hashes)
 
 
-def _json_row(line: str, columns: Sequence[str], hashes: str | None) -> Row:
+def _json_row(line: str, columns: Sequence[str], hashes: str | None, marked: bool) -> Row:
     try:
         # numbers stay text: no rounding, no limit on their length
         value = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
@@ -138,13 +140,14 @@ def _json_row(line: str, columns: Sequence[str], hashes: str | None) -> Row:
     if not isinstance(value, dict):
         return [None] * len(columns) + ["malformed line"]
     row: Row = [None if name == hashes else _json_text(value.get(name)) for name in columns]
+    aside = _json_text(value.get(MALFORMED)) if marked else None
     if hashes is None or value.get(hashes) is None:
-        return [*row, None]
+        return [*row, aside]
     numbers = _json_hashes(value[hashes])
     if numbers is None:
         return [*row, "block_hashes not unsigned 64-bit integers"]
     row[list(columns).index(hashes)] = numbers
-    return [*row, None]
+    return [*row, aside]
 
 
 def _json_text(value: Any) -> str | None:

@@ -1,17 +1,20 @@
 """A file as rows: what it is, by its content, and its columns as they stand."""
 
 import csv
+import functools
 import glob
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import polars as pl
 
 from lmaas.analysis.errors import UserError
+
+from . import jsontext
 
 Kind = Literal["csv", "jsonl", "parquet"]
 Compression = Literal["gzip", "zstd"]
@@ -20,6 +23,8 @@ RESERVED = "lmaas:"  # column names that begin like this are the reader's own
 HEAD_BYTES = 1 << 18  # read to tell what a file is
 BLOCK_BYTES = 1 << 23
 LINE_LIMIT = 1 << 26  # bytes; a longer line is no trace row, and would have to fit in memory
+DOCUMENT_LIMIT = 1 << 28  # bytes; JSON that is not one value a line is read whole, at some five times its size
+DOCUMENT_LINES = 1000  # elements of an array handed on at a time
 KEY_LINES = 100  # lines of JSON whose keys count as the file's columns
 
 PACKED: dict[bytes, str] = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"7z\xbc\xaf": "7-Zip"}
@@ -32,7 +37,10 @@ WORDS = {  # for hints only: how others call what is needed
 
 @dataclass(frozen=True)
 class Source:
-    """A readable file: `columns` as named in it (JSONL: the keys of its first lines), `dtypes` for Parquet only."""
+    """A readable file: `columns` as named in it (JSONL: the keys of its first lines), `dtypes` for Parquet only.
+
+    A JSON array, and JSON written over several lines, counts as JSONL: a line for each element or object.
+    """
 
     path: Path
     kind: Kind
@@ -40,6 +48,8 @@ class Source:
     dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
     compression: Compression | None = None
     delimiter: str = ","
+    samples: tuple[Mapping[str, Any], ...] = ()  # of JSONL: the first objects, by which nested formats are told
+    document: bool = False  # JSON that is not one object a line
 
     def __post_init__(self) -> None:
         for column in self.columns:
@@ -75,13 +85,32 @@ class Source:
         text = head.removeprefix(b"\xef\xbb\xbf").decode(errors="backslashreplace")
         if not text.strip():
             raise UserError(f"{name}: is empty; expected a trace as CSV, JSONL or Parquet")
-        if text.lstrip()[0] == "[":
-            raise UserError(f"{name}: is one JSON array; write one object a line: jq -c '.[]' {name}")
-        if text.lstrip()[0] == "{":
-            return cls(path, "jsonl", _keys(name, text), compression=packed)
+        if text.lstrip()[0] in "{[":
+            samples = () if text.lstrip()[0] == "[" else jsontext.objects(text.split("\n")[:KEY_LINES])
+            document = not samples
+            if document:
+                samples = tuple(v for v in _document(path, packed)[:KEY_LINES] if isinstance(v, dict))
+            if not samples:
+                what = "no JSON object in it" if document else "no JSON object in its first lines"
+                raise UserError(f"{name}: {what}; expected one object a line: jq -c . {name}")
+            return cls(path, "jsonl", jsontext.keys(samples), compression=packed, samples=samples, document=document)
         header = text.split("\n", 1)[0].rstrip("\r")
         delimiter = max(",;\t|", key=header.count)
         return cls(path, "csv", _header(name, header, delimiter), compression=packed, delimiter=delimiter)
+
+    @property
+    def by_line(self) -> bool:
+        """Whether it is read line by line (`lines`), since no reader takes it as it lies."""
+        return self.document
+
+    @property
+    def marked(self) -> bool:
+        """Whether its lines may say that they are no request (`unfold`)."""
+        return False
+
+    def texts(self) -> Iterator[list[str]]:
+        """What each row was read from, in batches: its line."""
+        return self.lines()
 
     @property
     def name(self) -> str:
@@ -114,6 +143,10 @@ class Source:
 
         Line k is row k of `scan`, except in a CSV where quoted fields span lines.
         """
+        if self.document:
+            values = [json.dumps(value) for value in _document(self.path, self.compression)]
+            yield from (values[at : at + DOCUMENT_LINES] for at in range(0, len(values), DOCUMENT_LINES))
+            return
         first, rest = True, b""
         with _open_bytes(self.path, self.compression) as stream:
             while True:
@@ -246,15 +279,16 @@ def _header(name: str, header: str, delimiter: str) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def _keys(name: str, text: str) -> tuple[str, ...]:
-    keys: dict[str, None] = {}
-    for line in text.split("\n")[:KEY_LINES]:
-        try:
-            value = json.loads(line, parse_int=str)  # str: an endless number is no reason to fail here
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            keys |= dict.fromkeys(value)
-    if not keys:
-        raise UserError(f"{name}: no JSON object in its first lines; expected one object a line: jq -c . {name}")
-    return tuple(keys)
+@functools.lru_cache(maxsize=1)
+def _document(path: Path, compression: Compression | None) -> list[Any]:
+    """The elements of a JSON array, or the JSON values that follow each other; UserError where it is neither."""
+    name = shown(path.name)
+    with _open_bytes(path, compression) as stream:
+        whole = stream.read(DOCUMENT_LIMIT + 1)
+    if len(whole) > DOCUMENT_LIMIT:
+        raise UserError(f"{name}: JSON of more than {DOCUMENT_LIMIT >> 20} MB that is not one object a line: jq -c")
+    try:
+        return jsontext.values(whole.removeprefix(b"\xef\xbb\xbf").decode(errors="backslashreplace"))
+    except (ValueError, RecursionError) as error:
+        why = shown(str(error), 120)
+        raise UserError(f"{name}: begins like JSON, but cannot be read ({why}); is it complete?") from None

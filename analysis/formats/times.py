@@ -11,6 +11,8 @@ PARSED = pl.Struct({"ns": pl.Int64(), "naive": pl.Boolean()})
 ZONE = r"(?:Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)"
 SHAPE = rf"^\d{{4}}-\d{{2}}-\d{{2}}(?:[ T]\d{{2}}(?::\d{{2}}(?::\d{{2}}(?:\.\d{{1,9}})?)?)?{ZONE}?)?$"
 YEARS = (1678, 2261)  # what 64-bit nanoseconds hold whole
+NS = 1_000_000_000
+SPAN_NS = 9.2e18  # the same in nanoseconds from 1970, either way
 
 
 def parse(texts: pl.Expr) -> pl.Expr:
@@ -23,6 +25,22 @@ def from_dates(dates: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
     inside = dates.dt.year().is_between(*YEARS)  # beyond, the cast to nanoseconds wraps silently
     naive = pl.lit(dtype.time_zone is None) & dates.is_not_null()
     return pl.struct(pl.when(inside).then(dates.dt.epoch("ns")).alias("ns"), naive.alias("naive"))
+
+
+def from_numbers(numbers: pl.Expr, dtype: pl.DataType, per_second: int) -> pl.Expr:
+    """As `parse`, for numbers (text too) that count from 1970; they carry no zone and need none.
+
+    Whole numbers are exact; of others the fraction is, so that a Float64 of seconds keeps all that it has.
+    """
+    step = NS // per_second
+    number = numbers.cast(pl.Float64, strict=False)
+    floor = number.floor().cast(pl.Int64, strict=False)
+    whole = floor if dtype.is_float() else pl.coalesce(numbers.cast(pl.Int64, strict=False), floor)
+    inside = number.is_finite() & (number.abs() * step < SPAN_NS)
+    ticks = pl.when(inside).then(whole)
+    rest = pl.when(number == number.floor()).then(0.0).otherwise(number - number.floor())
+    ns = ticks * step + (rest * step).round().cast(pl.Int64, strict=False)
+    return pl.struct(ns.alias("ns"), pl.lit(False).alias("naive"))
 
 
 def _parse(texts: pl.Series) -> pl.Series:

@@ -1,0 +1,50 @@
+"""JSON as text: objects of lines, and values that span lines or stand in an array."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_BLANK = re.compile(r"\s*")
+
+
+def loads(text: str) -> Any:
+    """The value of one text; whole numbers of any size exactly, an endless one as text. ValueError, RecursionError."""
+    return json.loads(text, parse_int=_number)
+
+
+def objects(lines: Iterable[str]) -> tuple[dict[str, Any], ...]:
+    """Those of the lines that are a JSON object."""
+    found = []
+    for line in lines:
+        try:
+            value = loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return tuple(found)
+
+
+def values(text: str) -> list[Any]:
+    """The JSON values that follow each other in `text`, and in place of an array its elements."""
+    decoder, found, at = json.JSONDecoder(parse_int=_number), [], _skip(text, 0)
+    while at < len(text):
+        value, at = decoder.raw_decode(text, at)
+        found += value if isinstance(value, list) else [value]
+        at = _skip(text, at)
+    return found
+
+
+def keys(samples: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The keys of the samples, each once, in order of appearance."""
+    return tuple(dict.fromkeys(key for sample in samples for key in sample))
+
+
+def _skip(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return blank.end() if blank else at
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) < 40 else digits  # int() refuses above 4,300 digits

@@ -1,0 +1,92 @@
+"""Formats whose JSON values hold several requests, or other things beside requests: unfolded to flat rows.
+
+A nested format says with `unfold` what requests a value holds; they are then read and checked like the lines of any
+JSONL. What is no request is a row, too: set aside with the reason, so that every part is accounted for.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from . import jsontext
+from .base import Format
+from .careful import MALFORMED
+from .source import Source
+
+_ODD = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)  # what hostile shapes lead to
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row: a request's fields, flat, or the reason why it is none; `raw`: what it was read from."""
+
+    raw: Any
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    aside: str | None = None
+
+
+@runtime_checkable
+class Nested(Format, Protocol):
+    """A format of nested JSON; its Reading is over `fields`."""
+
+    fields: tuple[str, ...]
+
+    def unfold(self, value: Mapping[str, Any]) -> Iterator[Record]:
+        """The rows that an object of the source holds, in order.
+
+        May raise what careless access to hostile data raises; that object then counts as one malformed row.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Unfolded(Source):
+    """A source as the flat rows of a nested format: its `columns` are the format's fields."""
+
+    inner: Source | None = None
+    format: Nested | None = None
+
+    @property
+    def by_line(self) -> bool:
+        """There is no file that could be scanned."""
+        return True
+
+    @property
+    def marked(self) -> bool:
+        """Its rows say themselves, as MALFORMED, why they are set aside."""
+        return True
+
+    def lines(self) -> Iterator[list[str]]:
+        """A flat JSON object for each row."""
+        for records in self._records():
+            yield [json.dumps({**record.fields, MALFORMED: record.aside}) for record in records]
+
+    def texts(self) -> Iterator[list[str]]:
+        """What each row was read from."""
+        for records in self._records():
+            yield [r.raw if isinstance(r.raw, str) else json.dumps(r.raw, ensure_ascii=False) for r in records]
+
+    def _records(self) -> Iterator[list[Record]]:
+        assert self.inner is not None and self.format is not None
+        for lines in self.inner.lines():
+            yield [record for line in lines for record in _unfold(self.format, line)]
+
+
+def unfolded(source: Source, format: Nested) -> Unfolded:
+    """The rows that `format` finds in `source`."""
+    return Unfolded(source.path, "jsonl", format.fields, compression=source.compression, inner=source, format=format)
+
+
+def _unfold(format: Nested, line: str) -> Iterator[Record]:
+    try:
+        value = jsontext.loads(line)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        yield Record(line, aside="malformed line")
+        return
+    try:
+        yield from format.unfold(value)
+    except _ODD:
+        yield Record(line, aside="malformed record")
