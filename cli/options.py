@@ -70,7 +70,11 @@ Map = Annotated[
 ]
 TimeUnit = Annotated[
     str | None,
-    typer.Option("--time-unit", metavar="UNIT", help="Unit of the time column, with --map: s, ms, us, ns, epoch-s ... or datetime."),
+    typer.Option(
+        "--time-unit",
+        metavar="UNIT",
+        help="Unit of the time column, with --map: s, ms, ..., epoch-s, ..., datetime.",
+    ),
 ]
 Window = Annotated[
     float | None, typer.Option("--window", metavar="TIME", parser=duration_s, help="Length of a window, such as 10m.")
