@@ -227,9 +227,11 @@ def add_regions(draw, case, n, pools, end):
     regions = draw(st.integers(1, 3))
     case["pool_region"] = [draw(st.integers(0, regions - 1)) for _ in range(pools)]
     case["pool_service"] = [0, *[draw(st.integers(0, 1)) for _ in range(pools - 1)]]
+    afar = draw(st.booleans())  # all come from a region without pools
+    regions += afar
     case["latency_s"] = [[0.0 if a == b else eighths(draw, 0, 1) for b in range(regions)] for a in range(regions)]
     case["service"] = [draw(st.sampled_from(case["pool_service"])) for _ in range(n)]
-    case["origin"] = [draw(st.integers(0, regions - 1)) for _ in range(n)]
+    case["origin"] = [draw(st.integers(regions - 1 if afar else 0, regions - 1)) for _ in range(n)]
     case["region_rule"] = draw(st.sampled_from([["home"], ["threshold", 0.25], ["threshold", 0.7]]))
 
 
@@ -280,6 +282,11 @@ def add_faults(draw, case, n, pools, end):
         else:
             fault = [at, "region", draw(st.integers(0, regions - 1)), at + eighths(draw, 1, 6)]
         case["faults"].append(fault)
+    if "latency_s" in case and draw(st.booleans()):  # while somebody is on the way
+        k = draw(st.integers(0, n - 1))
+        at, serves = case["requests"][k][0] + 0.125, zip(case["pool_region"], case["pool_service"], strict=True)
+        region = draw(st.sampled_from([r for r, s in serves if s == case["service"][k]]))
+        case["faults"].append([at, "region", region, at + eighths(draw, 1, 6)])
     # beside lost replicas, a policy that asks for new ones
     for at in draw(st.lists(st.integers(8, int(end * 8)), max_size=3)):
         case.setdefault("actions", {})[str(at / 8)] = [["scale", p, 1 + draw(st.integers(0, 1))] for p in range(pools)]

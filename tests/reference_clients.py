@@ -74,12 +74,20 @@ class Clients:
         # reading: network is that of the last sending; a migration does not change it
         request.network = 2 * one_way
         if one_way > 0:
-            # reading: a region that goes down meanwhile is reached all the same: the request waits for its pool
             self.later(self.now + one_way, "reached", request)
         else:
             self.reach(request)
 
+    def turned_away(self, request: Request) -> bool:
+        """Whether it finds its region down, and would now choose one that is up."""
+        if not self.rules.pool_service or not self.is_down(self.rules.region(request.pool)):
+            return False
+        return not self.is_down(self.rules.region(self.region_choice(request)))
+
     def reach(self, request: Request) -> None:
+        if self.turned_away(request):
+            self.again(request)
+            return
         # reading: a held request travels to its home pool first; hold_s counts from there, and a released one is there
         if request.held and not request.released:
             request.held_since = self.now

@@ -346,6 +346,49 @@ def test_a_lost_region_starts_nothing_until_it_returns():
     assert fleet.find(0, 1).spans() == [("starting", 10, 12), ("active", 12, None)]
 
 
+@pytest.mark.parametrize(
+    ("until", "expected"), [(9.0, [(2, 4, 5, 1), (2, 4, 4, 0)]), (1.0, [(1, 2, 3, 0), (1, 2, 3, 0)])]
+)
+def test_a_request_on_its_way_to_a_lost_region_starts_again(until, expected):
+    """r0 is in region 1 at 1: down since 0.5, so it starts again from its origin, like r1, sent at 1: in region 2 at 3.
+
+    Where region 1 is up again by then, with a new replica, r0 runs there 1-3, and r1 from 2.
+    """
+    case = case_of(
+        [(0, 1, 2), (1, 1, 1)],
+        counts=[0, 1, 1],
+        pool_service=[1, 0, 0],
+        pool_region=[0, 1, 2],
+        latency_s=[[0, 1, 2], [1, 0, 1], [2, 1, 0]],
+        service=[0, 0],
+        origin=[0, 0],
+        faults=[[0.5, "region", 1, until]],
+        actions={"1": [["scale", 1, 1]]},
+    )
+    rows, fleet = play_slow(case)
+    outcome, _ = play_fast(case)
+    assert [(r.pool, r.network, r.done, r.restarts) for r in rows] == expected
+    found = zip(outcome.pool, outcome.network_s, outcome.done_s, outcome.restarts, strict=True)
+    assert list(found) == expected
+    same_lives(fleet, outcome)
+
+
+@pytest.mark.parametrize("rule", [["home"], ["threshold", 0.5]])
+def test_a_request_whose_every_region_is_down_waits_where_it_comes(rule):
+    """One region has the service, down 0.5-5; r0 is there at 1; a replica comes at 6 and serves it until 7."""
+    rows, _, _ = play(
+        [(0, 1, 1)],
+        counts=[0, 1],
+        **{**NET, "pool_service": [1, 0]},
+        service=[0],
+        origin=[0],
+        region_rule=rule,
+        faults=[[0.5, "region", 1, 5.0]],
+        actions={"6": [["scale", 1, 1]]},
+    )
+    assert (rows[0].network, rows[0].done, rows[0].restarts) == (2, 7, 0)
+
+
 # regions
 
 

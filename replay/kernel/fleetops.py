@@ -7,7 +7,7 @@ import numpy as np
 from .. import columns as c
 from ..jit import Route, jit
 from . import layout as k
-from .arrivals import send
+from .arrivals import choose_pool, send
 from .batch import compact_stack
 from .cache import let_go
 from .clients import start_over
@@ -112,6 +112,19 @@ def _again(st: State, q: int, t: float) -> None:
     start_over(st, q)
     st.fly[q].restarts += 1
     travel(st, q, t, k.NEW)
+
+
+@jit
+def turned_away(st: State, q: int, t: float) -> bool:
+    """q comes to its region: where that is down, and it would now choose one that is up, it starts again."""
+    fly = st.fly[q]
+    if st.pool[fly.pool].down == 0:
+        return False
+    at = choose_pool(st, fly.group, fly.held == k.BY_TIER, t)
+    if st.pool[st.choices[fly.group, at]].down == 1:
+        return False
+    _again(st, q, t)
+    return True
 
 
 @jit

@@ -16,7 +16,7 @@ from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
 from .clients import lose_patience
 from .ends import off_if_empty
-from .fleetops import activate, arrange, drain, look_at_all, lose, lose_queue
+from .fleetops import activate, arrange, drain, look_at_all, lose, lose_queue, turned_away
 from .handle import opened
 from .heap import announce, drop_first
 from .holding import beat, release, release_by_rule
@@ -58,7 +58,7 @@ def _due(st: State, route: Route, t: float) -> int:
     elif st.fly[slot].stage == k.NEW:
         return arrive(st, route, slot, t)
     elif st.fly[slot].stage == k.REACHING:
-        return reach(st, route, slot, t)
+        return k.DONE_ALL if turned_away(st, slot, t) else reach(st, route, slot, t)
     elif st.fly[slot].stage == k.MOVED:
         return land(st, route, slot, t)
     else:
