@@ -43,6 +43,7 @@ class Controller(NamedTuple):
 
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
+SWEEPING = (k.ACTIVATE, k.LOSE, k.LOSE_QUEUE, k.RELEASE_HELD, k.MIGRATE)  # they move any number of requests at once
 QUIET_S = 86_400.0  # a day: batch work is due within one
 CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
 MOST_IN_FLIGHT = 1 << SLOT_BITS  # requests sent and not ended: more have no number in the kernel's heaps
@@ -161,6 +162,8 @@ class Replay:
         from .kernel.handle import table_of
         from .kernel.loop import kernel  # compiles or loads the cache on first use
 
+        if what in SWEEPING:
+            self._make_room()
         if self._table[0] is not self.life.state:
             self._table = (self.life.state, table_of(self.life.state))
         name = self.router.route.__name__
@@ -214,8 +217,6 @@ class Replay:
         """A request that waits or runs on a replica leaves for another one; others stay where they are."""
         if int(self.st.ctl.free[0]) < 2:
             self._grow(k.FLIGHT_FULL)
-        if int(self.st.ctl.agenda[0]) + 4 > len(self.st.agenda):
-            self._grow(k.AGENDA_FULL)
         fly, rep = self.st.fly, self.st.rep
         here = (fly.request == request) & (fly.gone == 0) & np.isin(fly.phase, (k.WAITING, k.PREFILL, k.DECODE))
         for q in np.flatnonzero(here):
@@ -279,6 +280,7 @@ class Replay:
                 return
             if why == k.OUT_FULL:
                 yield self._drained()
+                self._make_room()
             elif why == k.FLIGHT_FULL or why == k.AGENDA_FULL:
                 self._grow(why)
             elif why == k.WANTED:
@@ -309,6 +311,17 @@ class Replay:
             self.st.pool.opened[pool] = 0
             if asked and self.opens:
                 self.life.open(pool, asked, t)
+
+    def _make_room(self) -> None:
+        """In one go all in flight may be sent again (agenda), and all that are queued in a pool be rejected (done)."""
+        from .kernel.state import longer
+
+        ctl, widest = self.st.ctl, self.st.ends.shape[1]
+        while int(ctl.agenda[0] + ctl.in_flight[0]) + 2 * widest + 8 > len(self.st.agenda):
+            self._grow(k.AGENDA_FULL)
+        rows = int(ctl.out[0] + self.st.pool.queued.max(initial=0)) + widest + 2
+        if rows > len(self.st.done):
+            self.life.state = self.st._replace(done=longer(self.st, "done", 2 * rows))
 
     def _grow(self, why: int) -> None:
         from .kernel.state import longer, more_flights

@@ -39,9 +39,11 @@ def _start_idle(st: State, t: float) -> None:
 
 @jit
 def _due(st: State, route: Route, t: float) -> int:
-    """The agenda's first entry happens; DONE_ALL or BAD_ROUTE."""
+    """The agenda's first entry happens; DONE_ALL or BAD_ROUTE, or OUT_FULL where it has to wait for room."""
     entry = st.agenda[0]
     slot, stamp, phase, number = entry.slot, entry.stamp, entry.order // k.PHASE, entry.order % k.PHASE
+    if phase == k.READY and st.ctl[0].out + st.pool[st.rep[slot].pool].queued > len(st.done):
+        return k.OUT_FULL  # all that are queued might be rejected
     drop_first(st)
     if phase == k.RELEASE and number == k.ALL_POOLS:
         beat(st, t)
@@ -128,8 +130,9 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
             _finish(st, st.events[0].slot, t, not chains and arrival_t > t and agenda_t > t and until > t)
         elif agenda_t == t and (arrival_t > t or st.agenda[0].order < k.ARRIVE * k.PHASE + st.arr[ctl.next].number):
             ctl.now = t
-            if _due(st, route, t) == k.BAD_ROUTE:
-                return k.BAD_ROUTE
+            why = _due(st, route, t)
+            if why != k.DONE_ALL:
+                return why
         else:
             if ctl.free == 0:
                 return k.FLIGHT_FULL
