@@ -159,7 +159,7 @@ def _format(source: Source, name: str | None) -> Format:
 
 
 def _share(known: Format, source: Source) -> float:
-    return sum(column in source.columns for column in known.required) / len(known.required)
+    return sum(column in source.columns for column in known.required) / max(len(known.required), 1)
 
 
 def _current_or_sample(workspace: Workspace, say: Say) -> Trace:

@@ -12,6 +12,7 @@ FORMATS = Registry(
         "azure": "lmaas.analysis.formats.azure:Azure",
         "burstgpt": "lmaas.analysis.formats.burstgpt:BurstGpt",
         "mooncake": "lmaas.analysis.formats.mooncake:Mooncake",
+        "dynamo": "lmaas.analysis.formats.dynamo:Dynamo",
         "canonical": "lmaas.analysis.formats.canonical:Canonical",
     },
 )

@@ -78,6 +78,11 @@ def unfolded(source: Source, format: Nested) -> Unfolded:
     return Unfolded(source.path, "jsonl", format.fields, compression=source.compression, inner=source, format=format)
 
 
+def thousandth(value: Any) -> Any:
+    """Milliseconds as seconds; what is no number stays as it is, for the checks to refuse."""
+    return value / 1000 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
 def _unfold(format: Nested, line: str) -> Iterator[Record]:
     try:
         value = jsontext.loads(line)
