@@ -13,6 +13,7 @@ FORMATS = Registry(
         "burstgpt": "lmaas.analysis.formats.burstgpt:BurstGpt",
         "mooncake": "lmaas.analysis.formats.mooncake:Mooncake",
         "dynamo": "lmaas.analysis.formats.dynamo:Dynamo",
+        "aiperf": "lmaas.analysis.formats.aiperf:AiPerf",
         "canonical": "lmaas.analysis.formats.canonical:Canonical",
     },
 )
