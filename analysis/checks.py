@@ -78,7 +78,8 @@ def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType
 def arrivals_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
     """Column `ns`: the instants of a source whose times are dates or count from 1970, where they can be read."""
     kind = _type(reading.arrival, "arrival_s", types)
-    parsed = _parsed(_raw(pl.col(reading.arrival), kind), kind, "arrival_s", reading)
+    source = pl.col(reading.arrival) if isinstance(reading.arrival, str) else reading.arrival
+    parsed = _parsed(_raw(source, kind), kind, "arrival_s", reading)
     return raw.select(parsed.struct.field("ns").alias("ns")).drop_nulls()
 
 

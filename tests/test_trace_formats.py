@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from trace_data import accounted, reader, rejects
 
+from lmaas.analysis.errors import UserError
+
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
@@ -30,7 +32,44 @@ def test_azure_lmm_has_a_column_of_images_in_the_middle(read):
     assert [note.split(":")[0] for note in trace.meta.notes] == ["NumImages is not kept", "not read"]
 
 
-@pytest.mark.parametrize("name", ["azure_lmm.csv"])
+def test_mooncake_turns_arrive_a_delay_after_the_turn_before(read):
+    trace = read(FIXTURES / "mooncake_sessions.jsonl")
+    rows = trace.table("session_id", "turn", "arrival_s", "think_s", "input_tokens", "source_row").sort("source_row")
+    assert rows.rows() == [
+        ("a", 1, 0.0, None, 600, 0),
+        ("b", 1, 0.2505, None, 100, 1),
+        ("a", 2, 0.3, 0.3, 1100, 2),
+        ("a", 3, 2.0005, 1.7005, 1200, 4),
+        (None, None, 0.9, None, 10, 5),
+        ("b", 3, 3.2505, 1.0, 160, 6),
+        ("a", 4, 9.0, 0.04, 1300, 8),
+        ("a", 5, 9.5, 0.5, 1400, 9),
+    ]
+    assert values(trace, "priority") == [None, 2.0, *[None] * 6]
+    assert trace.meta.rows_set_aside == {"arrival_s missing": 1, "input_tokens missing": 1}
+    assert accounted(trace) == 10
+    assert any(note.startswith("turns with a delay and no timestamp arrive here") for note in trace.meta.notes)
+
+
+def test_mooncake_without_hashes_or_with_a_time_that_is_none(read):
+    row = '{"session_id": "s", "timestamp": %s, "delay": %s, "input_length": 5, "output_length": 1}\n'
+    trace = read("".join(row % pair for pair in [("0", "null"), ('"x"', "3"), ("null", '"y"'), ("null", "70")]))
+    assert values(trace, "arrival_s") == [0.0, 0.073]
+    assert trace.meta.rows_set_aside == {"arrival_s missing": 1, "arrival_s not a number": 1}
+
+
+def test_mooncake_of_prompts_alone_is_refused(read):
+    with pytest.raises(UserError, match="no token counts"):
+        read('{"timestamp": 0, "text_input": "hello", "output_length": 20}\n')
+
+
+def test_dynamos_copy_of_mooncake(shared, read):
+    trace = read(shared / "traces" / "dynamo" / "mooncake_trace_1000.jsonl")
+    assert (trace.meta.format, trace.meta.rows_kept, trace.meta.rows_set_aside) == ("mooncake", 1000, {})
+    assert (trace.table("input_tokens").sum().item(), round(trace.meta.span_s, 1)) == (9_792_030, 177.1)
+
+
+@pytest.mark.parametrize("name", ["azure_lmm.csv", "mooncake_sessions.jsonl"])
 def test_packed_they_are_the_same(read, name):
     plain = read(FIXTURES / name)
     packed = read(gzip.compress((FIXTURES / name).read_bytes()), "packed")

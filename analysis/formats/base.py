@@ -23,7 +23,7 @@ class Reading:
     one place (`checks`), so that a format never casts.
     """
 
-    arrival: str  # source column of the arrival time
+    arrival: str | pl.Expr  # source column of the arrival time, or an expression
     unit: TimeUnit  # of `arrival`; decided by the format, never by the size of the numbers
     columns: Mapping[str, str | pl.Expr]  # trace column -> source column, or an expression over source columns
     block_size: int | None = None  # tokens a hash block
@@ -38,8 +38,8 @@ class Reading:
 
     def source_columns(self) -> list[str]:
         """The source columns read, each once, in a stable order."""
-        named = [self.arrival]
-        for column in self.columns.values():
+        named: list[str] = []
+        for column in (self.arrival, *self.columns.values()):
             named += [column] if isinstance(column, str) else column.meta.root_names()
         return list(dict.fromkeys(named))
 
