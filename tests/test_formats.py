@@ -161,8 +161,8 @@ def test_mooncake_is_not_bailian_whose_timestamp_is_in_seconds(read):
         "output_length": 1,
         "hash_ids": [1],
     }
-    with pytest.raises(UserError, match="missing columns"):
-        read(json.dumps(row) + "\n")
+    trace = read(json.dumps(row) + "\n")
+    assert (trace.meta.format, column(trace, "arrival_s")) == ("bailian", [61.1])
 
 
 def test_canonical_needs_three_columns_and_reads_client_as_tenant(read):

@@ -69,7 +69,38 @@ def test_dynamos_copy_of_mooncake(shared, read):
     assert (trace.table("input_tokens").sum().item(), round(trace.meta.span_s, 1)) == (9_792_030, 177.1)
 
 
-@pytest.mark.parametrize("name", ["azure_lmm.csv", "mooncake_sessions.jsonl"])
+def test_bailian_chats_are_sessions_by_their_first_turn(read):
+    trace = read(FIXTURES / "bailian.jsonl")
+    rows = trace.table("request_id", "session_id", "parent_id", "turn", "arrival_s", "input_tokens", "output_tokens")
+    assert rows.rows() == [
+        ("7", "7", None, 1, 0.5, 40, 9),
+        ("8", "7", "7", 2, 4.0, 48, 2),
+        ("9", "7", "8", 3, 9.25, 60, 4),
+        ("159", "159", "55", 2, 61.114, 21, 132),  # its parent is not in the file
+    ]
+    assert values(trace, "block_hashes")[0] == [3, 4, 5]
+    assert (trace.meta.block_size, trace.meta.time_unit) == (16, "s")
+    assert trace.meta.rows_set_aside == {"output_tokens negative": 1}
+    assert accounted(trace) == 5
+    assert "not read: type" in trace.meta.notes
+
+
+def test_bailian_chats_that_follow_each_other_in_a_circle_and_lines_that_are_none(read):
+    row = '{"chat_id": %s, "parent_chat_id": %s, "timestamp": %d, "input_length": 5, "output_length": 1}\n'
+    chats = [("1", "2"), ("2", "1"), ('"x"', '"x"'), ("null", "3"), ("3", "null"), ("4", "3"), ("4", "1")]
+    trace = read("".join(row % (*pair, at) for at, pair in enumerate(chats)) + "{broken\n")
+    assert values(trace, "session_id")[2:] == ["x", None, "3", "3", "3"]
+    assert trace.meta.rows_set_aside == {"malformed line": 1}
+    assert accounted(trace) == 8
+
+
+def test_a_long_bailian_chat_is_one_session(read):
+    row = '{"chat_id": %d, "parent_chat_id": %d, "timestamp": %d, "input_length": 5, "output_length": 1}'
+    trace = read("\n".join(row % (n, n - 1, n) for n in range(1000)))
+    assert set(values(trace, "session_id")) == {"0"}
+
+
+@pytest.mark.parametrize("name", ["azure_lmm.csv", "bailian.jsonl", "mooncake_sessions.jsonl"])
 def test_packed_they_are_the_same(read, name):
     plain = read(FIXTURES / name)
     packed = read(gzip.compress((FIXTURES / name).read_bytes()), "packed")

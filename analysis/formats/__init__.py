@@ -10,6 +10,7 @@ FORMATS = Registry(
     group="lmaas.formats",
     builtin={
         "azure": "lmaas.analysis.formats.azure:Azure",
+        "bailian": "lmaas.analysis.formats.bailian:Bailian",
         "burstgpt": "lmaas.analysis.formats.burstgpt:BurstGpt",
         "mooncake": "lmaas.analysis.formats.mooncake:Mooncake",
         "dynamo": "lmaas.analysis.formats.dynamo:Dynamo",
