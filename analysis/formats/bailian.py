@@ -30,7 +30,7 @@ class Bailian:
     def read(self, source: Source) -> Reading:
         """The chain of parents is a session, named by its first turn; -1 is no parent."""
         chat, parent = pl.col("chat_id"), pl.col("parent_chat_id")
-        columns = {
+        columns: dict[str, str | pl.Expr] = {
             "request_id": "chat_id",
             "session_id": chat.replace(_sessions(source)),
             "parent_id": pl.when(parent != NO_CHAT).then(parent),
