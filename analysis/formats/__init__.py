@@ -15,6 +15,8 @@ FORMATS = Registry(
         "mooncake": "lmaas.analysis.formats.mooncake:Mooncake",
         "dynamo": "lmaas.analysis.formats.dynamo:Dynamo",
         "aiperf": "lmaas.analysis.formats.aiperf:AiPerf",
+        "otlp": "lmaas.analysis.formats.otlp:Otlp",
+        "otel-flat": "lmaas.analysis.formats.otlp:OtelFlat",
         "canonical": "lmaas.analysis.formats.canonical:Canonical",
     },
 )

@@ -7,7 +7,7 @@ import polars as pl
 
 from .base import Reading
 from .source import Source
-from .unfold import Record, Unfolded, thousandth
+from .unfold import Record, samples_of, thousandth
 
 SCHEMA = "dynamo.request.trace.v1"
 ENDS = {"cancelled": "cancelled", "error": "failed"}  # finish reasons that are no success
@@ -44,7 +44,7 @@ class Dynamo:
 
     def read(self, source: Source) -> Reading:
         """The size of a hash block is that of the first events: every prompt has ceil(input / size) hashes."""
-        block = next((size for size in map(_block, _samples(source)) if size), None)
+        block = next((size for size in map(_block, samples_of(source)) if size), None)
         own = {name: name for name in self.fields if name != "request_received_ms"}
         checks: dict[str, pl.Expr] = {}
         if block:
@@ -81,11 +81,6 @@ class Dynamo:
                 "block_hashes": replay.get("input_sequence_hashes"),
             },
         )
-
-
-def _samples(source: Source) -> tuple[Mapping[str, Any], ...]:
-    inner = source.inner if isinstance(source, Unfolded) else None
-    return (inner or source).samples
 
 
 def _event(value: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ JSONL. What is no request is a row, too: set aside with the reason, so that ever
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ from .base import Format
 from .careful import MALFORMED
 from .source import Source
 
-_ODD = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)  # what hostile shapes lead to
+ODD = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)  # what hostile shapes lead to
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,20 @@ def unfolded(source: Source, format: Nested) -> Unfolded:
     return Unfolded(source.path, "jsonl", format.fields, compression=source.compression, inner=source, format=format)
 
 
+def samples_of(source: Source) -> tuple[Mapping[str, Any], ...]:
+    """The first objects of a source, also where it is unfolded."""
+    inner = source.inner if isinstance(source, Unfolded) else None
+    return (inner or source).samples
+
+
+def carefully(make: Callable[..., Record], raw: Any, *beside: Any) -> Record:
+    """The record that `make` makes of one part of a value; a part that is not what it should be is set aside alone."""
+    try:
+        return make(raw, *beside)
+    except ODD:
+        return Record(raw, aside="malformed record")
+
+
 def thousandth(value: Any) -> Any:
     """Milliseconds as seconds; what is no number stays as it is, for the checks to refuse."""
     return value / 1000 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
@@ -93,5 +107,5 @@ def _unfold(format: Nested, line: str) -> Iterator[Record]:
         return
     try:
         yield from format.unfold(value)
-    except _ODD:
+    except ODD:
         yield Record(line, aside="malformed record")
