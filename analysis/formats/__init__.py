@@ -17,6 +17,7 @@ FORMATS = Registry(
         "aiperf": "lmaas.analysis.formats.aiperf:AiPerf",
         "otlp": "lmaas.analysis.formats.otlp:Otlp",
         "otel-flat": "lmaas.analysis.formats.otlp:OtelFlat",
+        "vllm-bench": "lmaas.analysis.formats.vllm_bench:VllmBench",
         "canonical": "lmaas.analysis.formats.canonical:Canonical",
     },
 )

@@ -75,7 +75,22 @@ class Unfolded(Source):
 
 def unfolded(source: Source, format: Nested) -> Unfolded:
     """The rows that `format` finds in `source`."""
-    return Unfolded(source.path, "jsonl", format.fields, compression=source.compression, inner=source, format=format)
+    return Unfolded(
+        source.path,
+        "jsonl",
+        format.fields,
+        compression=source.compression,
+        samples=source.samples,
+        inner=source,
+        format=format,
+    )
+
+
+def values(source: Source) -> Iterator[Mapping[str, Any]]:
+    """Every object of the source, as it was before it was unfolded: for what a few samples cannot tell."""
+    inner = source.inner if isinstance(source, Unfolded) and source.inner is not None else source
+    for lines in inner.lines():
+        yield from jsontext.objects(lines)
 
 
 def samples_of(source: Source) -> tuple[Mapping[str, Any], ...]:
