@@ -100,7 +100,7 @@ def test_a_long_bailian_chat_is_one_session(read):
     assert set(values(trace, "session_id")) == {"0"}
 
 
-@pytest.mark.parametrize("name", ["azure_lmm.csv", "bailian.jsonl", "mooncake_sessions.jsonl"])
+@pytest.mark.parametrize("name", ["azure_lmm.csv", "bailian.jsonl", "mooncake_sessions.jsonl", "weka.json"])
 def test_packed_they_are_the_same(read, name):
     plain = read(FIXTURES / name)
     packed = read(gzip.compress((FIXTURES / name).read_bytes()), "packed")

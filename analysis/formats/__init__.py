@@ -12,6 +12,7 @@ FORMATS = Registry(
         "azure": "lmaas.analysis.formats.azure:Azure",
         "bailian": "lmaas.analysis.formats.bailian:Bailian",
         "burstgpt": "lmaas.analysis.formats.burstgpt:BurstGpt",
+        "weka": "lmaas.analysis.formats.weka:Weka",
         "mooncake": "lmaas.analysis.formats.mooncake:Mooncake",
         "dynamo": "lmaas.analysis.formats.dynamo:Dynamo",
         "aiperf": "lmaas.analysis.formats.aiperf:AiPerf",
