@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from trace_data import accounted, reader, rejects
 
-from lmaas.analysis.errors import UserError
+from lmaas.analysis.errors import Exit, UserError
 
 FIXTURES = Path(__file__).parent / "fixtures"
+PACKED = {"azure_lmm", "bailian", "mooncake_sessions", "sageserve", "splitwise", "vidur", "weka"}
 
 
 @pytest.fixture
@@ -100,7 +101,49 @@ def test_a_long_bailian_chat_is_one_session(read):
     assert set(values(trace, "session_id")) == {"0"}
 
 
-@pytest.mark.parametrize("name", ["azure_lmm.csv", "bailian.jsonl", "mooncake_sessions.jsonl", "weka.json"])
+def test_splitwise_applications_are_services(read):
+    trace = read(FIXTURES / "splitwise.csv")
+    rows = trace.table("request_id", "service", "arrival_s", "input_tokens", "output_tokens").rows()
+    assert rows == [("2", "1", 0.25, 33, 700), ("0", "0", 1.0, 4096, 32), ("1", "0", 1.4375, 512, 1)]
+    assert (trace.meta.format, trace.meta.rows_set_aside) == ("splitwise", {"arrival_s missing": 1})
+    assert accounted(trace) == 4
+    assert "not read: request_type, batch_size" in trace.meta.notes
+
+
+def test_sageserve_regions_are_text_and_no_deadline_is_none(read):
+    trace = read(FIXTURES / "sageserve.csv")
+    assert trace.table("request_id", "service", "region", "tenant", "tier", "deadline_s", "priority").rows() == [
+        ("0", "A", "012", "2", "interactive-fast", 10.0, 3.0),
+        ("1", "B", "201", "0", "interactive-normal", 3600.0, 2.0),
+        ("2", "A", "210", "1", "batch", 86400.0, 1.0),
+        ("2", "A", "210", "1", "batch", 86400.0, 1.0),
+        ("3", "D", "021", "1", None, None, 0.0),
+    ]
+    assert values(trace, "input_tokens") == [700, 90, 11, 13, 15]
+    assert values(trace, "output_tokens") == [20, 400, 12, 14, 16]
+    assert (trace.meta.format, trace.meta.rows_set_aside) == ("sageserve", {"deadline_s not a number": 1})
+    assert accounted(trace) == 6
+
+
+def test_vidur_counts_seconds(read):
+    trace = read(FIXTURES / "vidur.csv")
+    assert trace.table("arrival_s", "input_tokens", "output_tokens").rows() == [(0.0, 396, 109), (4.314579, 879, 55)]
+    assert (trace.meta.format, trace.meta.rows_set_aside) == ("vidur", {"input_tokens not whole": 1})
+    assert accounted(trace) == 3
+
+
+def test_vidurs_lengths_alone_are_refused_with_what_they_lack(read):
+    with pytest.raises(UserError, match=r"not when they come.*add a column arrived_at") as refused:
+        read("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n396,109,505,3.63\n")
+    assert refused.value.code == Exit.INPUT
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        path.name for kind in ("csv", "json", "jsonl") for path in FIXTURES.glob(f"*.{kind}") if path.stem in PACKED
+    ),
+)
 def test_packed_they_are_the_same(read, name):
     plain = read(FIXTURES / name)
     packed = read(gzip.compress((FIXTURES / name).read_bytes()), "packed")
