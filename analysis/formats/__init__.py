@@ -22,6 +22,7 @@ FORMATS = Registry(
         "otlp": "lmaas.analysis.formats.otlp:Otlp",
         "otel-flat": "lmaas.analysis.formats.otlp:OtelFlat",
         "vllm-bench": "lmaas.analysis.formats.vllm_bench:VllmBench",
+        "guidellm": "lmaas.analysis.formats.guidellm:GuideLlm",
         "canonical": "lmaas.analysis.formats.canonical:Canonical",
     },
 )
