@@ -14,6 +14,7 @@ from .errors import UserError
 from .formats import times
 from .formats.base import SINCE_1970, Reading
 from .formats.careful import MALFORMED
+from .formats.merged import FILE, OWN
 from .formats.source import RESERVED, shown
 from .trace import REQUIRED, SCHEMA, STATUSES, TIERS
 
@@ -31,8 +32,9 @@ class Checked:
     """The rows of a source, each either kept or set aside; lazy."""
 
     kept: pl.LazyFrame  # SCHEMA, in the source's order
-    rejects: pl.LazyFrame  # source_row, reason, text (the values read, as JSON)
+    rejects: pl.LazyFrame  # source_row, reason, text (the values read, as JSON); of a merged source also file
     facts: pl.LazyFrame  # one row: `rows` kept, `naive` of them, and for every column its values
+    files: pl.LazyFrame | None = None  # of a merged source: `file` and its `rows`
 
 
 def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType], base_ns: int) -> Checked:
@@ -44,9 +46,10 @@ def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType
     sources = {name: pl.col(column) if isinstance(column, str) else column for name, column in columns.items()}
     kinds = {name: _type(column, name, types) for name, column in columns.items()}
     problem = pl.col(MALFORMED) if MALFORMED in types else pl.lit(None, pl.String)
-    given = pl.struct(*(pl.col(name) for name in reading.source_columns())).alias(_in("text"))
+    from_file = [pl.col(FILE)] if FILE in types else []
+    given = pl.struct(*(pl.col(name) for name in reading.source_columns() if name not in OWN)).alias(_in("text"))
     taken = [_raw(sources[name], kinds[name]).alias(_in(name)) for name in columns]
-    frame = raw.select(ROW, given, problem.alias(MALFORMED), *taken)
+    frame = raw.select(ROW, *from_file, given, problem.alias(MALFORMED), *taken)
     frame = frame.with_columns(
         _parsed(pl.col(_in(name)), kinds[name], name, reading).alias(_num(name)) for name in columns if _counts(name)
     )
@@ -68,11 +71,14 @@ def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType
     naive = pl.col(_num("arrival_s")).struct.field("naive").sum() if reading.dated else pl.lit(0)
     rejects = frame.filter(~pl.col(_in("good"))).select(
         pl.col(ROW).cast(pl.UInt64).alias("source_row"),
+        *(file.alias("file") for file in from_file),
         _reason(list(columns), kinds, reading).alias("reason"),
         pl.col(_in("text")).struct.json_encode().alias("text"),
     )
     values = [pl.col(name).count().alias(name) for name in SCHEMA if name != "source_row"]
-    return Checked(table, rejects, kept.select(pl.len().alias("rows"), naive.alias("naive"), *values))
+    facts = kept.select(pl.len().alias("rows"), naive.alias("naive"), *values)
+    files = frame.group_by(pl.col(FILE).alias("file")).agg(pl.len().alias("rows")) if from_file else None
+    return Checked(table, rejects, facts, files)
 
 
 def arrivals_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:

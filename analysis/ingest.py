@@ -1,7 +1,7 @@
 """Any readable file to a stored trace: recognised, checked, sorted, written once, every row accounted for."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from importlib import resources
 from pathlib import Path
@@ -10,10 +10,12 @@ from .errors import Exit, UserError
 from .formats import FORMATS
 from .formats.base import Format, Reading
 from .formats.mapped import check_fields, check_time_unit, mapped
+from .formats.merged import Merged, merge
 from .formats.source import Source, missing_columns, shown
 from .formats.unfold import Nested, unfolded
 from .ingest_facts import describe
 from .ingest_write import write_rows
+from .sources import common_name, expand, is_pattern
 from .trace import Trace, TraceMeta
 from .workspace import Workspace
 
@@ -39,45 +41,55 @@ def open_trace(
 ) -> Trace:
     """The trace a command is about; it becomes the current one.
 
-    A path is ingested, unless the same content and mapping is stored already; else `argument` is the id or name of
-    a stored trace; None is the current trace, and in an empty workspace the bundled sample. `name`: what to call an
-    ingested trace. UserError (exit 2 for the options, 4 for the input, 8 for the workspace).
+    A file is ingested, unless the same content and mapping is stored already; else `argument` is the id or name of
+    a stored trace, or a folder or pattern whose files are ingested as one; None is the current trace, and in an empty
+    workspace the bundled sample. `name`: what to call an ingested trace. UserError (exit 2 for the options, 4 for the
+    input, 8 for the workspace).
     """
     if argument is None:
         return _current_or_sample(workspace, say)
     path = Path(argument)
+
+    def read() -> Trace:
+        return ingest(argument, workspace, format=format, mapping=mapping, time_unit=time_unit, name=name, say=say)
+
     if path.is_file():
-        return ingest(path, workspace, format=format, mapping=mapping, time_unit=time_unit, name=name, say=say)
+        return read()
     try:
         return workspace.use(workspace.trace(argument))
     except UserError:
+        if path.is_dir() or is_pattern(argument):
+            return read()
         if path.exists():
             Source.open(path)  # says what it is instead
         raise
 
 
 def ingest(
-    path: Path,
+    paths: str | Path | Sequence[str | Path],
     workspace: Workspace,
     *,
     format: str | None = None,
     mapping: Mapping[str, str] | None = None,
     time_unit: str | None = None,
     name: str | None = None,
+    service_per_file: bool = False,
     say: Say = to_stderr,
 ) -> Trace:
-    """Store the trace in `path` under `name` (default: the file's), or find it stored already.
+    """Store the trace in `paths` (files, folders, patterns: one trace) under `name` (default: theirs), or find it.
 
     `format`: a name of FORMATS; None or 'auto' tells by the content. `mapping`: trace column -> source column, with
-    `time_unit`. UserError as `open_trace`.
+    `time_unit`. `service_per_file`: where the format has no service, it is the file's name. UserError as `open_trace`.
     """
-    source = Source.open(path)
+    arguments = [paths] if isinstance(paths, str | Path) else list(paths)
+    files = expand(arguments, say)
     format = None if format == "auto" else format
-    format_name, source, reading = recognise(source, format, mapping or {}, time_unit)
-    before = path.stat()
-    trace_id = _identify(
-        path, [READER, format_name, reading.unit, *(f"{k}={v}" for k, v in sorted((mapping or {}).items()))]
-    )
+    format_name, source, reading = _recognise_all(files, format, mapping or {}, time_unit, service_per_file)
+    before = [_stamp(path) for path in files]
+    how = [READER, format_name, reading.unit, *(f"{k}={v}" for k, v in sorted((mapping or {}).items()))]
+    if isinstance(source, Merged):
+        how += ["merged", *(f"{label}" for label in (source.labels if service_per_file else ()))]
+    trace_id = _identify(files, how)
     stored = workspace.find(trace_id)
     if stored is not None:
         stored = workspace.use(stored, name)
@@ -86,16 +98,35 @@ def ingest(
 
     def build(folder: Path) -> TraceMeta:
         written = write_rows(source, reading, folder)
-        after = path.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise UserError(f"{source.name}: changed while it was read; try again when it is complete")
-        known = {"trace_id": trace_id, "name": name or path.name.split(".")[0], "format": format_name}
-        return describe(source, reading, written, folder, known)
+        for path, stamp in zip(files, before, strict=True):
+            if _stamp(path) != stamp:
+                raise UserError(f"{shown(path.name)}: changed while it was read; try again when it is complete")
+        called = name or common_name(arguments, files)
+        return describe(source, reading, written, folder, {"trace_id": trace_id, "name": called, "format": format_name})
 
     trace = workspace.add_trace(trace_id, build)
     for line in summary(trace):
         say(line)
     return trace
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _recognise_all(
+    files: Sequence[Path], format: str | None, mapping: Mapping[str, str], time_unit: str | None, service_per_file: bool
+) -> tuple[str, Source, Reading]:
+    """As `recognise`, of several files as one."""
+    try:
+        found = [recognise(Source.open(path), format, mapping, time_unit) for path in files]
+    except UserError as error:
+        if len(files) == 1 or error.code != Exit.INPUT:
+            raise
+        rest = f"of {len(files):,} files, none is ingested; name those that belong together, or a pattern"
+        raise UserError(f"{error} ({rest})", error.code) from None
+    return found[0] if len(found) == 1 and not service_per_file else merge(found, service_per_file)
 
 
 def summary(trace: Trace) -> list[str]:
@@ -172,15 +203,18 @@ def _current_or_sample(workspace: Workspace, say: Say) -> Trace:
         return ingest(path, workspace, name="sample", say=say)
 
 
-def _identify(path: Path, how: list[str]) -> str:
-    """The trace's id: a hash of the file's bytes and of how they are read."""
+def _identify(files: Sequence[Path], how: list[str]) -> str:
+    """The trace's id: a hash of the files' bytes, in order, and of how they are read."""
     digest = blake2b(digest_size=8)
     for part in how:
         digest.update(f"{len(part)}:{part}".encode(errors="replace"))
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise UserError(f"{shown(path.name)}: cannot be read: {error.strerror}") from None
+    for path in files:
+        try:
+            if len(files) > 1:
+                digest.update(f"{path.stat().st_size}:".encode())  # else a|bc and ab|c would be the same
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+        except OSError as error:
+            raise UserError(f"{shown(path.name)}: cannot be read: {error.strerror}") from None
     return digest.hexdigest()

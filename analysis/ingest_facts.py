@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from .formats.base import Reading
+from .formats.merged import NAMED
 from .formats.source import Source, shown
 from .ingest_write import TRACE, Written
 from .trace import SCHEMA, TraceMeta
@@ -49,7 +50,7 @@ def _notes(
     source: Source, reading: Reading, written: Written, batched: bool, quantum: float, repeats: int
 ) -> list[str]:
     rows, naive = written.facts["rows"], written.facts["naive"]
-    notes = list(reading.notes)
+    notes = [*_merged(written), *reading.notes]
     if naive:
         which = "times carry" if naive == rows else f"{naive:,} of {rows:,} times carry"
         notes.append(f"{which} no time zone: read as UTC")
@@ -67,6 +68,15 @@ def _notes(
     if unused:
         notes.append(f"not read: {', '.join(unused[:8])}{', …' if len(unused) > 8 else ''}")
     return notes
+
+
+def _merged(written: Written) -> list[str]:
+    if written.files is None:
+        return []
+    named = [f"{shown(name)} ({n:,} rows)" for name, _, n in written.files.head(NAMED).iter_rows()]
+    more = f" and {written.files.height - NAMED:,} more" if written.files.height > NAMED else ""
+    files = f"{written.files.height:,} file{'s' if written.files.height > 1 else ''}"
+    return [f"from {files}, rows numbered through them: {', '.join(named)}{more}"]
 
 
 def time_step(arrivals_s: np.ndarray) -> tuple[float, bool]:

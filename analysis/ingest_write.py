@@ -12,11 +12,12 @@ from .checks import NS, ROW, Checked, arrivals_ns, checked, seconds
 from .errors import UserError
 from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
-from .formats.careful import MALFORMED, scan_carefully, scan_lines
+from .formats.careful import MALFORMED, scan_lines
+from .formats.merged import OWN, Merged, carefully
 from .formats.source import Source, shown
 from .trace import ROW_GROUP
 
-TRACE, REJECTS = "trace.parquet", "rejects.parquet"
+TRACE, REJECTS, FILES = "trace.parquet", "rejects.parquet", "files.parquet"
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -28,6 +29,7 @@ class Written:
     set_aside: dict[str, int]  # reason -> rows, most frequent first
     inversions: int  # kept rows that are earlier than the kept row before them
     epoch: datetime | None
+    files: pl.DataFrame | None = None  # of a merged source: file, first_row, rows
 
     @property
     def rows_read(self) -> int:
@@ -46,12 +48,12 @@ def write_rows(source: Source, reading: Reading, folder: Path) -> Written:
             return _write(source, source.scan(wanted, ROW), reading, dict(source.dtypes), folder)
         types = {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in wanted}
         if source.by_line:
-            raw = scan_carefully(source, wanted, ROW, hashes)
+            raw = carefully(source, wanted, ROW, hashes)
             return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder)
         try:
             return _write(source, source.scan(wanted, ROW, hashes), reading, types, folder)
         except pl.exceptions.PolarsError:  # some line is no row: read slowly, and set that line aside
-            raw = scan_carefully(source, wanted, ROW, hashes)
+            raw = carefully(source, wanted, ROW, hashes)
             return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         if source.kind == "parquet":
@@ -62,7 +64,8 @@ def write_rows(source: Source, reading: Reading, folder: Path) -> Written:
             raise
         packed = f"its {source.compression} data is damaged or cut short; copy it again"
         why = packed if source.compression else error.strerror or shown(str(error))
-        raise UserError(f"{source.name}: cannot be read to its end: {why}") from None
+        name = source.at_fault(wanted, ROW).name if isinstance(source, Merged) else source.name
+        raise UserError(f"{name}: cannot be read to its end: {why}") from None
 
 
 def _refuse_damaged(source: Source, wanted: list[str]) -> None:
@@ -70,8 +73,9 @@ def _refuse_damaged(source: Source, wanted: list[str]) -> None:
     try:
         source.scan(wanted, ROW).select(pl.all().count()).collect(engine="streaming")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        name = source.at_fault(wanted, ROW).name if isinstance(source, Merged) else source.name
         why = shown(str(error).splitlines()[0].removeprefix("parquet: "), 120)
-        raise UserError(f"{source.name}: Parquet, but damaged ({why}); copy or export it again") from None
+        raise UserError(f"{name}: Parquet, but damaged ({why}); copy or export it again") from None
 
 
 def _hashes(source: Source, reading: Reading) -> str | None:
@@ -83,12 +87,16 @@ def _hashes(source: Source, reading: Reading) -> str | None:
 def _write(
     source: Source, raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType], folder: Path
 ) -> Written:
+    types = {**types, **OWN} if isinstance(source, Merged) else types
     base_ns = _base_ns(raw, reading, types) if reading.dated else 0
     try:
         parts = checked(raw, reading, types, base_ns)
     except UserError as error:
         raise UserError(f"{source.name}: {error}", error.code) from None
-    facts = _sink(parts, folder, reading, base_ns)
+    facts, files = _sink(parts, folder, reading, base_ns)
+    if isinstance(source, Merged) and files is not None:
+        files = _files(source, files)
+        files.write_parquet(folder / FILES)
     set_aside = _reasons(folder / REJECTS)
     if set_aside and source.kind != "parquet":
         _put_lines(source, facts["rows"] + sum(set_aside.values()), folder / REJECTS)
@@ -98,7 +106,7 @@ def _write(
     base_ns += earlier_s * NS if reading.dated else 0
     if inversions:
         _sort(folder / TRACE, reading, base_ns, earlier_s)
-    return Written(facts, set_aside, inversions, _epoch(reading, base_ns))
+    return Written(facts, set_aside, inversions, _epoch(reading, base_ns), files)
 
 
 def _base_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> int:
@@ -122,8 +130,8 @@ def _metadata(reading: Reading, base_ns: int) -> dict[str, str]:
     return {key: str(value) for key, value in stated.items() if value is not None}
 
 
-def _sink(parts: Checked, folder: Path, reading: Reading, base_ns: int) -> dict[str, int]:
-    """Write both files and take the facts in one streaming pass over the source."""
+def _sink(parts: Checked, folder: Path, reading: Reading, base_ns: int) -> tuple[dict[str, int], pl.DataFrame | None]:
+    """Write both files and take the facts, also of a merged source's files, in one streaming pass over the source."""
     kept = parts.kept.sink_parquet(
         folder / TRACE,
         compression="zstd",
@@ -132,8 +140,18 @@ def _sink(parts: Checked, folder: Path, reading: Reading, base_ns: int) -> dict[
         lazy=True,
     )
     rejects = parts.rejects.sink_parquet(folder / REJECTS, compression="zstd", lazy=True)
-    facts = pl.collect_all([kept, rejects, parts.facts], engine="streaming")[-1]
-    return {name: int(value or 0) for name, value in facts.row(0, named=True).items()}
+    wanted = [parts.facts] if parts.files is None else [parts.facts, parts.files]
+    facts, *files = pl.collect_all([kept, rejects, *wanted], engine="streaming")[2:]
+    return {name: int(value or 0) for name, value in facts.row(0, named=True).items()}, files[0] if files else None
+
+
+def _files(source: Merged, rows: pl.DataFrame) -> pl.DataFrame:
+    """Which rows of a merged source are of which file, in order; a file may have none."""
+    every = pl.DataFrame({"file": source.labels}, schema={"file": pl.String})
+    counted = every.join(rows, on="file", how="left", maintain_order="left").with_columns(
+        pl.col("rows").fill_null(0).cast(pl.UInt64)
+    )
+    return counted.select("file", (pl.col("rows").cum_sum() - pl.col("rows")).alias("first_row"), "rows")
 
 
 def _reasons(rejects: Path) -> dict[str, int]:

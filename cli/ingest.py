@@ -1,6 +1,5 @@
-"""`lmaas ingest`: a file of any format -> a trace of the workspace."""
+"""`lmaas ingest`: files of any format -> a trace of the workspace."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,13 +10,19 @@ from .screen import Screen, emit
 
 def command(
     ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False, help="CSV, JSONL or Parquet file.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SRC...", show_default=False, help="CSV, JSON or Parquet files, folders, 'patterns'."),
+    ],
     name: Annotated[
         str | None, typer.Option("--name", "-o", metavar="NAME", help="Name of the trace; default: the file's.")
     ] = None,
     format: Format = None,
     map: Map = None,
     time_unit: TimeUnit = None,
+    service_per_file: Annotated[
+        bool, typer.Option("--service-per-file", help="Where the format has no service: the file's name.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Read a trace into the workspace and make it the current one.
@@ -26,7 +31,9 @@ def command(
       lmaas ingest AzureLLMInferenceTrace_conv.csv
       lmaas ingest log.csv --time-unit ms --map arrival_s=ts \\
                            --map input_tokens=prompt --map output_tokens=gen
+      lmaas ingest code.csv conv.csv --service-per-file
 
+    Several files make one trace, in order of arrival; they have to be of one format.
     Rows that cannot be used are set aside with the reason, never dropped silently.
     """
     from lmaas.analysis.ingest import ingest
@@ -34,12 +41,13 @@ def command(
 
     screen: Screen = ctx.obj
     trace = ingest(
-        source,
+        sources,
         Workspace.open(),
         format=format,
         mapping=mapping(map),
         time_unit=time_unit,
         name=name,
+        service_per_file=service_per_file,
         say=screen.say,
     )
     if as_json:

@@ -59,7 +59,7 @@ def pair(value: str) -> tuple[str, str]:
 
 TracePath = Annotated[
     str | None,
-    typer.Argument(metavar="TRACE", show_default=False, help="File, or id or name of an ingested trace."),
+    typer.Argument(metavar="TRACE", show_default=False, help="File, folder or 'pattern', or an ingested trace's name."),
 ]  # fmt: skip
 Format = Annotated[
     str | None, typer.Option("--format", metavar="NAME", help="Trace format; default: found from the content.")

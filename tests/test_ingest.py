@@ -210,8 +210,9 @@ def test_a_file_that_is_no_trace_is_an_input_error_that_says_why(read, content, 
     assert str(caught.value).startswith("given.csv: ")
 
 
-def test_a_folder_and_a_missing_file_are_input_errors(read, tmp_path):
-    for path, words in ((tmp_path, "is a folder"), (tmp_path / "nope.csv", "no such file")):
+def test_an_empty_folder_and_a_missing_file_are_input_errors(read, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path, words in ((tmp_path / "empty", "no file that could be a trace"), (tmp_path / "nope.csv", "no such file")):
         with pytest.raises(UserError, match=words) as caught:
             read(path)
         assert caught.value.code == Exit.INPUT

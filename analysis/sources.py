@@ -1,0 +1,70 @@
+"""What a user names as a source: files, folders and patterns, to the files meant, in order."""
+
+import glob
+from collections.abc import Callable, Sequence
+from os.path import commonprefix
+from pathlib import Path
+
+from .errors import UserError
+from .formats.merged import listed, stem
+from .formats.source import shown
+
+Say = Callable[[str], None]
+
+
+def is_pattern(argument: str) -> bool:
+    """Whether `argument` is a pattern that matches some file, and not a file's name itself."""
+    return glob.has_magic(argument) and not Path(argument).exists() and bool(_matches(argument, hidden=True))
+
+
+def expand(arguments: Sequence[str | Path], say: Say) -> list[Path]:
+    """The files meant: a file itself, of a folder all below it, of a pattern all that match, each in order of names.
+
+    Hidden files, and the `._*` that macOS leaves in archives, are passed over where they are not named themselves.
+    """
+    found = [path for argument in arguments for path in _files(argument, say)]
+    paths: dict[Path, Path] = {}
+    for path in found:
+        paths.setdefault(path.resolve(), path)
+    if len(paths) < len(found):
+        say(f"{len(found) - len(paths):,} given more than once: each file is read once")
+    return list(paths.values())
+
+
+def _files(argument: str | Path, say: Say) -> list[Path]:
+    path, name = Path(argument), shown(str(argument))
+    if path.is_dir():
+        every = [inner for inner in sorted(path.rglob("*")) if inner.is_file()]
+        plain = [inner for inner in every if not _hidden(inner.relative_to(path))]
+    elif path.exists() or not glob.has_magic(str(argument)):
+        return [path]
+    else:
+        every = _matches(str(argument), hidden=True)
+        plain = _matches(str(argument), hidden=False)
+    if len(plain) < len(every):
+        passed = sorted({str(inner) for inner in every} - {str(inner) for inner in plain})
+        say(f"{name}: {len(passed):,} hidden passed over: {listed(passed)}")
+    if not plain:
+        raise UserError(f"{name}: no file that could be a trace")
+    return plain
+
+
+def _matches(pattern: str, *, hidden: bool) -> list[Path]:
+    # not Path.glob: it takes no absolute pattern, and cannot leave hidden files out
+    names = glob.glob(pattern, recursive=True, include_hidden=hidden)  # noqa: PTH207
+    return sorted(path for path in map(Path, names) if path.is_file())
+
+
+def _hidden(inner: Path) -> bool:
+    return any(part.startswith(".") for part in inner.parts)
+
+
+def common_name(arguments: Sequence[str | Path], paths: Sequence[Path]) -> str:
+    """What to call the trace: the one file or folder, else what the names begin with, else the folder they are in."""
+    if len(paths) == 1:
+        return stem(paths[0])
+    if len(arguments) == 1 and Path(arguments[0]).is_dir():
+        return Path(arguments[0]).absolute().name or "trace"
+    shared = commonprefix([path.name for path in paths])  # noqa: RUF071 - of names, not of paths
+    begin = shared.split(".")[0].rstrip("-_ ")
+    return begin if len(begin) > 2 else paths[0].absolute().parent.name or stem(paths[0])
