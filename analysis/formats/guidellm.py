@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import polars as pl
+
 from lmaas.analysis.errors import UserError
 
 from . import jsontext
@@ -41,9 +43,9 @@ class GuideLlm:
         if not any(sizes):
             raise UserError(
                 f"{source.name}: GuideLLM's summary: rates and latency distributions of {len(sizes)} benchmarks, none "
-                "of their requests: nothing to replay or to characterise. Save the report as JSON with its requests in it"
+                "of their requests: nothing to replay or to characterise. Save it as JSON, with its requests"
             )
-        columns = {
+        columns: dict[str, str | pl.Expr] = {
             **{name: name for name in OWN},
             "ttft_s": between(source, "start", "first", "epoch-s"),
             "e2e_s": between(source, "start", "last", "epoch-s"),
