@@ -46,6 +46,7 @@ def checked(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType
     sources = {name: pl.col(column) if isinstance(column, str) else column for name, column in columns.items()}
     kinds = {name: _type(column, name, types) for name, column in columns.items()}
     problem = pl.col(MALFORMED) if MALFORMED in types else pl.lit(None, pl.String)
+    problem = pl.coalesce(problem, *(pl.when(bad).then(pl.lit(reason)) for reason, bad in reading.asides.items()))
     from_file = [pl.col(FILE)] if FILE in types else []
     given = pl.struct(*(pl.col(name) for name in reading.source_columns() if name not in OWN)).alias(_in("text"))
     taken = [_raw(sources[name], kinds[name]).alias(_in(name)) for name in columns]

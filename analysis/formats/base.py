@@ -28,6 +28,7 @@ class Reading:
     columns: Mapping[str, str | pl.Expr]  # trace column -> source column, or an expression over source columns
     block_size: int | None = None  # tokens a hash block
     checks: Mapping[str, pl.Expr] = field(default_factory=dict)  # reason -> true where a row of the trace is bad
+    asides: Mapping[str, pl.Expr] = field(default_factory=dict)  # reason -> over source columns: where it is no request
     epoch: datetime | None = None  # of times that are numbers, where the source states it; else they are relative
     notes: tuple[str, ...] = ()
 
@@ -39,7 +40,7 @@ class Reading:
     def source_columns(self) -> list[str]:
         """The source columns read, each once, in a stable order."""
         named: list[str] = []
-        for column in (self.arrival, *self.columns.values()):
+        for column in (self.arrival, *self.columns.values(), *self.asides.values()):
             named += [column] if isinstance(column, str) else column.meta.root_names()
         return list(dict.fromkeys(named))
 

@@ -16,6 +16,8 @@ def between(source: Source, start: str, end: str, unit: TimeUnit) -> pl.Expr:
     """
     first, last = (_ns(source, column, unit) for column in (start, end))
     took = seconds(last - first, times.NS)
+    if unit == "epoch-s":
+        took = took.round(6)  # a double of seconds since 1970 holds no more
     if source.dtypes.get(end, pl.String()) != pl.String():
         return took
     return pl.when(took.is_not_null()).then(took.cast(pl.String)).when(last.is_null()).then(pl.col(end))
