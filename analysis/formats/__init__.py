@@ -24,6 +24,8 @@ FORMATS = Registry(
         "aiperf": "lmaas.analysis.formats.aiperf:AiPerf",
         "vllm-bench": "lmaas.analysis.formats.vllm_bench:VllmBench",
         "guidellm": "lmaas.analysis.formats.guidellm:GuideLlm",
+        "inference-perf": "lmaas.analysis.formats.inference_perf:InferencePerf",
+        "vllm-requests": "lmaas.analysis.formats.vllm_requests:VllmRequests",
         "canonical": "lmaas.analysis.formats.canonical:Canonical",
     },
 )
