@@ -21,6 +21,7 @@ FORMATS = Registry(
         "otlp": "lmaas.analysis.formats.otlp:Otlp",
         "otel-flat": "lmaas.analysis.formats.otlp:OtelFlat",
         "litellm": "lmaas.analysis.formats.litellm:LiteLlm",
+        "envoy": "lmaas.analysis.formats.envoy:Envoy",
         "aiperf": "lmaas.analysis.formats.aiperf:AiPerf",
         "vllm-bench": "lmaas.analysis.formats.vllm_bench:VllmBench",
         "guidellm": "lmaas.analysis.formats.guidellm:GuideLlm",

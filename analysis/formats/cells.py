@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from lmaas.analysis.checks import seconds
+
 from .source import Source
 
 NOTHING = ("", "-", "None", "null", "NULL", "\\N")  # how loggers and database dumps write that there is nothing
@@ -28,6 +30,12 @@ def unless_zero(number: pl.Expr, failed: pl.Expr) -> pl.Expr:
     """`number`, but unknown where a request failed and the log has a zero for it."""
     zero = (number.cast(pl.Float64, strict=False) == 0).fill_null(False)
     return pl.when(~(failed.fill_null(False) & zero)).then(number)
+
+
+def milliseconds(number: pl.Expr) -> pl.Expr:
+    """Milliseconds, as text, in seconds; what is no number stays as it is, for the checks to refuse."""
+    in_s = seconds(number.cast(pl.Float64, strict=False), 1000)
+    return pl.when(in_s.is_not_null()).then(in_s.cast(pl.String)).otherwise(number)
 
 
 def read_only(columns: Mapping[str, pl.Expr]) -> dict[str, str | pl.Expr]:

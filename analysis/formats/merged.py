@@ -164,10 +164,18 @@ def _reading(merged: Merged, readings: Sequence[Reading]) -> Reading:
         first.unit,
         {name: _column(name, merged, readings) for name in names},
         block_size=next(iter(sizes), None),
+        asides={
+            reason: _expression(_joined(merged, [reading.asides.get(reason) for reading in readings]))
+            for reason in dict.fromkeys(reason for reading in readings for reason in reading.asides)
+        },
         checks={reason: check for reading in readings for reason, check in reading.checks.items()},
         epoch=first.epoch,
         notes=tuple(notes),
     )
+
+
+def _expression(how: str | pl.Expr) -> pl.Expr:
+    return pl.col(how) if isinstance(how, str) else how
 
 
 def _clock(reading: Reading) -> str:
@@ -195,7 +203,7 @@ def _joined(merged: Merged, found: Sequence[str | pl.Expr | None]) -> str | pl.E
     # a column that a file lacks is null there; an expression may make something of nothing
     if len(ways) == 1 and (isinstance(how, str) or len(files) == len(found)):
         return how
-    parts = [pl.when(pl.col(FILE).is_in(files)).then(pl.col(w) if isinstance(w, str) else w) for w, files in ways]
+    parts = [pl.when(pl.col(FILE).is_in(files)).then(_expression(w)) for w, files in ways]
     return pl.coalesce(*parts)
 
 
