@@ -5,18 +5,22 @@
 The model is in `synth_spec` (parameters) and `synth_draw` (how they are drawn).
 """
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from .errors import Exit, UserError
+from .servegen import read_clients
+from .servegen_draw import draw_clients
 from .synth_draw import draw
 from .synth_spec import SynthSpec
 from .trace import ROW_GROUP
 
-__all__ = ["SynthSpec", "synth"]
+__all__ = ["SynthSpec", "synth", "synth_clients"]
 
 
 def synth(spec: SynthSpec, out: Path) -> Path:
@@ -36,6 +40,24 @@ def synth(spec: SynthSpec, out: Path) -> Path:
         "lmaas.synth": spec.model_dump_json(),
         "lmaas.synth.numpy": np.__version__,  # its streams may change between versions
     }
+    return _store(table, metadata, out)
+
+
+def synth_clients(
+    folder: Path, out: Path, seed: int = 0, days: float | None = None, requests_per_s: float | None = None
+) -> list[str]:
+    """Draw ServeGen's client statistics in `folder` into a canonical Parquet trace at `out`; returns what to tell.
+
+    See `servegen_draw.draw_clients`. The trace has no epoch: at which hour its day begins is not known. UserError as
+    `synth`, and exit 4 for what is no such folder.
+    """
+    table, notes = draw_clients(read_clients(folder), seed, days, requests_per_s)
+    asked = {"servegen": folder.resolve().name, "seed": seed, "days": days, "requests_per_s": requests_per_s}
+    _store(table, {"lmaas.synth": json.dumps(asked), "lmaas.synth.numpy": np.__version__}, out)
+    return notes
+
+
+def _store(table: pl.DataFrame, metadata: dict[str, str], out: Path) -> Path:
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         table.write_parquet(
