@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from importlib import resources
 from pathlib import Path
@@ -81,33 +82,62 @@ def ingest(
     `format`: a name of FORMATS; None or 'auto' tells by the content. `mapping`: trace column -> source column, with
     `time_unit`. `service_per_file`: where the format has no service, it is the file's name. UserError as `open_trace`.
     """
+    asked = prepare(
+        paths, format=format, mapping=mapping, time_unit=time_unit, service_per_file=service_per_file, say=say
+    )
+    stored = workspace.find(asked.trace_id)
+    if stored is not None:
+        stored = workspace.use(stored, name)
+        say(f"{asked.source.name}: stored already as {shown(stored.meta.name)} ({asked.trace_id})")
+        return stored
+    trace = workspace.add_trace(asked.trace_id, lambda folder: asked.build(folder, name))
+    for line in summary(trace):
+        say(line)
+    return trace
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Files that are recognised, and not yet read to their end."""
+
+    files: tuple[Path, ...]
+    stamps: tuple[tuple[int, int], ...]  # size and time of change of each, when it was hashed
+    source: Source
+    reading: Reading
+    format: str
+    name: str
+    trace_id: str
+
+    def build(self, folder: Path, name: str | None = None) -> TraceMeta:
+        """Write the trace into `folder`; UserError where a file is no trace, or has changed since it was prepared."""
+        written = write_rows(self.source, self.reading, folder)
+        for path, stamp in zip(self.files, self.stamps, strict=True):
+            if _stamp(path) != stamp:
+                raise UserError(f"{shown(path.name)}: changed while it was read; try again when it is complete")
+        known = {"trace_id": self.trace_id, "name": name or self.name, "format": self.format}
+        return describe(self.source, self.reading, written, folder, known)
+
+
+def prepare(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    format: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    time_unit: str | None = None,
+    service_per_file: bool = False,
+    say: Say = to_stderr,
+) -> Prepared:
+    """Find and recognise what `ingest` would read."""
     arguments = [paths] if isinstance(paths, str | Path) else list(paths)
     files = expand(arguments, say)
     format = None if format == "auto" else format
     format_name, source, reading = _recognise_all(files, format, mapping or {}, time_unit, service_per_file)
-    before = [_stamp(path) for path in files]
+    stamps = tuple(map(_stamp, files))
     how = [READER, format_name, reading.unit, *(f"{k}={v}" for k, v in sorted((mapping or {}).items()))]
     if isinstance(source, Merged):
-        how += ["merged", *(f"{label}" for label in (source.labels if service_per_file else ()))]
+        how += ["merged", *(source.labels if service_per_file else ())]
     trace_id = _identify(files, how)
-    stored = workspace.find(trace_id)
-    if stored is not None:
-        stored = workspace.use(stored, name)
-        say(f"{source.name}: stored already as {shown(stored.meta.name)} ({trace_id})")
-        return stored
-
-    def build(folder: Path) -> TraceMeta:
-        written = write_rows(source, reading, folder)
-        for path, stamp in zip(files, before, strict=True):
-            if _stamp(path) != stamp:
-                raise UserError(f"{shown(path.name)}: changed while it was read; try again when it is complete")
-        called = name or common_name(arguments, files)
-        return describe(source, reading, written, folder, {"trace_id": trace_id, "name": called, "format": format_name})
-
-    trace = workspace.add_trace(trace_id, build)
-    for line in summary(trace):
-        say(line)
-    return trace
+    return Prepared(tuple(files), stamps, source, reading, format_name, common_name(arguments, files), trace_id)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -183,6 +183,8 @@ def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in list(set_aside.items())[:4])
     text = pl.scan_parquet(rejects, glob=False).select("text").head(1).collect().item()
     rows = f"none of its {sum(set_aside.values()):,} rows is a request"
+    if next(iter(set_aside)) == "arrival_s too large":  # numbers since 1970, in a finer unit than was said
+        reasons += " (since 1970? --map arrival_s=COLUMN --time-unit epoch-ms|epoch-us|epoch-ns)"
     return UserError(f"{source.name}: {rows}: {reasons}; the first is '{shown(text)}'")
 
 

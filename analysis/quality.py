@@ -4,7 +4,7 @@ The verdict is about conclusions drawn from the trace: FAIR where some statistic
 decision should not rest on it. The limits are conventions, stated where they are used.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ class Quality:
 
     verdict: Verdict
     findings: tuple[str, ...]
+    details: tuple["Finding", ...] = ()  # the same, each with its own verdict and what to do
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,20 @@ class Finding:
 
     verdict: Verdict
     text: str
+    hint: str = ""  # what to do about it
 
 
 def assess(trace: Trace) -> Quality:
     """Judge a stored trace by its metadata and one pass over its rows."""
     scan = _scan(trace)
-    found = [finding for rule in RULES if (finding := rule(trace.meta, scan)) is not None]
-    found.sort(key=lambda finding: -RANK[finding.verdict])
-    return Quality(found[0].verdict if found else "GOOD", tuple(finding.text for finding in found))
+    return judged([finding for rule in RULES if (finding := rule(trace.meta, scan)) is not None])
+
+
+def judged(found: Iterable[Finding]) -> Quality:
+    """The quality that these findings make."""
+    worst_first = sorted(found, key=lambda finding: -RANK[finding.verdict])
+    verdict = worst_first[0].verdict if worst_first else "GOOD"
+    return Quality(verdict, tuple(finding.text for finding in worst_first), tuple(worst_first))
 
 
 def _scan(trace: Trace) -> dict[str, Any]:
@@ -68,6 +75,9 @@ def _scan(trace: Trace) -> dict[str, Any]:
 
 
 LENGTHS = ("input_tokens", "output_tokens")
+FAILED = "nothing, if that is what happened; they count as load, not in statistics of lengths"
+FINER = "export times to the millisecond, if the source has them"
+LONGER = "merge the files of more days: lmaas ingest 'logs/*.csv'"
 Rule = Callable[[TraceMeta, dict[str, Any]], Finding | None]
 
 
@@ -79,7 +89,9 @@ def set_aside(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in list(meta.rows_set_aside.items())[:3])
     share = rows / meta.rows_read
     return Finding(
-        _grade(share, 0.001, 0.05), f"{rows:,} of {meta.rows_read:,} rows ({share:.2%}) set aside: {reasons}"
+        _grade(share, 0.001, 0.05),
+        f"{rows:,} of {meta.rows_read:,} rows ({share:.2%}) set aside: {reasons}",
+        "look at their text (rejects.parquet of the stored trace), correct the source, ingest again",
     )
 
 
@@ -89,7 +101,8 @@ def few_rows(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
         return None
     verdict: Verdict = "POOR" if meta.rows_kept < 100 else "FAIR"
     noun = "request" if meta.rows_kept == 1 else "requests"
-    return Finding(verdict, f"only {meta.rows_kept:,} {noun}: the p99 of any measure rests on fewer than ten of them")
+    text = f"only {meta.rows_kept:,} {noun}: the p99 of any measure rests on fewer than ten of them"
+    return Finding(verdict, text, "take a longer part of the log, or all of it")
 
 
 def short_span(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
@@ -98,17 +111,21 @@ def short_span(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
         return None
     days = meta.span_s / 86_400
     if days >= 2:
-        return Finding("GOOD", f"spans {days:.1f} days: a weekly rhythm cannot be told from chance")
+        return Finding("GOOD", f"spans {days:.1f} days: a weekly rhythm cannot be told from chance", LONGER)
     span = f"{meta.span_s / 3600:.1f} hours" if meta.span_s >= 3600 else f"{meta.span_s / 60:.1f} minutes"
-    return Finding("FAIR", f"spans {span}: a daily rhythm cannot be seen, nor learned by a forecast")
+    return Finding("FAIR", f"spans {span}: a daily rhythm cannot be seen, nor learned by a forecast", LONGER)
 
 
 def time_zone(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     """Hours of day mean nothing without an epoch, and may be shifted without a zone."""
     if meta.epoch_kind == "relative":
-        return Finding("GOOD", "times are relative: no date, and no known hour of day")
+        return Finding(
+            "GOOD", "times are relative: no date, and no known hour of day", "give dates, if the source has them"
+        )
     if meta.epoch_kind == "assumed":
-        return Finding("GOOD", "times carry no zone: hours of day are as written, read as UTC")
+        return Finding(
+            "GOOD", "times carry no zone: hours of day are as written, read as UTC", "write the zone into the times"
+        )
     return None
 
 
@@ -116,7 +133,9 @@ def coarse_times(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     """From steps of 1 s on, bursts within a step are invisible: peaks per second and gaps are artefacts."""
     if meta.quantum_s < 1:
         return None
-    return Finding("FAIR", f"times come in steps of {meta.quantum_s:g} s: bursts shorter than that cannot be seen")
+    return Finding(
+        "FAIR", f"times come in steps of {meta.quantum_s:g} s: bursts shorter than that cannot be seen", FINER
+    )
 
 
 def silence(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
@@ -127,7 +146,8 @@ def silence(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
         return None
     share = longest / meta.span_s
     text = f"no request for {longest:,.0f} s, {share:.0%} of the trace: an outage, or a hole in the collection"
-    return Finding("POOR" if share > 0.5 else "FAIR", text)
+    hint = "check the collection at that time; a stray first or last row is best removed"
+    return Finding("POOR" if share > 0.5 else "FAIR", text, hint)
 
 
 def failures(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
@@ -135,7 +155,7 @@ def failures(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     if not scan["failed"]:
         return None
     share = scan["failed"] / meta.rows_kept
-    return Finding(_grade(share, 0.10, 0.50), f"{scan['failed']:,} requests ({share:.1%}) did not succeed")
+    return Finding(_grade(share, 0.10, 0.50), f"{scan['failed']:,} requests ({share:.1%}) did not succeed", FAILED)
 
 
 def no_output(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
@@ -145,7 +165,8 @@ def no_output(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
         return None
     share = rows / meta.rows_kept
     text = f"{scan['zero_output']:,} requests have 0 output tokens and {scan['zero_input']:,} have 0 input tokens"
-    return Finding(_grade(share, 0.01, 0.25), f"{text}: kept, not replayed")
+    hint = "if 0 is how the source marks failures, say so in a column status: failed, tokens empty"
+    return Finding(_grade(share, 0.01, 0.25), f"{text}: kept, not replayed", hint)
 
 
 def unknown_tokens(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
@@ -155,7 +176,9 @@ def unknown_tokens(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
         return None
     share = rows / meta.rows_kept
     return Finding(
-        _grade(share, 0.10, 0.50), f"{rows:,} requests ({share:.1%}) have unknown token counts: kept, not replayed"
+        _grade(share, 0.10, 0.50),
+        f"{rows:,} requests ({share:.1%}) have unknown token counts: kept, not replayed",
+        FAILED,
     )
 
 
@@ -166,7 +189,8 @@ def clipped(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
         for name in LENGTHS
         if scan[f"{name}_at_top"] >= max(10, scan[f"{name}_near_top"]) and scan[f"{name}_top"] != scan[f"{name}_low"]
     ]
-    return Finding("GOOD", f"lengths look clipped: {', '.join(caps)}") if caps else None
+    hint = "the true lengths were longer: see whether the exporter or a token limit cut them"
+    return Finding("GOOD", f"lengths look clipped: {', '.join(caps)}", hint) if caps else None
 
 
 def constant(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
@@ -176,7 +200,11 @@ def constant(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
         for name in LENGTHS
         if scan[f"{name}_known"] >= 10 and scan[f"{name}_top"] == scan[f"{name}_low"]
     ]
-    return Finding("POOR", f"{' and '.join(same)}: not real traffic") if same else None
+    return (
+        Finding("POOR", f"{' and '.join(same)}: not real traffic", "map the column that holds the lengths")
+        if same
+        else None
+    )
 
 
 RULES: tuple[Rule, ...] = (

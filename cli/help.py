@@ -10,6 +10,7 @@ Start here
                                      users have waited?
 
 Understand  ingest     read a trace of any format into the workspace
+            validate   can a trace be trusted, and what would make it better?
             analyze    load, lengths, latencies and reuse of a trace
             traces     list the traces of the workspace
 Decide      evaluate   replay a trace through policies and their baselines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -11,8 +11,12 @@ from lmaas.analysis.registry import Registry
 from lmaas.analysis.trace import TraceMeta
 
 from .document import plain
+from .format import text
 from .report import trace_facts
 from .section import Column, Report, Section, Table, table
+
+if TYPE_CHECKING:
+    from lmaas.analysis.validate import Validation
 
 
 def plain_rows(of: Table) -> list[dict[str, Any]]:
@@ -92,6 +96,17 @@ def ingested(meta: TraceMeta) -> Report:
     section = Section(
         "ingest", "Ingested", finding, tables=(brief,) if aside else (), notes=tuple(meta.notes), brief=True
     )
+    return Report("analyze", meta.name, trace_facts(meta), (section,))
+
+
+def validated(found: Validation) -> Report:
+    """What `lmaas validate` says: the verdict, each finding with what to do about it, then the trace's notes."""
+    from .analyze.quality import finding
+
+    meta = found.trace
+    notes = [f"{f.verdict}: {f.text}" + (f" → {f.hint}" if f.hint else "") for f in found.quality.details]
+    told = tuple(map(text, (*notes, *meta.notes)))
+    section = Section("validate", "Data quality", finding(meta, found.quality.verdict), notes=told, brief=True)
     return Report("analyze", meta.name, trace_facts(meta), (section,))
 
 
