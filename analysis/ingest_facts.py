@@ -42,8 +42,19 @@ def describe(source: Source, reading: Reading, written: Written, folder: Path, k
         rows_set_aside=written.set_aside,
         span_s=float(arrivals[-1] - arrivals[0]),
         columns=columns,
-        notes=_notes(source, reading, written, batched, quantum, duplicates(trace, compared)),
+        notes=[
+            *_notes(source, reading, written, batched, quantum, duplicates(trace, compared)),
+            *(_repeated_ids(trace) if reading.ids_repeat else []),
+        ],
     )
+
+
+def _repeated_ids(trace: Path) -> list[str]:
+    """A sentence where rows share their request's id."""
+    ids = pl.scan_parquet(trace, glob=False).select(pl.col("request_id").hash())
+    again = ids.select(pl.len() - pl.col("request_id").n_unique()).collect(engine="streaming").item()
+    rows = "row has" if again == 1 else "rows have"
+    return [f"{again:,} {rows} the id of another, as an export writes a request again: kept"] if again else []
 
 
 def _notes(

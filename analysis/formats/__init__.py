@@ -22,6 +22,7 @@ FORMATS = Registry(
         "otel-flat": "lmaas.analysis.formats.otlp:OtelFlat",
         "litellm": "lmaas.analysis.formats.litellm:LiteLlm",
         "envoy": "lmaas.analysis.formats.envoy:Envoy",
+        "langfuse": "lmaas.analysis.formats.langfuse:Langfuse",
         "aiperf": "lmaas.analysis.formats.aiperf:AiPerf",
         "vllm-bench": "lmaas.analysis.formats.vllm_bench:VllmBench",
         "guidellm": "lmaas.analysis.formats.guidellm:GuideLlm",

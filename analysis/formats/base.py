@@ -31,6 +31,7 @@ class Reading:
     asides: Mapping[str, pl.Expr] = field(default_factory=dict)  # reason -> over source columns: where it is no request
     epoch: datetime | None = None  # of times that are numbers, where the source states it; else they are relative
     notes: tuple[str, ...] = ()
+    ids_repeat: bool = False  # the source may write one request several times, under its id: told, never dropped
 
     @property
     def dated(self) -> bool:

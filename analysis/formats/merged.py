@@ -171,6 +171,7 @@ def _reading(merged: Merged, readings: Sequence[Reading]) -> Reading:
         checks={reason: check for reading in readings for reason, check in reading.checks.items()},
         epoch=first.epoch,
         notes=tuple(notes),
+        ids_repeat=any(reading.ids_repeat for reading in readings),
     )
 
 
