@@ -43,7 +43,7 @@ class Controller(NamedTuple):
 
 
 NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
-SWEEPING = (k.ACTIVATE, k.LOSE, k.LOSE_QUEUE, k.RELEASE_HELD, k.MIGRATE)  # they move any number of requests at once
+MOVING = (k.STARTS, k.ACTIVATE, k.DRAIN, k.LOSE, k.LOSE_QUEUE, k.RELEASE_HELD, k.MIGRATE)  # of these room is made first
 QUIET_S = 86_400.0  # a day: batch work is due within one
 CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
 MOST_IN_FLIGHT = 1 << SLOT_BITS  # requests sent and not ended: more have no number in the kernel's heaps
@@ -162,7 +162,7 @@ class Replay:
         from .kernel.handle import table_of
         from .kernel.loop import kernel  # compiles or loads the cache on first use
 
-        if what in SWEEPING:
+        if what in MOVING:
             self._make_room()
         if self._table[0] is not self.life.state:
             self._table = (self.life.state, table_of(self.life.state))
@@ -313,7 +313,10 @@ class Replay:
                 self.life.open(pool, asked, t)
 
     def _make_room(self) -> None:
-        """In one go all in flight may be sent again (agenda), and all that are queued in a pool be rejected (done)."""
+        """In one go all in flight may be sent again (agenda), and all that are queued in a pool be rejected (done).
+
+        Starts that are cancelled stay on the agenda until their time comes, so there may be any number of these, too.
+        """
         from .kernel.state import longer
 
         ctl, widest = self.st.ctl, self.st.ends.shape[1]

@@ -1,15 +1,22 @@
 """The kernel's buffers hold what one event or order moves at once, however many requests that is."""
 
+import os
+
 import numpy as np
 import pytest
+from cases_full import full_cases
+from hypothesis import HealthCheck, given, settings
+from test_kernel_full import check
 
 from lmaas.replay import columns as c
-from lmaas.replay import engine
+from lmaas.replay import engine, world
 from lmaas.replay.engine import NEVER, Controller, Replay, Requests
 from lmaas.replay.fleet import Fault, Fleet, Pool
+from lmaas.replay.kernel.state import zeros
 from lmaas.replay.profile import find_profile
 from lmaas.replay.protocol import Actions
 
+EXAMPLES = 15 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 60
 PROFILE = find_profile("llama-3.1-8b/h100/tp1")
 
 
@@ -39,3 +46,24 @@ def test_a_queue_of_any_length_may_be_rejected_at_once(monkeypatch, instant_star
     before = len(replay.st.done)
     outcome = replay.run(check=True)
     assert (outcome.status == c.REJECTED).all() and len(outcome.status) > before
+
+
+@pytest.fixture(scope="module")
+def cramped():
+    """Every replay begins with next to no room. Interpreted, an index beyond an array is an error (`make test`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        make = world.empty_state
+
+        def least(slots, seqs, block, pools, flights, outputs):
+            state = make(slots, seqs, block, pools, 1, outputs)
+            return state._replace(agenda=zeros("agenda", 1))
+
+        patch.setattr(engine, "CHUNK", 1)
+        patch.setattr(world, "empty_state", least)
+        yield
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(full_cases())
+def test_replays_that_begin_with_no_room_equal_the_reference(cramped, case):
+    check(case)
