@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from .errors import Exit, UserError
-from .formats import FORMATS
+from .formats import FORMATS, aggregates
 from .formats.base import Format, Reading
 from .formats.mapped import check_fields, check_time_unit, mapped
 from .formats.merged import Merged, merge
@@ -213,6 +213,7 @@ def _format(source: Source, name: str | None) -> Format:
         raise UserError(f"{source.name}: could be {names}; say which with --format")
     if found:
         return found[0]
+    aggregates.refuse(source.name, source.columns, source.samples)
     # the format with most of its columns there is what the user means; if none has any, the trace table's own
     nearest = max(fitting, key=lambda known: _share(known, source) or 0.01 * (known.name == "canonical"))
     missing = [column for column in nearest.required if column not in source.columns]

@@ -14,7 +14,7 @@ import polars as pl
 
 from lmaas.analysis.errors import UserError
 
-from . import jsontext
+from . import aggregates, jsontext
 
 Kind = Literal["csv", "jsonl", "parquet"]
 Compression = Literal["gzip", "zstd"]
@@ -94,6 +94,7 @@ class Source:
                 what = "no JSON object in it" if document else "no JSON object in its first lines"
                 raise UserError(f"{name}: {what}; expected one object a line: jq -c . {name}")
             return cls(path, "jsonl", jsontext.keys(samples), compression=packed, samples=samples, document=document)
+        aggregates.refuse_text(name, text)
         header = text.split("\n", 1)[0].rstrip("\r")
         delimiter = max(",;\t|", key=header.count)
         return cls(path, "csv", _header(name, header, delimiter), compression=packed, delimiter=delimiter)
