@@ -23,6 +23,8 @@ FORMATS = Registry(
         "litellm": "lmaas.analysis.formats.litellm:LiteLlm",
         "envoy": "lmaas.analysis.formats.envoy:Envoy",
         "langfuse": "lmaas.analysis.formats.langfuse:Langfuse",
+        "openrouter": "lmaas.analysis.formats.openrouter:OpenRouter",
+        "openrouter-activity": "lmaas.analysis.formats.openrouter:OpenRouterActivity",
         "aiperf": "lmaas.analysis.formats.aiperf:AiPerf",
         "vllm-bench": "lmaas.analysis.formats.vllm_bench:VllmBench",
         "guidellm": "lmaas.analysis.formats.guidellm:GuideLlm",
