@@ -240,7 +240,8 @@ class Replay:
         collected = Collected(len(self.requests))
         for rows in self.stream([], check):
             collected.add(rows)
-        return self._outcome(collected.columns(self.requests.arrival_s))
+        last_s = collected.last_s()
+        return self._outcome(collected.columns(self.requests.arrival_s), last_s)
 
     def stream(self, chunks: Iterable[Requests], check: bool = False) -> Iterator[np.ndarray]:
         """Replay the first requests and then these, in arrival order; yields finished rows (layout.DONE) as they come.
@@ -342,7 +343,7 @@ class Replay:
 
     # --- results ---
 
-    def _outcome(self, columns: dict[str, np.ndarray]) -> Outcome:
+    def _outcome(self, columns: dict[str, np.ndarray], last_s: float) -> Outcome:
         n = len(self.requests)
         if self.requests.follow is not None:
             unserved = columns["status"] == UNSERVED
@@ -350,7 +351,7 @@ class Replay:
             waiting[self.st.fly.request[(self.st.fly.phase != k.ELSEWHERE) & (self.st.fly.gone == 0)]] = True
             later = np.isin(np.arange(n), self.requests.follow)
             columns["status"][unserved & later & ~waiting] = NOT_SENT
-        end = float(np.nanmax(columns["done_s"], initial=self.begin_s))
+        end = max(self.begin_s, last_s)
         end = max(end, float(self.requests.arrival_s[-1])) if n else end
         self.life.harvest()
         lives, rep = self.life.lives, self.st.rep

@@ -29,7 +29,7 @@ class Outcome:
     gpus; a reshaped replica goes on under a record of its own. spans: record, pool, replica, state (one of STATES but
     off), from_s, to_s. busy_s f8 by record. actions_s f8: when a replica was started, taken back, reclaimed, donated or
     drained, one entry each. denied: starts by pool that found no machine; denied_down: those of them whose
-    region was down. end_s: last completion, or the last arrival.
+    region was down. end_s: when the last request ended, if by giving up, or the last arrival.
     """
 
     status: np.ndarray
@@ -114,6 +114,10 @@ class Collected:
         """Put a buffer of finished rows into their places."""
         as_bytes = np.dtype((np.void, DONE.itemsize))  # numpy copies structures field by field, thirteen times slower
         self.rows.view(as_bytes)[done["request"]] = np.asarray(done).view(as_bytes)
+
+    def last_s(self) -> float:
+        """When the last request ended, if it was by giving up; asked before `columns`, which keeps completions only."""
+        return float(self.rows["done_s"].max(initial=0.0))
 
     def columns(self, arrival_s: np.ndarray) -> dict[str, np.ndarray]:
         """Outcome's arrays, views of one table; arrival_s: of those that never ended."""

@@ -195,7 +195,7 @@ def _clipped(spans: pl.DataFrame, start_s: float, end_s: float) -> pl.DataFrame:
 def cost_scores(outcome: Outcome, start_s: float, end_s: float) -> dict[str, Any]:
     """GPU-hours provisioned (starting + active + draining), active and of the tail; cost; utilisation.
 
-    Integrated from start_s to the later of end_s and the last completion; the tail is what lies after end_s.
+    Integrated from start_s to the later of end_s and the end of the last request; the tail is what lies after end_s.
     Cost is on-demand, each replica at the price of its own profile; null where one that is paid for has no price.
     A month has 730 hours.
     """

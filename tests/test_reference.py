@@ -250,6 +250,14 @@ def test_a_request_between_iterations_leaves_at_once():
     assert seen == {2.5: 0}
 
 
+def test_a_replay_lasts_until_the_last_client_has_given_up():
+    """Eight iterations of 1 s; patience ends in the third, whose end nobody waits for: two count as busy."""
+    case = case_of([(0, 8, 1)], shapes=[shape(max_batch_tokens=1)], clients={"timeout_s": 2.5})
+    outcome, _ = play_fast(case)
+    assert outcome.busy_s.tolist() == [2.0]
+    assert outcome.end_s == 2.5 and outcome.spans["to_s"].to_list() == [2.5]
+
+
 def test_it_tries_again_while_the_first_try_still_runs():
     """8 prompt tokens, 4 an iteration: gives up at 1.5, sends at 1.75; the first try stays until 2, emits nothing."""
     rows, _, seen = play(
