@@ -7,6 +7,7 @@ from hashlib import blake2b
 from importlib import resources
 from pathlib import Path
 
+from .anonymise import LIMITS, Anonymiser
 from .errors import Exit, UserError
 from .formats import FORMATS, aggregates
 from .formats.base import Format, Reading
@@ -75,15 +76,23 @@ def ingest(
     time_unit: str | None = None,
     name: str | None = None,
     service_per_file: bool = False,
+    anonymiser: Anonymiser | None = None,
     say: Say = to_stderr,
 ) -> Trace:
     """Store the trace in `paths` (files, folders, patterns: one trace) under `name` (default: theirs), or find it.
 
     `format`: a name of FORMATS; None or 'auto' tells by the content. `mapping`: trace column -> source column, with
-    `time_unit`. `service_per_file`: where the format has no service, it is the file's name. UserError as `open_trace`.
+    `time_unit`. `service_per_file`: where the format has no service, it is the file's name.
+    `anonymiser`: what may not be stored as it is. UserError as `open_trace`.
     """
     asked = prepare(
-        paths, format=format, mapping=mapping, time_unit=time_unit, service_per_file=service_per_file, say=say
+        paths,
+        format=format,
+        mapping=mapping,
+        time_unit=time_unit,
+        service_per_file=service_per_file,
+        anonymiser=anonymiser,
+        say=say,
     )
     stored = workspace.find(asked.trace_id)
     if stored is not None:
@@ -107,15 +116,20 @@ class Prepared:
     format: str
     name: str
     trace_id: str
+    anonymiser: Anonymiser | None = None
 
     def build(self, folder: Path, name: str | None = None) -> TraceMeta:
         """Write the trace into `folder`; UserError where a file is no trace, or has changed since it was prepared."""
-        written = write_rows(self.source, self.reading, folder)
+        written = write_rows(self.source, self.reading, folder, self.anonymiser)
         for path, stamp in zip(self.files, self.stamps, strict=True):
             if _stamp(path) != stamp:
                 raise UserError(f"{shown(path.name)}: changed while it was read; try again when it is complete")
         known = {"trace_id": self.trace_id, "name": name or self.name, "format": self.format}
-        return describe(self.source, self.reading, written, folder, known)
+        meta = describe(self.source, self.reading, written, folder, known)
+        if self.anonymiser is None:
+            return meta
+        bare = {"source": Path(meta.source).name, "anonymised": True, "notes": [*meta.notes, LIMITS]}
+        return meta.model_copy(update=bare)
 
 
 def prepare(
@@ -125,19 +139,24 @@ def prepare(
     mapping: Mapping[str, str] | None = None,
     time_unit: str | None = None,
     service_per_file: bool = False,
+    anonymiser: Anonymiser | None = None,
     say: Say = to_stderr,
 ) -> Prepared:
     """Find and recognise what `ingest` would read."""
     arguments = [paths] if isinstance(paths, str | Path) else list(paths)
     files = expand(arguments, say)
     format = None if format == "auto" else format
-    format_name, source, reading = _recognise_all(files, format, mapping or {}, time_unit, service_per_file)
+    format_name, source, reading = _recognise_all(
+        files, format, mapping or {}, time_unit, service_per_file, anonymiser is not None
+    )
     stamps = tuple(map(_stamp, files))
     how = [READER, format_name, reading.unit, *(f"{k}={v}" for k, v in sorted((mapping or {}).items()))]
     if isinstance(source, Merged):
         how += ["merged", *(source.labels if service_per_file else ())]
-    trace_id = _identify(files, how)
-    return Prepared(tuple(files), stamps, source, reading, format_name, common_name(arguments, files), trace_id)
+    if anonymiser is not None:
+        how.append(anonymiser.mark)
+    trace_id, name = _identify(files, how), common_name(arguments, files)
+    return Prepared(tuple(files), stamps, source, reading, format_name, name, trace_id, anonymiser)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -146,7 +165,12 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _recognise_all(
-    files: Sequence[Path], format: str | None, mapping: Mapping[str, str], time_unit: str | None, service_per_file: bool
+    files: Sequence[Path],
+    format: str | None,
+    mapping: Mapping[str, str],
+    time_unit: str | None,
+    service_per_file: bool,
+    bare_names: bool,
 ) -> tuple[str, Source, Reading]:
     """As `recognise`, of several files as one."""
     try:
@@ -156,7 +180,7 @@ def _recognise_all(
             raise
         rest = f"of {len(files):,} files, none is ingested; name those that belong together, or a pattern"
         raise UserError(f"{error} ({rest})", error.code) from None
-    return found[0] if len(found) == 1 and not service_per_file else merge(found, service_per_file)
+    return found[0] if len(found) == 1 and not service_per_file else merge(found, service_per_file, bare_names)
 
 
 def summary(trace: Trace) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from .anonymise import Anonymiser
 from .checks import NS, ROW, Checked, arrivals_ns, checked, seconds
 from .errors import UserError
 from .formats.base import Reading
@@ -37,7 +38,7 @@ class Written:
         return self.facts["rows"] + sum(self.set_aside.values())
 
 
-def write_rows(source: Source, reading: Reading, folder: Path) -> Written:
+def write_rows(source: Source, reading: Reading, folder: Path, anonymiser: Anonymiser | None = None) -> Written:
     """Write trace.parquet (sorted by arrival, stably) and rejects.parquet into `folder`; UserError (exit 4) if nothing
     is kept or the source cannot be read to its end.
     """
@@ -45,16 +46,16 @@ def write_rows(source: Source, reading: Reading, folder: Path) -> Written:
     hashes = _hashes(source, reading)
     try:
         if source.kind == "parquet":
-            return _write(source, source.scan(wanted, ROW), reading, dict(source.dtypes), folder)
+            return _write(source, source.scan(wanted, ROW), reading, dict(source.dtypes), folder, anonymiser)
         types = {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in wanted}
         if source.by_line:
             raw = carefully(source, wanted, ROW, hashes)
-            return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder)
+            return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder, anonymiser)
         try:
-            return _write(source, source.scan(wanted, ROW, hashes), reading, types, folder)
+            return _write(source, source.scan(wanted, ROW, hashes), reading, types, folder, anonymiser)
         except pl.exceptions.PolarsError:  # some line is no row: read slowly, and set that line aside
             raw = carefully(source, wanted, ROW, hashes)
-            return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder)
+            return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder, anonymiser)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         if source.kind == "parquet":
             _refuse_damaged(source, wanted)
@@ -85,7 +86,12 @@ def _hashes(source: Source, reading: Reading) -> str | None:
 
 
 def _write(
-    source: Source, raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType], folder: Path
+    source: Source,
+    raw: pl.LazyFrame,
+    reading: Reading,
+    types: Mapping[str, pl.DataType],
+    folder: Path,
+    anonymiser: Anonymiser | None,
 ) -> Written:
     types = {**types, **OWN} if isinstance(source, Merged) else types
     base_ns = _base_ns(raw, reading, types) if reading.dated else 0
@@ -93,12 +99,14 @@ def _write(
         parts = checked(raw, reading, types, base_ns)
     except UserError as error:
         raise UserError(f"{source.name}: {error}", error.code) from None
+    if anonymiser is not None:
+        parts = anonymiser.applied(parts, own_ids="request_id" in reading.columns)
     facts, files = _sink(parts, folder, reading, base_ns)
     if isinstance(source, Merged) and files is not None:
         files = _files(source, files)
         files.write_parquet(folder / FILES)
     set_aside = _reasons(folder / REJECTS)
-    if set_aside and source.kind != "parquet":
+    if set_aside and source.kind != "parquet" and anonymiser is None:
         _put_lines(source, facts["rows"] + sum(set_aside.values()), folder / REJECTS)
     if not facts["rows"]:
         raise _nothing_kept(source, set_aside, folder / REJECTS)
@@ -182,10 +190,11 @@ def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -
         return UserError(f"{source.name}: has {what}; expected at least one request")
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in list(set_aside.items())[:4])
     text = pl.scan_parquet(rejects, glob=False).select("text").head(1).collect().item()
+    first = "" if text is None else f"; the first is '{shown(text)}'"
     rows = f"none of its {sum(set_aside.values()):,} rows is a request"
     if next(iter(set_aside)) == "arrival_s too large":  # numbers since 1970, in a finer unit than was said
         reasons += " (since 1970? --map arrival_s=COLUMN --time-unit epoch-ms|epoch-us|epoch-ns)"
-    return UserError(f"{source.name}: {rows}: {reasons}; the first is '{shown(text)}'")
+    return UserError(f"{source.name}: {rows}: {reasons}{first}")
 
 
 def _order(trace: Path) -> tuple[int, int]:

@@ -185,7 +185,17 @@ def _slug(text: str) -> str:
 
 
 def _input(trace: TraceMeta) -> dict[str, Any]:
-    wanted = {"trace_id", "name", "source", "format", "rows_read", "rows_kept", "rows_set_aside", "span_s"}
+    wanted = {
+        "trace_id",
+        "name",
+        "source",
+        "format",
+        "rows_read",
+        "rows_kept",
+        "rows_set_aside",
+        "span_s",
+        "anonymised",
+    }
     return trace.model_dump(include=wanted)
 
 

@@ -60,6 +60,7 @@ class TraceMeta(BaseModel):
     span_s: float  # last arrival - first arrival
     columns: list[str]  # columns that hold at least one value
     notes: list[str]  # oddities found, one sentence each
+    anonymised: bool = False  # tenants, sessions and ids are keyed hashes
 
 
 @dataclass(frozen=True)

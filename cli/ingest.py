@@ -1,5 +1,6 @@
 """`lmaas ingest`: files of any format -> a trace of the workspace."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,16 @@ def command(
     service_per_file: Annotated[
         bool, typer.Option("--service-per-file", help="Where the format has no service: the file's name.")
     ] = False,
+    anonymize: Annotated[
+        bool, typer.Option("--anonymize", help="Hash tenants, sessions and ids; keep no text and no path.")
+    ] = False,
+    anonymize_names: Annotated[
+        bool, typer.Option("--anonymize-names", help="The same, and hash services and regions.")
+    ] = False,
+    anonymize_key: Annotated[
+        Path | None,
+        typer.Option("--anonymize-key-file", metavar="FILE", help="The same hashes every time; default: a random key."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Read a trace into the workspace and make it the current one.
@@ -36,10 +47,12 @@ def command(
     Several files make one trace, in order of arrival; they have to be of one format.
     Rows that cannot be used are set aside with the reason, never dropped silently.
     """
+    from lmaas.analysis.anonymise import Anonymiser
     from lmaas.analysis.ingest import ingest
     from lmaas.analysis.workspace import Workspace
 
     screen: Screen = ctx.obj
+    wanted = anonymize or anonymize_names or anonymize_key is not None
     trace = ingest(
         sources,
         Workspace.open(),
@@ -48,6 +61,7 @@ def command(
         time_unit=time_unit,
         name=name,
         service_per_file=service_per_file,
+        anonymiser=Anonymiser.of(anonymize_key, names=anonymize_names) if wanted else None,
         say=screen.say,
     )
     if as_json:

@@ -93,14 +93,22 @@ def stem(path: Path) -> str:
     return path.name.split(".")[0] or path.name
 
 
-def merge(files: Sequence[tuple[str, Source, Reading]], service_per_file: bool) -> tuple[str, Source, Reading]:
-    """Files of one format (its name, rows and reading each) as one; UserError where they do not go together."""
+def merge(
+    files: Sequence[tuple[str, Source, Reading]], service_per_file: bool, bare_names: bool = False
+) -> tuple[str, Source, Reading]:
+    """Files of one format (its name, rows and reading each) as one; UserError where they do not go together.
+
+    `bare_names`: the files' labels say nothing of the folders they lie in.
+    """
     name, sources = files[0][0], tuple(source for _, source, _ in files)
     _refuse_several([format for format, _, _ in files], sources, "formats")
     _refuse_several([source.kind for source in sources], sources, "kinds of file")
     absolute = [source.path.absolute() for source in sources]
     home = Path(commonpath([path.parent for path in absolute]))
     labels = tuple(str(path.relative_to(home)) for path in absolute)
+    if bare_names:
+        names = [path.name for path in absolute]
+        labels = tuple(n if names.count(n) == 1 else f"{k}/{n}" for k, n in enumerate(names, start=1))
     more = f" and {len(files) - 1} more file{'s' if len(files) > 2 else ''}" if len(files) > 1 else ""
     merged = Merged(
         home / f"{labels[0]}{more}",

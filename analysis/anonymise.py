@@ -1,0 +1,80 @@
+"""Names and ids of people replaced by keyed hashes, and text dropped, before anything is written.
+
+BLAKE2b with a key: equal values stay equal, so sessions, parents and tenants still hold together, and without the key
+nobody can tell whether a guessed name is among them. The key is never stored.
+"""
+
+import secrets
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+import polars as pl
+
+from .checks import Checked
+from .errors import Exit, UserError
+from .formats.source import shown
+
+KEY_BYTES = 16  # of a key file, at least: a shorter key can be guessed
+DIGEST_BYTES = 10  # of 1e8 ids two are equal by chance once in 2e8 traces
+IDS = ("request_id", "parent_id", "session_id")  # one kind: a parent is a request, or in some formats a session
+NAMES = ("service", "region")  # kept unless asked: without them a trace says little
+LIMITS = (
+    "anonymised: tenants, sessions, request and parent ids and block hashes are keyed hashes; times, lengths, "
+    "latencies and row numbers are as they were, so who has the source can tell which request is which"
+)
+
+
+@dataclass(frozen=True)
+class Anonymiser:
+    """What is replaced, and under which key."""
+
+    key: bytes
+    names: bool = False  # also NAMES
+    mark: str = "anonymised"  # part of the trace's id: stable with a key file, and the same for any random key
+
+    @classmethod
+    def of(cls, key_file: Path | None, *, names: bool = False) -> "Anonymiser":
+        """With a random key, or that of a file: the same hashes every time. UserError (exit 2) where it is none."""
+        if key_file is None:
+            return cls(secrets.token_bytes(64), names, f"anonymised {names}")
+        try:
+            content = key_file.read_bytes().strip()
+        except OSError as error:
+            raise UserError(f"{shown(str(key_file))}: cannot be read: {error.strerror}", Exit.USAGE) from None
+        if len(content) < KEY_BYTES:
+            told = f"{len(content)} bytes are no key, {KEY_BYTES} are: head -c 32 /dev/urandom | base64 > KEYFILE"
+            raise UserError(f"{shown(str(key_file))}: {told}", Exit.USAGE)
+        key = blake2b(content).digest()
+        return cls(key, names, f"anonymised {names} {blake2b(b'which key', key=key, digest_size=8).hexdigest()}")
+
+    def applied(self, parts: Checked, own_ids: bool) -> Checked:
+        """`parts` with hashes for names; `own_ids`: the source gives request ids, else they are row numbers."""
+        kinds = dict.fromkeys(IDS if own_ids else IDS[1:], "id") | {"tenant": "tenant"}
+        kinds |= {name: name for name in NAMES} if self.names else {}
+        schema = parts.kept.collect_schema()
+        hashed = [self._text(name, kind).cast(schema[name]) for name, kind in kinds.items()]
+        blocks = pl.col("block_hashes").map_batches(
+            self._blocks, return_dtype=schema["block_hashes"], is_elementwise=True
+        )
+        text = pl.lit(None, pl.String).alias("text")
+        return replace(parts, kept=parts.kept.with_columns(*hashed, blocks), rejects=parts.rejects.with_columns(text))
+
+    def _text(self, name: str, kind: str) -> pl.Expr:
+        hashes = partial(self._hashed, kind=kind)
+        return pl.col(name).cast(pl.String).map_batches(hashes, return_dtype=pl.String(), is_elementwise=True)
+
+    def _hashed(self, values: pl.Series, kind: str) -> pl.Series:
+        distinct = values.drop_nulls().unique()
+        hashes = [self._digest(kind, value.encode(), DIGEST_BYTES).hexdigest() for value in distinct]
+        return values.replace_strict(distinct, pl.Series(hashes, dtype=pl.String), return_dtype=pl.String())
+
+    def _blocks(self, values: pl.Series) -> pl.Series:
+        distinct = values.explode().drop_nulls().unique()
+        hashes = [int.from_bytes(self._digest("block", b"%d" % value, 8).digest(), "big") for value in distinct]
+        new = pl.Series(hashes, dtype=pl.UInt64)
+        return values.list.eval(pl.element().replace_strict(distinct, new, return_dtype=pl.UInt64()))
+
+    def _digest(self, kind: str, value: bytes, size: int) -> blake2b:
+        return blake2b(value, key=self.key, person=kind.encode(), digest_size=size)
