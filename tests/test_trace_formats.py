@@ -4,6 +4,7 @@ import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 from trace_data import accounted, reader, rejects
 
@@ -136,6 +137,31 @@ def test_vidurs_lengths_alone_are_refused_with_what_they_lack(read):
     with pytest.raises(UserError, match=r"not when they come.*add a column arrived_at") as refused:
         read("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n396,109,505,3.63\n")
     assert refused.value.code == Exit.INPUT
+
+
+def test_baseten_hashes_are_the_same_bits_and_prompts_are_not_kept(read):
+    trace = read(FIXTURES / "baseten.parquet")
+    assert values(trace, "block_hashes") == [[10, 2**64 - 2], [10, 2**64 - 2, 12], [7]]
+    assert trace.table("session_id", "service", "tenant", "cached_tokens", "status").rows() == [
+        ("A", "m", "o1", 0, "ok"),
+        ("A", "m", "o1", 128, "ok"),
+        ("2", "n", "o2", None, "cancelled"),
+    ]
+    latencies = trace.table("arrival_s", "ttft_s", "e2e_s").rows()
+    assert latencies == [(0.25, 0.12, 0.8), (1.0, 0.11025, 0.7005), (2.5, None, None)]
+    assert (trace.meta.format, trace.meta.block_size, trace.meta.epoch_kind) == ("baseten", 64, "known")
+    assert trace.meta.rows_set_aside == {"output_tokens negative": 1} and accounted(trace) == 4
+    assert b"secret" not in b"".join(path.read_bytes() for path in trace.path.parent.iterdir())
+
+
+def test_baseten_blocks_of_two_sizes_are_told_and_not_read(read, tmp_path):
+    rows = pl.read_parquet(FIXTURES / "baseten.parquet").with_columns(block_size=pl.Series([16, 16, 64, None]))
+    rows.select("timestamp_start_unix_ms", "input_tokens", "output_tokens", "total_hashes", "block_size").write_parquet(
+        tmp_path / "two.parquet"
+    )
+    trace = read(tmp_path / "two.parquet")
+    assert values(trace, "block_hashes") == [None] * 3 and trace.meta.block_size is None
+    assert trace.meta.notes[0] == "hashes of blocks of 2 sizes are not read"
 
 
 @pytest.mark.parametrize(

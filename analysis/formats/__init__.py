@@ -11,6 +11,7 @@ FORMATS = Registry(
     builtin={
         "azure": "lmaas.analysis.formats.azure:Azure",
         "bailian": "lmaas.analysis.formats.bailian:Bailian",
+        "baseten": "lmaas.analysis.formats.baseten:Baseten",
         "burstgpt": "lmaas.analysis.formats.burstgpt:BurstGpt",
         "splitwise": "lmaas.analysis.formats.splitwise:Splitwise",
         "sageserve": "lmaas.analysis.formats.splitwise:SageServe",
