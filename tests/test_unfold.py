@@ -105,6 +105,13 @@ def test_a_value_is_as_many_rows_as_it_holds_and_every_part_is_accounted_for(tmp
     }  # fmt: skip
 
 
+def test_text_that_is_legal_json_and_no_text_is_kept_as_it_was_escaped(tmp_path):
+    lines = [r'{"calls": [{"at": 1, "n": [10, 20]}, {"tool": "\ud800"}]}', r'{"calls": ["\udfff"]}']
+    written, _, rejects = nested(tmp_path, lines)
+    assert written.rows_read == 3
+    assert sorted(rejects["text"]) == [r'{"calls": ["\udfff"]}', r'{"tool": "\ud800"}']
+
+
 def test_a_users_key_cannot_set_rows_aside(trace_of):
     rows = [*ROWS * 60, {**ROWS[0], "lmaas:malformed": "x"}]  # beyond the lines whose keys are looked at
     assert trace_of("\n".join(map(json.dumps, rows))).meta.rows_kept == 121

@@ -65,7 +65,7 @@ class Unfolded(Source):
     def texts(self) -> Iterator[list[str]]:
         """What each row was read from."""
         for records in self._records():
-            yield [r.raw if isinstance(r.raw, str) else json.dumps(r.raw, ensure_ascii=False) for r in records]
+            yield [_text(r.raw) for r in records]
 
     def _records(self) -> Iterator[list[Record]]:
         assert self.inner is not None and self.format is not None
@@ -110,6 +110,11 @@ def carefully(make: Callable[..., Record], raw: Any, *beside: Any) -> Record:
 def thousandth(value: Any) -> Any:
     """Milliseconds as seconds; what is no number stays as it is, for the checks to refuse."""
     return value / 1000 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _text(raw: Any) -> str:
+    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()  # a lone surrogate is legal JSON, and no text
 
 
 def _unfold(format: Nested, line: str) -> Iterator[Record]:
