@@ -11,7 +11,7 @@ from trace_data import accounted, reader, rejects
 from lmaas.analysis.errors import Exit, UserError
 
 FIXTURES = Path(__file__).parent / "fixtures"
-PACKED = {"azure_lmm", "bailian", "mooncake_sessions", "sageserve", "splitwise", "vidur", "weka"}
+PACKED = {"aibrix", "azure_lmm", "bailian", "mooncake_sessions", "sageserve", "splitwise", "vidur", "weka"}
 
 
 @pytest.fixture
@@ -69,6 +69,19 @@ def test_dynamos_copy_of_mooncake(shared, read):
     trace = read(shared / "traces" / "dynamo" / "mooncake_trace_1000.jsonl")
     assert (trace.meta.format, trace.meta.rows_kept, trace.meta.rows_set_aside) == ("mooncake", 1000, {})
     assert (trace.table("input_tokens").sum().item(), round(trace.meta.span_s, 1)) == (9_792_030, 177.1)
+
+
+def test_aibrix_has_the_requests_of_an_instant_on_a_line(read):
+    trace = read(FIXTURES / "aibrix.jsonl")
+    rows = trace.table("arrival_s", "session_id", "input_tokens", "output_tokens", "source_row").rows()
+    assert rows == [(0.0, "0", 101, 7, 0), (1.019, None, 909, 22, 3)]
+    assert trace.meta.rows_set_aside == {
+        "instant without requests": 1,
+        "malformed record": 1,
+        "output_tokens missing": 1,
+    }
+    assert accounted(trace) == 5
+    assert (trace.meta.format, trace.meta.time_unit) == ("aibrix", "ms")
 
 
 def test_bailian_chats_are_sessions_by_their_first_turn(read):

@@ -10,6 +10,7 @@ FORMATS = Registry(
     group="lmaas.formats",
     builtin={
         "azure": "lmaas.analysis.formats.azure:Azure",
+        "aibrix": "lmaas.analysis.formats.aibrix:AiBrix",
         "bailian": "lmaas.analysis.formats.bailian:Bailian",
         "baseten": "lmaas.analysis.formats.baseten:Baseten",
         "burstgpt": "lmaas.analysis.formats.burstgpt:BurstGpt",
