@@ -5,14 +5,13 @@ nobody can tell whether a guessed name is among them. The key is never stored.
 """
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
 import polars as pl
 
-from .checks import Checked
 from .errors import Exit, UserError
 from .formats.source import shown
 
@@ -49,17 +48,16 @@ class Anonymiser:
         key = blake2b(content).digest()
         return cls(key, names, f"anonymised {names} {blake2b(b'which key', key=key, digest_size=8).hexdigest()}")
 
-    def applied(self, parts: Checked, own_ids: bool) -> Checked:
-        """`parts` with hashes for names; `own_ids`: the source gives request ids, else they are row numbers."""
-        kinds = dict.fromkeys(IDS if own_ids else IDS[1:], "id") | {"tenant": "tenant"}
+    def applied(self, kept: pl.LazyFrame) -> pl.LazyFrame:
+        """`kept` with hashes for names; request ids that are row numbers are no column of it, and stay."""
+        schema = kept.collect_schema()
+        kinds = dict.fromkeys(IDS, "id") | {"tenant": "tenant"}
         kinds |= {name: name for name in NAMES} if self.names else {}
-        schema = parts.kept.collect_schema()
-        hashed = [self._text(name, kind).cast(schema[name]) for name, kind in kinds.items()]
-        blocks = pl.col("block_hashes").map_batches(
-            self._blocks, return_dtype=schema["block_hashes"], is_elementwise=True
-        )
-        text = pl.lit(None, pl.String).alias("text")
-        return replace(parts, kept=parts.kept.with_columns(*hashed, blocks), rejects=parts.rejects.with_columns(text))
+        hashed = [self._text(name, kind).cast(schema[name]) for name, kind in kinds.items() if name in schema]
+        if "block_hashes" in schema:
+            dtype = schema["block_hashes"]
+            hashed.append(pl.col("block_hashes").map_batches(self._blocks, return_dtype=dtype, is_elementwise=True))
+        return kept.with_columns(*hashed)
 
     def _text(self, name: str, kind: str) -> pl.Expr:
         hashes = partial(self._hashed, kind=kind)

@@ -13,6 +13,7 @@ from .source import Source
 # keys of a Parquet file's own metadata: what the table cannot say of itself; every stored trace has them
 EPOCH = "lmaas.epoch"  # instant of arrival_s = 0, ISO 8601 with a zone
 BLOCK_SIZE = "lmaas.block_size"  # tokens a hash block
+ROWS = "source_row"
 
 
 class Canonical:
@@ -30,7 +31,9 @@ class Canonical:
         """Every column read as itself, `client` as `tenant`; epoch and block size from the file's own metadata."""
         stated = pl.read_parquet_metadata(source.path) if source.kind == "parquet" else {}
         epoch, block_size = _epoch(stated.get(EPOCH, "")), _block_size(stated.get(BLOCK_SIZE, ""))
-        return mapped(source, {}, None, epoch=epoch, block_size=block_size)
+        # a stored trace without request ids of its own goes by its row numbers
+        ids = {"request_id": ROWS} if ROWS in source.columns and "request_id" not in source.columns else {}
+        return mapped(source, ids, None, epoch=epoch, block_size=block_size)
 
 
 def _epoch(text: str) -> datetime | None:

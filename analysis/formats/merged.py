@@ -11,6 +11,7 @@ from lmaas.analysis.errors import UserError
 
 from .base import Reading
 from .careful import MALFORMED, scan_carefully
+from .fastjson import scan_fast
 from .source import RESERVED, Source, shown
 
 FILE = f"{RESERVED}file"  # column of a merged source: which file a row is from
@@ -79,6 +80,13 @@ class Merged(Source):
 
     def _dtype(self, name: str, hashes: str | None) -> pl.DataType:
         return self.dtypes.get(name, pl.List(pl.UInt64()) if name == hashes else pl.String())
+
+
+def fast(source: Source, columns: Sequence[str], row: str, hashes: str | None = None) -> pl.LazyFrame:
+    """`scan_fast` of a source, or of each of its files."""
+    if isinstance(source, Merged):
+        return source.together(columns, row, hashes, scan_fast)
+    return scan_fast(source, columns, row, hashes)
 
 
 def carefully(source: Source, columns: Sequence[str], row: str, hashes: str | None = None) -> pl.LazyFrame:
