@@ -32,6 +32,8 @@ FORMATS = Registry(
         "guidellm": "lmaas.analysis.formats.guidellm:GuideLlm",
         "inference-perf": "lmaas.analysis.formats.inference_perf:InferencePerf",
         "vllm-requests": "lmaas.analysis.formats.vllm_requests:VllmRequests",
+        "genai-perf": "lmaas.analysis.formats.genai_perf:GenAiPerf",
+        "multi-round-qa": "lmaas.analysis.formats.multi_round_qa:MultiRoundQa",
         "canonical": "lmaas.analysis.formats.canonical:Canonical",
     },
 )
