@@ -5,6 +5,7 @@ nobody can tell whether a guessed name is among them. The key is never stored.
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -65,14 +66,23 @@ class Anonymiser:
 
     def _hashed(self, values: pl.Series, kind: str) -> pl.Series:
         distinct = values.drop_nulls().unique()
-        hashes = [self._digest(kind, value.encode(), DIGEST_BYTES).hexdigest() for value in distinct]
+        digest = self._digest(kind, DIGEST_BYTES)
+        hashes = [digest(value.encode()).hex() for value in distinct]
         return values.replace_strict(distinct, pl.Series(hashes, dtype=pl.String), return_dtype=pl.String())
 
     def _blocks(self, values: pl.Series) -> pl.Series:
         distinct = values.explode().drop_nulls().unique()
-        hashes = [int.from_bytes(self._digest("block", b"%d" % value, 8).digest(), "big") for value in distinct]
+        digest = self._digest("block", 8)
+        hashes = [int.from_bytes(digest(b"%d" % value), "big") for value in distinct]
         new = pl.Series(hashes, dtype=pl.UInt64)
         return values.list.eval(pl.element().replace_strict(distinct, new, return_dtype=pl.UInt64()))
 
-    def _digest(self, kind: str, value: bytes, size: int) -> blake2b:
-        return blake2b(value, key=self.key, person=kind.encode(), digest_size=size)
+    def _digest(self, kind: str, size: int) -> Callable[[bytes], bytes]:
+        keyed = blake2b(key=self.key, person=kind.encode(), digest_size=size)
+
+        def digest(value: bytes) -> bytes:
+            state = keyed.copy()  # half the time of making a keyed one anew
+            state.update(value)
+            return state.digest()
+
+        return digest

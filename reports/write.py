@@ -22,6 +22,7 @@ from .document import document, dumps
 from .html import html
 from .report import analysis_report, evaluation_report
 from .section import Report
+from .spreadsheet import write_csv
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
@@ -35,7 +36,7 @@ REQUESTS = (
 HANDED_OVER = ("transfer_s", "prefill_pool", "prefill_replica")  # where the fleet has lanes
 WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
     ".parquet": lambda rows, path: rows.write_parquet(path),
-    ".csv": lambda rows, path: rows.write_csv(path),
+    ".csv": write_csv,
     ".jsonl": lambda rows, path: rows.write_ndjson(path),
 }
 
