@@ -127,8 +127,12 @@ class _Fluid:
             "arrived_input_tokens": of["input_tokens"][:, j - 1],
             "completions": of["requests"][:, j - 1],
             "completed_output_tokens": of["output_tokens"][:, j - 1],
+            "mean_ttft_s": np.full(len(self.pools), np.nan),  # not known of windows
+            "mean_e2e_s": np.full(len(self.pools), np.nan),
         }
-        return Seen(**{f.name: known.get(f.name, np.zeros(len(self.pools))) for f in fields(Seen)})  # type: ignore[arg-type]
+        return Seen(
+            **{f.name: known.get(f.name, np.zeros(len(self.pools))) for f in fields(Seen) if f.name != "closer"}
+        )  # type: ignore[arg-type]
 
     def scale(self, number: int, wanted: int, t: float) -> None:
         """As the replay: take back draining ones, then start; scale in from those that start, then drain."""

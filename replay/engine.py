@@ -17,7 +17,7 @@ from .fleetcheck import check_counts
 from .kernel import layout as k
 from .kernel.heap import SLOT_BITS
 from .lifecycle import Lifecycle
-from .lookout import Lookout
+from .lookout import Close, Lookout
 from .orders import check_migrations
 from .outcome import Collected, Outcome
 from .profile import Profile
@@ -185,11 +185,15 @@ class Replay:
         """The fleet at t, as a policy sees it."""
         self._ask(k.LOOK, t, 0)
         lent = [self.life.lives.who[record][0] for record in self.life.lent]
-        return self.lookout.look(t, self.st.seen, np.bincount(lent, minlength=len(self.fleet.pools)))
+        donated = np.bincount(lent, minlength=len(self.fleet.pools))
+        return self.lookout.look(t, self.st.seen, donated, Close(lambda: self.st, self.world.profiles))
 
     def _tick(self, t: float) -> None:
         self.life.harvest()
-        actions = self.controller.act(t, self.look(t))
+        seen = self.look(t)
+        actions = self.controller.act(t, seen)
+        if seen.closer is not None:
+            seen.closer.close()
         check_migrations(actions.migrate, self.life, t)
         self.carry_out(actions, t)
 

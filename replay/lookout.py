@@ -1,9 +1,20 @@
 """The fleet as a policy sees it at a tick: what is there now, and what came since the last look."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
+from . import columns as c
 from .kernel import layout as k
-from .protocol import Seen
+from .profile import Profile
+from .protocol import Seen, SeenReplicas, SeenRequests
+
+STATES = {k.STARTING: "starting", k.ACTIVE: "active", k.DRAINING: "draining"}
+WHERE = {
+    k.WAITING: "waiting", k.PREFILL: "running", k.DECODE: "running", k.QUEUED: "queued", k.HELD: "held",
+    k.TRAVELLING: "travelling",
+}  # fmt: skip
 
 
 class Lookout:
@@ -13,7 +24,7 @@ class Lookout:
         self.so_far: np.ndarray | None = None
         self.t = begin_s
 
-    def look(self, t: float, seen: np.ndarray, donated: np.ndarray) -> Seen:
+    def look(self, t: float, seen: np.ndarray, donated: np.ndarray, closer: "Close") -> Seen:
         """What is seen at t.
 
         seen: f8[pools, SEEN_COLUMNS], just filled by the kernel; donated: i8[pools], replicas lent.
@@ -21,6 +32,7 @@ class Lookout:
         seen = seen.copy()
         so_far = seen[:, k.S_ARRIVED :]
         since = so_far if self.so_far is None else so_far - self.so_far
+        completed = np.where(since[:, 2] > 0, since[:, 2], np.nan)
         interval_s, self.so_far, self.t = t - self.t, so_far, t
         return Seen(
             t=t,
@@ -39,4 +51,70 @@ class Lookout:
             arrived_input_tokens=since[:, 1],
             completions=since[:, 2],
             completed_output_tokens=since[:, 3],
+            mean_ttft_s=since[:, 4] / completed,
+            mean_e2e_s=since[:, 5] / completed,
+            closer=closer,
         )
+
+
+class Close:
+    """Single replicas and requests, from the kernel's arrays just brought to time t.
+
+    state: gives these arrays as they stand.
+    """
+
+    def __init__(self, state: Callable[[], Any], profiles: tuple[Profile, ...]) -> None:
+        self.state, self.profiles, self.over = state, profiles, False
+
+    def replicas(self) -> SeenReplicas:
+        """As the fleet stands."""
+        st = self._state()
+        rep = st.rep.view(np.ndarray)  # by name it is slow
+        slots = np.flatnonzero(np.isin(rep["state"], list(STATES)))
+        slots = slots[np.lexsort((rep["index"][slots], rep["pool"][slots]))]
+        here = rep[slots]
+        rows = np.where((here["state"] == k.STARTING)[:, None], 0.0, st.rows[here["row"]])
+        capacity = np.maximum(here["blocks"] * here["block"], 1)
+        return SeenReplicas(
+            pool=here["pool"].copy(),
+            replica=here["index"].copy(),
+            state=_named(STATES, here["state"]),
+            profile=np.array([p.name for p in self.profiles])[here["profile"]],
+            waiting=rows[:, c.WAITING],
+            running=rows[:, c.RUNNING],
+            outstanding_tokens=rows[:, c.OUTSTANDING_TOKENS],
+            kv_fraction=rows[:, c.KV_TOKENS] / capacity,
+        )
+
+    def requests(self) -> SeenRequests:
+        """As the fleet stands."""
+        st = self._state()
+        fly = st.fly.view(np.ndarray)
+        here = fly[np.isin(fly["phase"], list(WHERE)) & (fly["gone"] == 0) & (fly["request"] >= 0)]
+        here = here[np.argsort(here["request"], kind="stable")]
+        index = st.rep.view(np.ndarray)["index"]
+        return SeenRequests(
+            request=here["request"].copy(),
+            pool=here["pool"].copy(),
+            replica=np.where(here["replica"] >= 0, index[np.maximum(here["replica"], 0)], -1),
+            where=_named(WHERE, here["phase"]),
+            tier=np.maximum(here["tier"], 0),
+            arrival_s=here["arrival_s"].copy(),
+            input_tokens=here["input"].copy(),
+            predicted_tokens=here["predicted"].copy(),
+        )
+
+    def close(self) -> None:
+        """The tick is over."""
+        self.over = True
+
+    def _state(self) -> Any:
+        if self.over:
+            raise LookupError("single replicas and requests are seen during the tick they were handed at, not later")
+        return self.state()
+
+
+def _named(names: dict[int, str], codes: np.ndarray) -> np.ndarray:
+    texts = np.array([names.get(code, "") for code in range(max(names) + 1)])
+    named: np.ndarray = texts[codes]
+    return named

@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import polars as pl
 
+from lmaas.analysis.trace import TIERS
+
 from .fleet import Fleet
 
 
@@ -15,6 +17,7 @@ class Seen:
     """The fleet at an instant, one entry a pool in every array (f8[pools]); rates are of the last interval.
 
     Outstanding tokens: prompt tokens not yet prefilled plus predicted remaining output. True lengths are not here.
+    `replicas` and `requests` say the same one by one; at window fidelity there are none (LookupError).
     """
 
     t: float  # seconds of trace time
@@ -33,6 +36,75 @@ class Seen:
     arrived_input_tokens: np.ndarray
     completions: np.ndarray
     completed_output_tokens: np.ndarray
+    mean_ttft_s: np.ndarray  # of the completed, from their arrival, without overhead and network; NaN where none did
+    mean_e2e_s: np.ndarray
+    closer: "Closer | None" = field(default=None, repr=False, compare=False)
+
+    @property
+    def replicas(self) -> "SeenReplicas":
+        """Every replica that is starting, active or draining."""
+        return self._closer().replicas()
+
+    @property
+    def requests(self) -> "SeenRequests":
+        """Every request under way. Costs a pass over them: for policies that act on single requests."""
+        return self._closer().requests()
+
+    def _closer(self) -> "Closer":
+        if self.closer is None:
+            raise LookupError("single replicas and requests are seen at request fidelity only")
+        return self.closer
+
+
+@dataclass(frozen=True)
+class SeenReplicas:
+    """One entry a replica in every array, by pool and number."""
+
+    pool: np.ndarray  # i8
+    replica: np.ndarray  # i8, its number within the pool
+    state: np.ndarray  # text: starting, active or draining
+    profile: np.ndarray  # text: the profile's name
+    waiting: np.ndarray  # f8, requests
+    running: np.ndarray  # f8
+    outstanding_tokens: np.ndarray  # f8
+    kv_fraction: np.ndarray  # f8, of its own capacity
+
+
+@dataclass(frozen=True)
+class SeenRequests:
+    """One entry a request in every array, by number: on a replica, in a pool's queue, held, or on its way."""
+
+    request: np.ndarray  # i8, in order of arrival; what Actions.migrate takes
+    pool: np.ndarray  # i8
+    replica: np.ndarray  # i8, its number within the pool; -1: on none
+    where: np.ndarray  # text: waiting, running, queued, held or travelling
+    tier: np.ndarray  # i8, row of lmaas.analysis.trace.TIERS
+    arrival_s: np.ndarray  # f8
+    input_tokens: np.ndarray  # i8
+    predicted_tokens: np.ndarray  # i8, of output, all in all
+
+    def by_tier(self, where: str, pools: int) -> np.ndarray:
+        """Requests so placed, i8[pools, tiers]."""
+        table = np.zeros((pools, len(TIERS)), np.int64)
+        here = self.where == where
+        np.add.at(table, (self.pool[here], self.tier[here]), 1)
+        return table
+
+
+class Closer(Protocol):
+    """What looks closer while the policy decides."""
+
+    def replicas(self) -> SeenReplicas:
+        """As the fleet stands."""
+        ...
+
+    def requests(self) -> SeenRequests:
+        """As the fleet stands."""
+        ...
+
+    def close(self) -> None:
+        """The tick is over: neither can be asked for any more."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def seen(active, starting, present, t=0.0):
         donated=zeros, held=zeros, queued=zeros, waiting=zeros,
         running=np.array([present, 10.0]), outstanding_tokens=zeros, kv_fraction=zeros,
         arrivals=zeros, arrived_input_tokens=zeros, completions=zeros, completed_output_tokens=zeros,
+        mean_ttft_s=zeros, mean_e2e_s=zeros,
     )  # fmt: skip
 
 

@@ -101,5 +101,5 @@ def test_seen_is_by_pool():
     looks = []
     play(lambda t, seen: looks.append(seen) or Actions())
     (seen,) = looks
-    arrays = [getattr(seen, field.name) for field in fields(Seen) if field.name not in ("t", "interval_s")]
+    arrays = [getattr(seen, field.name) for field in fields(Seen) if field.name not in ("t", "interval_s", "closer")]
     assert {array.shape for array in arrays} == {(1,)}

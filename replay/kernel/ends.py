@@ -44,6 +44,8 @@ def complete(st: State, r: int, q: int, t: float) -> None:
     return_blocks(st, r, q)
     count_out(st, r, q)
     pool.completed_output += fly.output
+    pool.ttft_s += fly.first_s - fly.arrival_s
+    pool.e2e_s += t - fly.arrival_s
     write_out(st, q, c.OK, t)
     note_end(st, st.rep[r].pool, t)
     if st.ctl[0].sessions == 1 and fly.follow >= 0:

@@ -119,7 +119,8 @@ POOL = _record(
     " ended_now"  # completions at this instant that may release held requests
     " opened"  # replicas asked for by OPEN, cumulative
     " onward onward_tokens"  # of a prefill lane: row of `choices` with the decode pools, the most these hold; else -1
-    " arrived arrived_input completed completed_output rejected"
+    " arrived arrived_input completed completed_output rejected",
+    "ttft_s e2e_s",  # sums over the completed, from their arrival
 )
 
 # a profile in use; kv_transfer: seconds a token of KV takes to another replica
@@ -137,7 +138,7 @@ ALL_POOLS = PHASE - 1  # in place of a pool: a heartbeat
 # the least of scores that have none
 NO_ROW, NO_NUMBER = -(1 << 62), -(1 << 62) - 1
 
-# pools as a policy sees them, f8[:, :]; the last four are cumulative
+# pools as a policy sees them, f8[:, :]; those from S_ARRIVED on are cumulative
 (
     S_ACTIVE,
     S_STARTING,
@@ -153,8 +154,10 @@ NO_ROW, NO_NUMBER = -(1 << 62), -(1 << 62) - 1
     S_ARRIVED_INPUT,
     S_COMPLETED,
     S_COMPLETED_OUTPUT,
-) = range(14)
-SEEN_COLUMNS = 14
+    S_TTFT,
+    S_E2E,
+) = range(16)
+SEEN_COLUMNS = 16
 
 # why the kernel returned
 DONE_ALL, TICK, MORE, OUT_FULL, FLIGHT_FULL, AGENDA_FULL, BAD_ROUTE, WANTED = range(8)
