@@ -65,6 +65,11 @@ class Client:
     lengths: dict[float, Mapping[str, str]]
     source: str  # the file of the lengths, as it may be printed
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its service and name: what tells it from the others."""
+        return self.service, self.name
+
     def at(self, start_s: float) -> tuple[Lengths, Lengths]:
         """Distributions of input and output tokens that hold in the window that starts at a key of `lengths`."""
         first, second = (

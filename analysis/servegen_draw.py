@@ -42,10 +42,8 @@ def draw_clients(
     1 ms), service, tenant, input_tokens, output_tokens. UserError (exit 5) for too many rows, or none.
     """
     asked = [_asked(client, (days or np.inf) * DAY_S) for client in clients]
-    silent = [part for part in asked if not part.client.lengths and len(part.mean)]
-    known = [part for part in asked if part.client.lengths]
     span_s = min(max(client.end_s for client in clients), (days or np.inf) * DAY_S)
-    expected = sum(float(part.mean.sum()) for part in known)
+    expected = sum(float(part.mean.sum()) for part in asked)
     scale = requests_per_s * span_s / expected if requests_per_s and expected else 1.0
     if not 0 < expected * scale <= MAX_ROWS:
         raise UserError(
@@ -53,20 +51,39 @@ def draw_clients(
             "be drawn; change --days or --requests-per-s",
             Exit.CONFIG,
         )
-    parts = [frame for part in known for frame in _requests(part, scale, seed)]
+    lenders = _lenders(clients, seed)
+    parts = [frame for part in asked for frame in _requests(part, lenders[part.client.place], scale, seed)]
     table = pl.concat(parts).sort("arrival_s", maintain_order=True) if parts else pl.DataFrame()
     if table.is_empty():
         raise UserError(f"no request drawn in {span_s / DAY_S:g} days; raise --days or --requests-per-s", Exit.CONFIG)
-    return table, _notes(silent, expected, span_s, scale)
-
-
-def _notes(silent: list[Asked], expected: float, span_s: float, scale: float) -> list[str]:
     notes = [f"{expected * scale / span_s:,.3g} requests/s on average, {scale:.3g} times what was recorded"]
+    silent = [part for part in asked if not part.client.lengths]
     if silent:
-        left_out = sum(float(part.mean.sum()) for part in silent)
-        share = left_out / (left_out + expected)
-        notes.append(f"{len(silent)} clients without lengths are left out, {share:.1%} of the requests")
-    return notes
+        share = sum(float(part.mean.sum()) for part in silent) / expected
+        notes.append(f"clients without lengths have another client's: {len(silent)}, {share:.1%} of the requests")
+    return table, notes
+
+
+def _lenders(clients: Sequence[Client], seed: int) -> dict[tuple[str, str], Client]:
+    """Whose lengths each client has: its own, else those of another of its service, drawn for it."""
+    known: dict[str, list[Client]] = {client.service: [] for client in clients}
+    for client in clients:
+        known[client.service] += [client] if client.lengths else []
+    for service, some in known.items():
+        if not some:
+            raise UserError(f"{service}: no client has lengths in its dataset.json; there is nothing to draw from")
+    return {
+        client.place: client if client.lengths else known[client.service][_draw_lender(client, known, seed)]
+        for client in clients
+    }
+
+
+def _draw_lender(client: Client, known: dict[str, list[Client]], seed: int) -> int:
+    return int(_stream(client, seed, "lender").integers(len(known[client.service])))
+
+
+def _stream(client: Client, seed: int, *what: str) -> np.random.Generator:
+    return np.random.default_rng([seed, *(crc32(name.encode()) for name in (*client.place, *what))])
 
 
 def _asked(client: Client, end_s: float) -> Asked:
@@ -76,21 +93,21 @@ def _asked(client: Client, end_s: float) -> Asked:
     return Asked(client, start, window, client.rate[here] * window)
 
 
-def _requests(part: Asked, scale: float, seed: int) -> Iterator[pl.DataFrame]:
+def _requests(part: Asked, lender: Client, scale: float, seed: int) -> Iterator[pl.DataFrame]:
     client = part.client
-    rng = np.random.default_rng([seed, crc32(client.service.encode()), crc32(client.name.encode())])
+    rng = _stream(client, seed)
     counts = rng.poisson(part.mean * scale)
     times = np.round(_times(part, counts, rng), 3)
     if not len(times):
         return
     chances = rng.random((2, len(times)))
     inputs, outputs = np.empty(len(times), np.uint32), np.empty(len(times), np.uint32)
-    starts = np.array(list(client.lengths))
+    starts = np.array(list(lender.lengths))
     # the lengths of the last window before, as ServeGen does; before the first there are only those of the first
     window = np.repeat(np.maximum(np.searchsorted(starts, part.start_s, side="right") - 1, 0), counts)
     for k in np.unique(window):
         here = window == k
-        asked, given = client.at(float(starts[k]))
+        asked, given = lender.at(float(starts[k]))
         inputs[here], outputs[here] = asked.draw(chances[0, here]), given.draw(chances[1, here])
     yield pl.DataFrame(
         {

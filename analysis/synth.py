@@ -40,7 +40,7 @@ def synth(spec: SynthSpec, out: Path) -> Path:
         "lmaas.synth": spec.model_dump_json(),
         "lmaas.synth.numpy": np.__version__,  # its streams may change between versions
     }
-    return _store(table, metadata, out)
+    return _store(table, metadata, out, level=19)
 
 
 def synth_clients(
@@ -53,15 +53,16 @@ def synth_clients(
     """
     table, notes = draw_clients(read_clients(folder), seed, days, requests_per_s)
     asked = {"servegen": folder.resolve().name, "seed": seed, "days": days, "requests_per_s": requests_per_s}
-    _store(table, {"lmaas.synth": json.dumps(asked), "lmaas.synth.numpy": np.__version__}, out)
+    # millions of rows: the last tenth of the size would cost most of the time
+    _store(table, {"lmaas.synth": json.dumps(asked), "lmaas.synth.numpy": np.__version__}, out, level=3)
     return notes
 
 
-def _store(table: pl.DataFrame, metadata: dict[str, str], out: Path) -> Path:
+def _store(table: pl.DataFrame, metadata: dict[str, str], out: Path, level: int) -> Path:
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         table.write_parquet(
-            partial, compression="zstd", compression_level=19, row_group_size=ROW_GROUP, metadata=metadata
+            partial, compression="zstd", compression_level=level, row_group_size=ROW_GROUP, metadata=metadata
         )
         partial.replace(out)
     except OSError as error:
