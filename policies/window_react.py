@@ -1,13 +1,14 @@
 """Policies that react, at window fidelity: their own `react`, tick by tick, on a fluid model of every pool."""
 
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from lmaas.replay.engine import Controller
-from lmaas.replay.protocol import Seen
+from lmaas.replay.protocol import Actions, Seen
 
 from .guard import guarded
 from .prepare import Prepared
@@ -51,7 +52,8 @@ def scan(
     before. plan: t, pool, replicas, for a policy that plans too; its counts are applied at the first tick from t on.
     """
     fluid = _Fluid(ready, steps, responses, initial)
-    reacting = guarded(Controller(lambda t: np.inf, lambda t, seen: policy.react(t, seen, state)), ready.fleet)
+    decide = partial(_followed, policy, state)
+    reacting = guarded(Controller(lambda t: np.inf, decide), ready.fleet)
     planned = [] if plan is None else plan.sort("t", descending=True).rows()
     for j in range(steps.count):
         t = steps.start_s + j * steps.step_s
@@ -67,6 +69,16 @@ def scan(
             fluid.scale(number, int(replicas), t)
         fluid.step(j)
     return fluid.frames(grid)
+
+
+def _followed(policy: Any, state: Any, t: float, seen: Seen) -> Actions:
+    """What the policy wants; ValueError for what windows cannot follow: the result would not be the policy's."""
+    actions: Actions = policy.react(t, seen, state)
+    asked = {"donate", "reshape", "migrate", "release"}
+    beyond = sorted(name for name in asked if getattr(actions, name, None))
+    if beyond:
+        raise ValueError(f"asked to {', '.join(beyond)}: windows follow replica counts only; take --fidelity request")
+    return actions
 
 
 class _Fluid:

@@ -357,6 +357,23 @@ def test_a_reaction_is_the_policys_own(windows):
     assert frames[0]["active"][-1] == pytest.approx(5) and frames[1]["active"][-1] == pytest.approx(2)
 
 
+@pytest.mark.parametrize("beyond", [{"donate": {0: 1}}, {"migrate": [(0, 0, 1)]}, {"release": {0: 1}}])
+def test_what_windows_cannot_follow_ends_the_policy(windows, beyond):
+    ready = windows.ready
+
+    class Lends:
+        control_s = 20.0
+
+        def react(self, t, seen, state):
+            with pytest.raises(LookupError, match="at request fidelity only"):
+                _ = seen.replicas
+            return Actions({0: 2}, **beyond)
+
+    steps = scan_steps(windows.requests, windows.works, step_s=20.0, start_s=ready.start_s, end_s=ready.horizon_s)
+    with pytest.raises(RuntimeError, match=f"at t=.*asked to {next(iter(beyond))}: windows follow replica counts only"):
+        scan(Lends(), None, ready, steps, list(windows.responses), windows.grid, [2, 2])
+
+
 def test_it_says_how_far_off_it_is(home, trace):
     found = evaluate(
         trace, ["preserve"], baselines=["static-mean"], profile=str(home / "profile.json"), fidelity="window"
