@@ -72,7 +72,10 @@ def _notes(
         which = "times carry" if naive == rows else f"{naive:,} of {rows:,} times carry"
         notes.append(f"{which} no time zone: read as UTC")
     if written.inversions:
-        notes.append(f"not in order of arrival: {written.inversions:,} rows earlier than the one before; sorted")
+        begins = ", beginnings of files counted" if written.files is not None else ""
+        notes.append(
+            f"not in order of arrival: {written.inversions:,} rows earlier than the one before{begins}; sorted"
+        )
     if repeats:
         notes.append(f"{repeats:,} rows repeat another in every column: kept, the source may have no request id")
     if batched:

@@ -19,6 +19,7 @@ SINCE_1970_S = 1e9  # 2001; no trace lasts 31 years
 LONGEST_S = 1e6  # eleven days: no request takes that long, a difference of two clocks does
 CHANGES = {3, 4, 9, 10, 11}  # months in which clocks are put forward or back somewhere
 SUNDAY = 6
+FEW = 4  # changes of clocks in a trace of two years; more steps of an hour have another cause
 
 
 def source_findings(trace: Trace) -> list[Finding]:
@@ -41,7 +42,7 @@ def _scan(trace: Trace) -> dict[str, Any]:
         first_after_last=(pl.col("ttft_s") > pl.col("e2e_s")).sum(),
         both=(pl.col("ttft_s").is_not_null() & pl.col("e2e_s").is_not_null()).sum(),
     )
-    scan = facts.collect(engine="streaming").row(0, named=True) | {"back": [], "gaps": []}
+    scan = facts.collect(engine="streaming").row(0, named=True) | {"back": None, "gaps": []}
     if scan["descents"]:
         scan["back"] = _backward(trace)
     scan["repeats"] = duplicates(trace.path, [c for c in trace.meta.columns if c not in ("source_row", "request_id")])
@@ -54,14 +55,17 @@ def _scan(trace: Trace) -> dict[str, Any]:
     return scan
 
 
-def _backward(trace: Trace) -> list[tuple[float, float]]:
-    """In the source's order: the time before each step back, and the step; where a new file begins is none."""
+def _backward(trace: Trace) -> dict[str, Any]:
+    """Steps back in time in the source's order (not where a file begins): how many, how far, which by an hour."""
     starts = trace.path.with_name(FILES)
     begins = pl.read_parquet(starts)["first_row"].to_list() if starts.is_file() else []
     ordered = trace.scan().select("source_row", "arrival_s").sort("source_row")
-    steps = ordered.with_columns(before=pl.col("arrival_s").shift(1), step=pl.col("arrival_s").diff())
-    back = steps.filter((pl.col("step") < 0) & ~pl.col("source_row").is_in(begins)).select("before", "step")
-    return back.collect(engine="streaming").rows()
+    step = pl.col("arrival_s").diff()
+    steps = ordered.select("source_row", before=pl.col("arrival_s").shift(1), step=step)
+    back = steps.filter((pl.col("step") < 0) & ~pl.col("source_row").is_in(begins))
+    an_hour = pl.col("before").filter(pl.col("step").is_between(-HOUR_S - 1, -HOUR_S + 300))
+    facts = back.select(rows=pl.len(), most_s=-pl.col("step").min(), folds=an_hour.head(FEW + 1).implode())
+    return facts.collect(engine="streaming").row(0, named=True)
 
 
 def _own_ids(trace: Trace) -> bool:
@@ -111,9 +115,9 @@ def two_clocks(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
 
 def out_of_order(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     """Rows out of order are sorted; from a fifth on, the time may not be that of arrival."""
-    if not scan["back"]:
+    if not scan["back"] or not scan["back"]["rows"]:
         return None
-    rows, most = len(scan["back"]), -min(step for _, step in scan["back"])
+    rows, most = scan["back"]["rows"], scan["back"]["most_s"]
     are = "row is" if rows == 1 else "rows are"
     text = f"{rows:,} {are} earlier than the one before, by up to {most:,.6g} s: sorted"
     hint = "nothing, if several writers share the file; else check that this column is the arrival"
@@ -127,8 +131,8 @@ def clock_change(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     if meta.epoch is None or meta.epoch_kind != "assumed":
         return None
     hint = "export the times in UTC, or with their zone (2026-10-25 02:30:00+02:00)"
-    folds = [before for before, step in scan["back"] if -HOUR_S - 1 <= step <= -HOUR_S + 300]
-    if folds and len(folds) <= 4:
+    folds = scan["back"]["folds"] if scan["back"] else []
+    if folds and len(folds) <= FEW:
         day = _day(meta.epoch, folds[0])
         return Finding("FAIR", f"times go back by an hour on {day:%Y-%m-%d}: clocks put back, an hour doubled", hint)
     dense = meta.span_s / max(meta.rows_kept - 1, 1) < HOUR_S / 20

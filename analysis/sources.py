@@ -1,6 +1,7 @@
 """What a user names as a source: files, folders and patterns, to the files meant, in order."""
 
 import glob
+import re
 from collections.abc import Callable, Sequence
 from os.path import commonprefix
 from pathlib import Path
@@ -66,5 +67,6 @@ def common_name(arguments: Sequence[str | Path], paths: Sequence[Path]) -> str:
     if len(arguments) == 1 and Path(arguments[0]).is_dir():
         return Path(arguments[0]).absolute().name or "trace"
     shared = commonprefix([path.name for path in paths])  # noqa: RUF071 - of names, not of paths
-    begin = shared.split(".")[0].rstrip("-_ ")
+    whole = all(not path.name[len(shared) :][:1].isalnum() for path in paths)
+    begin = (shared if whole else re.sub(r"[^-_. ]*$", "", shared)).split(".")[0].rstrip("-_ ")
     return begin if len(begin) > 2 else paths[0].absolute().parent.name or stem(paths[0])

@@ -14,6 +14,7 @@ from lmaas.analysis.formats.merged import merge
 from lmaas.analysis.formats.source import Source
 from lmaas.analysis.ingest import ingest, open_trace
 from lmaas.analysis.ingest_write import write_rows
+from lmaas.analysis.sources import common_name
 from lmaas.analysis.workspace import Workspace
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -226,3 +227,18 @@ def test_columns_of_other_names_are_read_as_each_file_has_them(tmp_path):
     write_rows(source, reading, tmp_path)
     rows = pl.read_parquet(tmp_path / "trace.parquet").select("arrival_s", "input_tokens", "output_tokens", "status")
     assert rows.rows() == [(0.0, 5, 6, "ok"), (1.0, 2, 3, "failed")]
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (("Trace_code.csv", "Trace_conv.csv"), "Trace"),
+        (("log-2026-01.csv.gz", "log-2026-02.csv.gz"), "log-2026"),
+        (("trace_0021.json", "trace_0032.json"), "trace"),
+        (("log.csv", "log.csv.1"), "log"),
+        (("a.csv", "b.csv"), "home"),
+    ],
+)
+def test_the_name_is_what_the_names_share(names, called):
+    paths = [Path("/home") / name for name in names]
+    assert common_name(paths, paths) == called
