@@ -28,7 +28,8 @@ class GenAiPerf:
 
     def recognises(self, source: Source) -> bool:
         """By experiments whose requests have the times of their responses."""
-        return any("response_timestamps" in request for sample in source.samples for request in _requests(sample))
+        found = (request for sample in source.samples for request in _requests(sample))
+        return any(isinstance(request, dict) and "response_timestamps" in request for request in found)
 
     def read(self, source: Source) -> Reading:
         """Latencies are what lies between two times of a request."""
