@@ -179,7 +179,8 @@ def _reasons(rejects: Path) -> dict[str, int]:
 def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
     """Give the rejects their lines as they stand in the source, in place of the values read from them."""
     lines = scan_lines(source, "source_row", "line")
-    if lines.select(pl.len()).collect(engine="streaming").item() != rows_read:
+    # rows of nested formats are what was unfolded, so they correspond, and to count them would unfold all again
+    if not source.marked and lines.select(pl.len()).collect(engine="streaming").item() != rows_read:
         return  # quoted fields span lines: rows and lines do not correspond
     beside = rejects.with_name("lines.parquet")
     joined = (

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -27,6 +28,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 # a span that names no operation is a call if it carries one of these
 SIGNS = frozenset(name for key in ("input_tokens", "output_tokens", "ttft_s", "e2e_s") for name in ATTRIBUTES[key])
+WANTED = frozenset({"gen_ai.operation.name", "error.type", *(name for names in ATTRIBUTES.values() for name in names)})
+RESOURCE = ("service.name",)  # what is read of a span's resource
 CALLS = frozenset({"chat", "text_completion", "generate_content", "completion"})
 SCALARS = ("stringValue", "intValue", "doubleValue", "boolValue")  # OTLP's AnyValue; lists are not needed
 UNSET = (0, "0", "")  # how an end that was never set is written
@@ -92,8 +95,8 @@ class Otlp:
         if "resourceSpans" not in value:
             yield Record(value, aside="no spans")
             return
-        for resource, raw in _wire(value):
-            yield carefully(_wire_record, raw, resource)
+        for about, raw in _wire(value):
+            yield carefully(_wire_record, raw, about)
 
 
 class OtelFlat:
@@ -135,11 +138,14 @@ def _reading(source: Source, unit: TimeUnit, make: Callable[[Any], Span], sample
     return Reading("start", unit, columns, notes=(TWICE,) if len(sides) > 1 else ())
 
 
-def _wire(value: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """The spans of an export, each after its resource."""
+def _wire(value: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """The spans of an export, each after what its resource says."""
     for group in _below(value, "resourceSpans"):
-        resource = group.get("resource") if isinstance(group, dict) else None
-        yield from ((resource, raw) for raw in _below(group, "scopeSpans", "spans"))
+        about: dict[str, Any] = {}
+        with contextlib.suppress(*ODD):  # the spans are good without it
+            about = _attributes(group["resource"]["attributes"])
+        about = {name: about[name] for name in RESOURCE if name in about}
+        yield from ((about, raw) for raw in _below(group, "scopeSpans", "spans"))
 
 
 def _below(value: Any, *names: str) -> Iterator[Any]:
@@ -155,19 +161,17 @@ def _below(value: Any, *names: str) -> Iterator[Any]:
         yield from _below(item, *names[1:])
 
 
-def _wire_record(raw: Any, resource: Any) -> Record:
-    return _of_wire(raw, resource).record(raw)
+def _wire_record(raw: Any, about: Mapping[str, Any]) -> Record:
+    return _of_wire(raw, about).record(raw)
 
 
 def _flat_record(raw: Any) -> Record:
     return _of_flat(raw).record(raw)
 
 
-def _of_wire(raw: Any, resource: Any = None) -> Span:
-    about = _attributes((resource or {}).get("attributes"))
-    named = {name: about[name] for name in ("service.name",) if name in about}
+def _of_wire(raw: Any, about: Mapping[str, Any] = MappingProxyType({})) -> Span:
     return Span(
-        attributes=named | _attributes(raw.get("attributes")),
+        attributes={**about, **_attributes(raw.get("attributes"))},
         span_id=raw.get("spanId"),
         start=raw["startTimeUnixNano"],
         end=raw.get("endTimeUnixNano"),
@@ -188,7 +192,10 @@ def _of_flat(raw: Any) -> Span:
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
-    return {
-        pair["key"]: next((pair["value"][kind] for kind in SCALARS if kind in pair["value"]), None)
-        for pair in pairs or []
-    }
+    """Those that are wanted; a span may have a hundred others."""
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        if (name := pair["key"]) in WANTED:
+            value = pair["value"]
+            found[name] = next((value[kind] for kind in SCALARS if kind in value), None)
+    return found

@@ -14,6 +14,7 @@ from .base import Format
 from .careful import MALFORMED
 from .source import Source
 
+LINES = 1000  # unfolded at a time: who looks at the first rows does not wait for a whole block
 ODD = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)  # what hostile shapes lead to
 
 
@@ -70,7 +71,8 @@ class Unfolded(Source):
     def _records(self) -> Iterator[list[Record]]:
         assert self.inner is not None and self.format is not None
         for lines in self.inner.lines():
-            yield [record for line in lines for record in _unfold(self.format, line)]
+            for at in range(0, len(lines), LINES):
+                yield [record for line in lines[at : at + LINES] for record in _unfold(self.format, line)]
 
 
 def unfolded(source: Source, format: Nested) -> Unfolded:
