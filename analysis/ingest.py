@@ -242,7 +242,10 @@ def _format(source: Source, name: str | None) -> Format:
     # the format with most of its columns there is what the user means; if none has any, the trace table's own
     nearest = max(fitting, key=lambda known: _share(known, source) or 0.01 * (known.name == "canonical"))
     missing = [column for column in nearest.required if column not in source.columns]
-    raise missing_columns(source, missing or list(nearest.required))
+    if not missing:
+        ways = f"say --format {nearest.name} if it is that, or name its columns with --map and --time-unit"
+        raise UserError(f"{source.name}: has the columns that {nearest.name} needs, but none that tells it; {ways}")
+    raise missing_columns(source, missing)
 
 
 def _share(known: Format, source: Source) -> float:

@@ -9,6 +9,8 @@ import pytest
 from trace_data import accounted, reader, rejects
 
 from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.formats import FORMATS
+from lmaas.analysis.formats.source import Source
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PACKED = {"aibrix", "azure_lmm", "bailian", "mooncake_sessions", "sageserve", "splitwise", "vidur", "weka"}
@@ -21,6 +23,14 @@ def read(tmp_path):
 
 def values(trace, name):
     return trace.table(name)[name].to_list()
+
+
+def test_each_fixture_is_claimed_by_one_format():
+    for path in FIXTURES.iterdir():
+        if path.stem in PACKED:
+            source, formats = Source.open(path), [FORMATS.load(name) for name in FORMATS]
+            claimed = [known.name for known in formats if source.kind in known.kinds and known().recognises(source)]
+            assert len(claimed) == 1, path.name
 
 
 def test_azure_lmm_has_a_column_of_images_in_the_middle(read):
@@ -58,6 +68,13 @@ def test_mooncake_without_hashes_or_with_a_time_that_is_none(read):
     trace = read("".join(row % pair for pair in [("0", "null"), ('"x"', "3"), ("null", '"y"'), ("null", "70")]))
     assert values(trace, "arrival_s") == [0.0, 0.073]
     assert trace.meta.rows_set_aside == {"arrival_s missing": 1, "arrival_s not a number": 1}
+
+
+def test_a_time_and_two_lengths_alone_are_not_taken_for_milliseconds(read):
+    row = '{"timestamp": 1700000000, "input_length": 5, "output_length": 1}\n'
+    with pytest.raises(UserError, match="say --format mooncake if it is that, or name its columns"):
+        read(row)
+    assert values(read(row, format="mooncake"), "arrival_s") == [1_700_000.0]
 
 
 def test_mooncake_of_prompts_alone_is_refused(read):

@@ -13,6 +13,7 @@ from .source import Source
 BLOCK = 512  # tokens a hash block; the last, partial block of a prompt has an id of its own
 OPTIONAL = {"session_id": "session_id", "request_id": "request_id", "priority": "priority", "block_hashes": "hash_ids"}
 PROMPTS = ("text_input", "messages")  # AIPerf: the prompt itself in place of its length
+TELLING = {"hash_ids", "delay", *PROMPTS}
 AT_THE_EARLIEST = (
     "turns with a delay and no timestamp arrive here that long after the turn before them arrived: the earliest that "
     "they can; closed sessions replay them after its end"
@@ -31,10 +32,14 @@ class Mooncake:
     required = ("timestamp", "input_length", "output_length")
 
     def recognises(self, source: Source) -> bool:
-        """By its time, its lengths or prompts, and no chat ids: Bailian has those, and `timestamp` in seconds."""
+        """By its time and lengths, a key that is Mooncake's or AIPerf's own, and no chat ids: Bailian's has seconds.
+
+        A time and two lengths alone could be anyone's, in any unit.
+        """
         keys = set(source.columns)
-        asked = "input_length" in keys or bool(keys & set(PROMPTS))
-        return asked and {"timestamp", "output_length"} <= keys and not keys & {"chat_id", "parent_chat_id"}
+        return (
+            {"timestamp", "output_length"} <= keys and bool(keys & TELLING) and not keys & {"chat_id", "parent_chat_id"}
+        )
 
     def read(self, source: Source) -> Reading:
         """Milliseconds from the trace's start; every prompt has ceil(input / 512) block hashes, if any."""
