@@ -15,6 +15,7 @@ from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
 from .formats.careful import MALFORMED, scan_lines
 from .formats.merged import OWN, Merged, carefully, fast
+from .formats.prose import has_prose, without_prose
 from .formats.source import Source, shown
 from .trace import ROW_GROUP
 
@@ -177,7 +178,9 @@ def _reasons(rejects: Path) -> dict[str, int]:
 
 
 def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
-    """Give the rejects their lines as they stand in the source, in place of the values read from them."""
+    """Give the rejects their lines as they stand in the source, without prompts, in place of the values read."""
+    if source.kind == "csv" and has_prose(source.columns):
+        return
     lines = scan_lines(source, "source_row", "line")
     # rows of nested formats are what was unfolded, so they correspond, and to count them would unfold all again
     if not source.marked and lines.select(pl.len()).collect(engine="streaming").item() != rows_read:
@@ -188,6 +191,8 @@ def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
         .drop("text")
         .join(lines, on="source_row", how="left", maintain_order="left")
     )
+    if source.kind == "jsonl":
+        joined = joined.with_columns(pl.col("line").map_elements(without_prose, return_dtype=pl.String))
     joined.rename({"line": "text"}).sink_parquet(beside, compression="zstd")
     beside.replace(rejects)
 
