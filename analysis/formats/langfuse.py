@@ -1,5 +1,6 @@
 """Langfuse's exports of observations (CSV, JSON, JSONL, Parquet; langfuse/langfuse)."""
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -84,10 +85,11 @@ def _tokens(source: Source, usage: str, part: str, *columns: str) -> pl.Expr:
 
 
 def _sums(usages: pl.Series) -> pl.Series:
-    return pl.Series([_sum(usage) for usage in usages.to_list()], dtype=TOKENS)
+    rows = [_sum_of_text(usage) if isinstance(usage, str) else _sum(usage) for usage in usages.to_list()]
+    return pl.DataFrame(rows, schema=TOKENS.to_schema(), orient="row").to_struct(usages.name)
 
 
-def _sum(usage: Any) -> dict[str, float | None]:
+def _sum(usage: Any) -> tuple[float | None, float | None, float | None]:
     """Of `{"input": 200, "input_cached_tokens": 272, "output": 58, "total": 530}`: 472, 58, 272.
 
     As Langfuse counts, all that begins with `input` or `output`. What providers report beside the input
@@ -99,11 +101,13 @@ def _sum(usage: Any) -> dict[str, float | None]:
     made = [n for name, n in counts.items() if name.startswith("output")]
     if counts.get("total") != sum(given) + sum(made):
         given += beside
-    return {
-        "input": sum(given) if given else None,
-        "output": sum(made) if made else None,
-        "cached": next((counts[name] for name in CACHED if name in counts), None),
-    }
+    cached = next((counts[name] for name in CACHED if name in counts), None)
+    return sum(given) if given else None, sum(made) if made else None, cached
+
+
+@functools.lru_cache(maxsize=1 << 15)  # a query asks a dozen times for the sums of the same batch of rows
+def _sum_of_text(usage: str) -> tuple[float | None, float | None, float | None]:
+    return _sum(usage)
 
 
 def _counts(usage: Any) -> dict[str, float]:
