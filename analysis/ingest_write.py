@@ -1,6 +1,8 @@
 """A source's rows to two Parquet files in one pass: those kept, in order of arrival, and those set aside."""
 
 import errno
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +23,8 @@ from .trace import ROW_GROUP
 
 TRACE, REJECTS, FILES = "trace.parquet", "rejects.parquet", "files.parquet"
 LEVEL = 1  # of zstd: the default, 3, takes half as long again to write and saves a tenth of the size
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Polars says what the system answered
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,12 @@ def write_rows(source: Source, reading: Reading, folder: Path, anonymiser: Anony
             return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder, anonymiser)
         try:
             return _write(source, fast(source, wanted, ROW, hashes), reading, types, folder, anonymiser)
-        except pl.exceptions.PolarsError:  # some line is no row: read slowly, and set that line aside
+        except pl.exceptions.PolarsError as error:  # some line is no row: read slowly, and set that line aside
+            _raise_full_disk(error)
             raw = carefully(source, wanted, ROW, hashes)
             return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder, anonymiser)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        _raise_full_disk(error)
         if source.kind == "parquet":
             _refuse_damaged(source, wanted)
         raise
@@ -69,6 +74,13 @@ def write_rows(source: Source, reading: Reading, folder: Path, anonymiser: Anony
         why = packed if source.compression else error.strerror or shown(str(error))
         name = source.at_fault(wanted, ROW).name if isinstance(source, Merged) else source.name
         raise UserError(f"{name}: cannot be read to its end: {why}") from None
+
+
+def _raise_full_disk(error: BaseException) -> None:
+    """The OSError that a PolarsError tells of, where it is one of the disk that is written to."""
+    told = OS_ERROR.search(str(error))
+    if told and int(told[1]) in FULL_DISK:
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from None
 
 
 def _refuse_damaged(source: Source, wanted: list[str]) -> None:

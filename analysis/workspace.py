@@ -32,6 +32,7 @@ FOLDER = ".lmaas"
 CATALOGUE = "lmaas.duckdb"
 SHORT_ID = 6
 LOCK_WAIT_S = 10.0  # another process holds the catalogue for milliseconds; a longer wait means something is wrong
+HEADER_BYTES = 3 * 4096  # of a DuckDB file
 STALE_S = (
     86_400.0  # unfinished folders of other machines are removed after a day, of this one when their process is gone
 )
@@ -147,14 +148,16 @@ class Workspace:
         """The catalogue, open for this moment only: DuckDB lets one process at a time have it."""
         with environment_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            path = self.root / CATALOGUE
-            fresh = not path.exists()
-            connection = _connect(path)
+            connection = _connect(self.root / CATALOGUE)
             try:
-                connection.execute(TABLES)
-                if fresh:
-                    self._refill(connection)
-                yield connection
+                with _full_disk(self.root):
+                    connection.execute("BEGIN")
+                    connection.execute(TABLES)
+                    # new, or its process was killed before it was filled
+                    if not connection.execute("SELECT count(*) FROM traces").fetchall()[0][0]:
+                        self._refill(connection)
+                    connection.execute("COMMIT")
+                    yield connection
             finally:
                 connection.close()
 
@@ -225,6 +228,18 @@ def environment_errors(root: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _full_disk(root: Path) -> Iterator[None]:
+    """What DuckDB says of a disk that refuses, as a UserError (exit 8)."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.IOException as error:
+        told = f"workspace {root}: cannot be written ({_first_line(error)}); set {HOME} to a folder that can"
+        raise UserError(told, Exit.ENVIRONMENT) from None
+
+
 def write_atomically(path: Path, content: bytes) -> Path:
     """Write `path` whole or not at all: temporary name, fsync, rename."""
     temporary = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
@@ -267,13 +282,20 @@ def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
     """Connect, waiting for another process to let go; UserError (exit 8) when it does not, or the file is damaged."""
     import duckdb  # deferred: 0.08 s, and `--help` does not need it
 
-    deadline = time.monotonic() + LOCK_WAIT_S
+    deadline, again = time.monotonic() + LOCK_WAIT_S, False
     while True:
         try:
             return duckdb.connect(str(path))
         except duckdb.IOException as error:
+            if not again and _never_written(path):
+                path.unlink(missing_ok=True)
+                again = True
+                continue
             if "lock" not in str(error).lower():
-                raise UserError(f"{path}: cannot be opened ({_first_line(error)})", Exit.ENVIRONMENT) from None
+                told = (
+                    f"{path}: cannot be opened ({_first_line(error)}); free its disk, or set {HOME} to another folder"
+                )
+                raise UserError(told, Exit.ENVIRONMENT) from None
             if time.monotonic() > deadline:
                 raise UserError(
                     f"{path}: another lmaas process has held it for {LOCK_WAIT_S:.0f} s; "
@@ -286,6 +308,29 @@ def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
                 f"{path}: is damaged ({_first_line(error)}); delete it, it is made again from the folders beside it",
                 Exit.ENVIRONMENT,
             ) from None
+
+
+def _never_written(path: Path) -> bool:
+    """Whether a killed process, or a full disk, left a catalogue too short to hold even its header."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return False
+    return size < HEADER_BYTES and not _locked(path)
+
+
+def _locked(path: Path) -> bool:
+    """Whether another process has the file, as DuckDB locks it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows does not let go of a file that is open
+        return False
+    with path.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def _first_line(error: Exception) -> str:
