@@ -193,22 +193,25 @@ def _clipped(spans: pl.DataFrame, start_s: float, end_s: float) -> pl.DataFrame:
 
 
 def cost_scores(outcome: Outcome, start_s: float, end_s: float) -> dict[str, Any]:
-    """GPU-hours provisioned (starting + active + draining), active and of the tail; cost; utilisation.
+    """GPU-hours provisioned (starting + active + draining), active, of the tail and donated; cost; utilisation.
 
     Integrated from start_s to the later of end_s and the end of the last request; the tail is what lies after end_s.
-    Cost is on-demand, each replica at the price of its own profile; null where one that is paid for has no price.
+    Donated time is in none of the others. Cost is on-demand, each replica at the price of its own profile; null where one that is paid for has no price.
     A month has 730 hours.
     """
     stop_s = max(end_s, outcome.end_s)
     gpus = outcome.replicas["gpus"]
     prices = pl.Series([p.usd_per_gpu_hour for p in outcome.profiles], dtype=pl.Float64)
     usd = prices.gather(outcome.replicas["profile"])
-    paid = outcome.spans.filter(pl.col("state") != "donated")
-    spans = _clipped(paid, start_s, stop_s)
-    spans = spans.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(spans["record"]))
+
+    def within(spans: pl.DataFrame, from_s: float) -> pl.DataFrame:
+        spans = _clipped(spans, from_s, stop_s)
+        return spans.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(spans["record"]))
+
+    is_donated = pl.col("state") == "donated"
+    paid, donated = outcome.spans.filter(~is_donated), outcome.spans.filter(is_donated)
+    spans, tail = within(paid, start_s), within(paid, end_s)
     provisioned = float(spans["gpu_h"].sum())
-    tail = _clipped(paid, end_s, stop_s)
-    tail = tail.with_columns(gpu_h=pl.col("length_s") / HOUR_S * gpus.gather(tail["record"]))
     spent = spans["gpu_h"] * usd.gather(spans["record"])
     cost = None if spent.null_count() else float(spent.sum())
     tail_usd = float((tail["gpu_h"] * usd.gather(tail["record"])).sum())
@@ -220,6 +223,7 @@ def cost_scores(outcome: Outcome, start_s: float, end_s: float) -> dict[str, Any
         "gpu_hours_provisioned": provisioned,
         "gpu_hours_active": float(active["gpu_h"].sum()),
         "gpu_hours_tail": float(tail["gpu_h"].sum()),
+        "gpu_hours_donated": float(within(donated, start_s)["gpu_h"].sum()),
         "cost_usd": cost,
         # the tail is this replay's end, not a month's
         "usd_per_month": None if cost is None or hours <= 0 else (cost - tail_usd) / hours * MONTH_H,

@@ -60,6 +60,7 @@ def scores(roles: dict[str, str] = ROLES, **changes: list[Any]) -> pl.DataFrame:
         "gpu_hours_provisioned": hours,
         "gpu_hours_active": hours,
         "gpu_hours_tail": [0.4] * n,
+        "gpu_hours_donated": [0.0] * n,
         "cost_usd": [2.69 * h for h in hours],
         "usd_per_month": [40.0 * h for h in hours],
         "slo_attainment": [ATTAINED[i % 5] for i in range(n)],

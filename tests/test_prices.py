@@ -48,6 +48,17 @@ def once(at_s, actions):
     return Controller(lambda t: at_s if t < at_s else np.inf, lambda t, seen: actions)
 
 
+def test_donated_hours_are_a_score_of_their_own_and_in_no_other():
+    fleet = Fleet((Pool("s", "r", A),))
+    rows, outcome = replayed(fleet, [2], [0.0, 100.0], controller=once(40.0, Actions(donate={0: 1})))
+    assert rows["status"].to_list() == ["completed"] * 2
+    scores = cost_scores(outcome, 0.0, 100.0)
+    assert scores["gpu_hours_donated"] == pytest.approx((101 - 40) / 3600)
+    assert scores["gpu_hours_provisioned"] == pytest.approx((101 + 40) / 3600)
+    assert scores["cost_usd"] == pytest.approx((101 + 40) / 3600 * 2.0)
+    assert cost_scores(outcome, 50.0, 80.0)["gpu_hours_donated"] == pytest.approx((101 - 50) / 3600)
+
+
 def test_a_mixed_fleet_has_two_prices_and_two_overheads():
     fleet = Fleet((Pool("s", "r", A, mixed=((B, 1),)),))
     rows, outcome = replayed(fleet, [1], [0.0, 50.0, 100.0])

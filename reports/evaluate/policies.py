@@ -39,6 +39,7 @@ WORK = (
     Column("goodput_tok_s", "Goodput, tok/s", "number"),
     Column("gpu_hours_active", "Active GPU-h", "number"),
     Column("gpu_hours_tail", "Tail GPU-h", "number"),
+    Column("gpu_hours_donated", "Donated GPU-h", "number"),
     Column("utilisation", "Utilisation", "share"),
     Column("scale_actions", "Scale actions", "count"),
     Column("starts_denied", "Starts denied", "count"),
