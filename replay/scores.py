@@ -196,7 +196,8 @@ def cost_scores(outcome: Outcome, start_s: float, end_s: float) -> dict[str, Any
     """GPU-hours provisioned (starting + active + draining), active, of the tail and donated; cost; utilisation.
 
     Integrated from start_s to the later of end_s and the end of the last request; the tail is what lies after end_s.
-    Donated time is in none of the others. Cost is on-demand, each replica at the price of its own profile; null where one that is paid for has no price.
+    Donated time is in none of the others.
+    Cost is on-demand, each replica at the price of its own profile; null where one that is paid for has no price.
     A month has 730 hours.
     """
     stop_s = max(end_s, outcome.end_s)

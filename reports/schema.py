@@ -29,7 +29,7 @@ class Scores(_Open):
     gpu_hours_provisioned: float
     gpu_hours_active: float
     gpu_hours_tail: float
-    gpu_hours_donated: float | None = Field(None, description="lent as spot: in none of the other hours, nor in the cost")
+    gpu_hours_donated: float | None = Field(None, description="lent as spot, in no other hours")
     cost_usd: float | None
     usd_per_month: float | None
     slo_attainment: Share

@@ -108,7 +108,8 @@ def test_columns_of_the_policy_tables_keep_their_order():
     ]  # fmt: skip
     assert [c.name for c in work.columns] == [
         "policy", "goodput_rps", "goodput_tok_s", "gpu_hours_active", "gpu_hours_tail",
-        "gpu_hours_donated", "utilisation", "scale_actions", "starts_denied", "wasted_startup_hours", "arrived", "completed", "rejected", "abandoned", "incomplete",
+        "gpu_hours_donated", "utilisation", "scale_actions", "starts_denied",
+        "wasted_startup_hours", "arrived", "completed", "rejected", "abandoned", "incomplete",
         "not_sent", "not_replayed", "preemptions", "prefix_hit_share", "forecast_wape", "length_mae_tokens",
     ]  # fmt: skip
     assert [c.label for c in latencies.columns][:6] == [
