@@ -6,13 +6,14 @@ from typing import Any
 
 import polars as pl
 
-from . import workload, workload_lengths, workload_load
 from .quality import Quality, assess
 from .trace import Trace, TraceMeta
 from .windows import DAY_S
-from .workload import DIMENSIONS
-from .workload_findings import findings
-from .workload_prefix import prefix
+from .workload import lengths, load
+from .workload import tables as described
+from .workload.findings import findings
+from .workload.prefix import prefix
+from .workload.tables import DIMENSIONS
 
 SCHEMA_VERSION = "1.0"
 NOT_IN_METRICS = ("load",)  # a row a window: in the run's Parquet tables, too long for metrics.json
@@ -20,7 +21,7 @@ NOT_IN_METRICS = ("load",)  # a row a window: in the run's Parquet tables, too l
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyze` found. `tables` maps names to tables whose columns `workload.COLUMNS` documents.
+    """What `analyze` found. `tables` maps names to tables whose columns `workload.tables.COLUMNS` documents.
 
     Always there: overview (one row), status, shares, load, scales, seasonality, pools, lengths, correlation.
     `latency` only where the trace has observed latencies, `prefix` only where it has block hashes.
@@ -51,13 +52,13 @@ class Analysis:
 def analyze(trace: Trace, *, window_s: float | None = None) -> Analysis:
     """Characterise a trace: load over time, lengths, who sends, and latency and prefix reuse where it has them.
 
-    `window_s` is the window of the load and pool tables (default: `workload_load.default_window_s`). All percentiles
+    `window_s` is the window of the load and pool tables (default: `load.default_window_s`). All percentiles
     are exact. UserError (exit 2) for a window that is not positive, below the timestamps' quantum, or far too short.
     """
     meta = trace.meta
     if window_s is None:
-        window_s = workload_load.default_window_s(meta.span_s, meta.quantum_s)
-    workload_load.check_window(window_s, meta.span_s, meta.quantum_s)
+        window_s = load.default_window_s(meta.span_s, meta.quantum_s)
+    load.check_window(window_s, meta.span_s, meta.quantum_s)
     tables = _tables(trace, window_s)
     return Analysis(meta, assess(trace), window_s, tables, findings(tables, meta))
 
@@ -65,12 +66,12 @@ def analyze(trace: Trace, *, window_s: float | None = None) -> Analysis:
 def _tables(trace: Trace, window_s: float) -> dict[str, pl.DataFrame]:
     scan, meta = trace.scan(), trace.meta
     # two passes over the file: the second needs the names and times found by the first
-    first = {"overview": workload.overview(scan), "status": workload.status(scan)}
-    tables = _collect(first | {d: workload.totals(scan, d) for d in DIMENSIONS})
+    first = {"overview": described.overview(scan), "status": described.status(scan)}
+    tables = _collect(first | {d: described.totals(scan, d) for d in DIMENSIONS})
     totals = {d: tables.pop(d) for d in DIMENSIONS}
-    tables["shares"] = pl.concat([workload.shares(totals[d], d) for d in DIMENSIONS])
+    tables["shares"] = pl.concat([described.shares(totals[d], d) for d in DIMENSIONS])
 
-    groups = {d: workload.folded(d, totals[d]) for d in DIMENSIONS}
+    groups = {d: described.folded(d, totals[d]) for d in DIMENSIONS}
     tables |= _collect(_distributions(scan, groups, set(meta.columns)))
     tables |= _over_time(trace, window_s, groups, tables["overview"])
     if meta.block_size and "block_hashes" in meta.columns:
@@ -81,13 +82,13 @@ def _tables(trace: Trace, window_s: float) -> dict[str, pl.DataFrame]:
 def _distributions(scan: pl.LazyFrame, groups: dict[str, pl.Expr], columns: set[str]) -> dict[str, pl.LazyFrame]:
     parts = {"all": pl.lit("all")} | {d: groups[d] for d in ("service", "region", "tier")}
     frames = {
-        "lengths": workload_lengths.lengths(scan, parts),
-        "correlation": workload_lengths.correlation(scan, {k: parts[k] for k in ("all", "service", "tier")}),
+        "lengths": lengths.lengths(scan, parts),
+        "correlation": lengths.correlation(scan, {k: parts[k] for k in ("all", "service", "tier")}),
     }
     observed = columns | ({"tpot_s"} if {"ttft_s", "e2e_s"} <= columns else set())
-    metrics = tuple(m for m in workload_lengths.LATENCIES if m in observed)
+    metrics = tuple(m for m in lengths.LATENCIES if m in observed)
     if metrics:
-        frames["latency"] = workload_lengths.latency(scan, parts, metrics)
+        frames["latency"] = lengths.latency(scan, parts, metrics)
     return frames
 
 
@@ -95,13 +96,13 @@ def _over_time(
     trace: Trace, window_s: float, groups: dict[str, pl.Expr], overview: pl.DataFrame
 ) -> dict[str, pl.DataFrame]:
     scan, meta = trace.scan(), trace.meta
-    base_s = workload_load.base_scale_s(meta.quantum_s)
+    base_s = load.base_scale_s(meta.quantum_s)
     keys = (groups["service"].alias("service"), groups["region"].alias("region"))
     counted = _collect(
         {
-            "windows": workload_load.counts(scan, window_s, *keys),
-            "hours": workload_load.counts(scan, 3600.0, *keys),
-            "finest": workload_load.counts(scan, base_s),
+            "windows": load.counts(scan, window_s, *keys),
+            "hours": load.counts(scan, 3600.0, *keys),
+            "finest": load.counts(scan, base_s),
         }
     )
     at = (overview["first_s"].item(), overview["last_s"].item())
@@ -109,10 +110,10 @@ def _over_time(
     hours = counted["hours"] if meta.quantum_s <= 3600 else counted["hours"].clear()
     by_service = counted["windows"].group_by("window", "service").agg(pl.exclude("region").sum())
     return {
-        "load": workload_load.load(by_service, window_s, *at),
-        "pools": workload_load.pools(counted["windows"], window_s, *at),
-        "scales": workload_load.scales(counted["finest"], base_s, *at),
-        "seasonality": workload_load.seasonality(hours, *at, _clock_s(meta)),
+        "load": load.load(by_service, window_s, *at),
+        "pools": load.pools(counted["windows"], window_s, *at),
+        "scales": load.scales(counted["finest"], base_s, *at),
+        "seasonality": load.seasonality(hours, *at, _clock_s(meta)),
     }
 
 

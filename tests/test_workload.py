@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from trace_data import storer, table
 
-from lmaas.analysis import analyze, workload_load
+from lmaas.analysis import analyze
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.synth import SynthSpec
 from lmaas.analysis.synth_draw import draw
-from lmaas.analysis.workload import COLUMNS, OTHERS, TOP, shares, totals
-from lmaas.analysis.workload_lengths import P999_MIN_ROWS, latency
-from lmaas.analysis.workload_prefix import prefix
+from lmaas.analysis.workload import load as workload_load
+from lmaas.analysis.workload.lengths import P999_MIN_ROWS, latency
+from lmaas.analysis.workload.prefix import prefix
+from lmaas.analysis.workload.tables import COLUMNS, OTHERS, TOP, shares, totals
 
 DAY_S = 86_400.0
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)

@@ -6,7 +6,7 @@ once what their columns mean. Counts are of all rows; lengths and latencies are 
 
 import polars as pl
 
-from .windows import DEFAULT_ORIGIN
+from lmaas.analysis.windows import DEFAULT_ORIGIN
 
 DIMENSIONS = ("service", "region", "tier", "tenant")
 TOP = 20  # groups of a dimension shown by name; the rest is one row, OTHERS

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import polars as pl
 
-from .trace import TraceMeta
-from .windows import DAY_S
-from .workload import NONE
+from lmaas.analysis.trace import TraceMeta
+from lmaas.analysis.windows import DAY_S
+
+from .tables import NONE
 
 Tables = Mapping[str, pl.DataFrame]
 

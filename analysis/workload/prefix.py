@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from .workload import COLUMNS, named
+from .tables import COLUMNS, named
 
 MAX_BLOCKS = 30_000_000  # held in memory at about 60 bytes each; of longer traces the first so many
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from .workload import COLUMNS, answered
+from .tables import COLUMNS, answered
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 P999_MIN_ROWS = 10_000  # fewer leave fewer than ten values above it

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .errors import Exit, UserError
-from .windows import DAY_S
-from .workload import COLUMNS
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.windows import DAY_S
+
+from .tables import COLUMNS
 
 SCALES_S = (1.0, 10.0, 60.0, 300.0, 600.0, 3600.0, DAY_S)  # each divides all that follow
 WEEK_S = 7 * DAY_S
