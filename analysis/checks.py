@@ -240,7 +240,13 @@ def _arrival(num: pl.Expr, reading: Reading, base_ns: int) -> pl.Expr:
     if reading.dated:
         return seconds(num.struct.field("ns") - base_ns, NS)
     instant = seconds(num, PER_SECOND[reading.unit]) if reading.unit != "s" else num
-    return pl.when(instant.is_between(0, LATEST_S)).then(instant)
+    given = pl.when(instant.is_between(0, LATEST_S)).then(instant)
+    if not reading.later_ns:
+        return given
+    later = pl.col(FILE).replace_strict(dict(reading.later_ns), default=0, return_dtype=pl.Int64)
+    # over whole nanoseconds: the very numbers that one file with one epoch would give
+    moved = seconds((given * NS).round().cast(pl.Int64) + later, NS)
+    return pl.when(later == 0).then(given).when(given + later / NS <= LATEST_S).then(moved)
 
 
 def _top(dtype: pl.DataType) -> int:

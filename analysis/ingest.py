@@ -24,7 +24,13 @@ from .workspace import Workspace
 READER = "2"  # part of every trace's id: raised when the same bytes are read to different rows
 CHUNK = 1 << 20
 ID_DIGITS = 16
+TRIED = 3  # files by which an error tells what those beside a stranger are
+NEAR = 0.5  # of a format's columns: with so many of them it is what the user means
 Say = Callable[[str], None]
+
+
+class Unrecognised(UserError):
+    """A source that resembles no format."""
 
 
 def to_stderr(line: str) -> None:
@@ -174,14 +180,36 @@ def _recognise_all(
     bare_names: bool,
 ) -> tuple[str, Source, Reading]:
     """As `recognise`, of several files as one."""
-    try:
-        found = [recognise(Source.open(path), format, mapping, time_unit) for path in files]
-    except UserError as error:
-        if len(files) == 1 or error.code != Exit.INPUT:
-            raise
-        rest = f"of {len(files):,} files, none is ingested; name those that belong together, or a pattern"
-        raise UserError(f"{error} ({rest})", error.code) from None
+    found: list[tuple[str, Source, Reading]] = []
+    for path in files:
+        try:
+            found.append(recognise(Source.open(path), format, mapping, time_unit))
+        except UserError as error:
+            if len(files) == 1 or error.code != Exit.INPUT:
+                raise
+            raise _misplaced(path, files, error) from None
     return found[0] if len(found) == 1 and not service_per_file else merge(found, service_per_file, bare_names)
+
+
+def _misplaced(path: Path, files: Sequence[Path], error: UserError) -> UserError:
+    """The error for one of several files that is no trace: what the others are, and how to name them alone."""
+    others = [other for other in files if other != path]
+    if isinstance(error, Unrecognised):
+        known = next((format for other in others[:TRIED] if (format := _format_of(other))), None)
+        are = "is" if len(others) == 1 else "and others are"
+        beside = f" ({shown(others[0].name)} {are} {known})" if known else ""
+        error = UserError(f"{shown(path.name)}: in no format of traces, nor has it columns of any{beside}")
+    endings = {other.suffix for other in others}
+    apart = len(endings) == 1 and path.suffix not in endings
+    pattern = f"by a pattern: '*{shown(endings.pop())}'" if apart else "or move it elsewhere"
+    return UserError(f"{error}. Of {len(files):,} files, none is ingested; name those that are meant, {pattern}")
+
+
+def _format_of(path: Path) -> str | None:
+    try:
+        return recognise(Source.open(path), None, {}, None)[0]
+    except UserError:
+        return None
 
 
 def summary(trace: Trace) -> list[str]:
@@ -240,12 +268,16 @@ def _format(source: Source, name: str | None) -> Format:
         return found[0]
     aggregates.refuse(source.name, source.columns, source.samples)
     # the format with most of its columns there is what the user means; if none has any, the trace table's own
-    nearest = max(fitting, key=lambda known: _share(known, source) or 0.01 * (known.name == "canonical"))
+    shares = {known: _share(known, source) for known in fitting}
+    nearest = max(fitting, key=lambda known: shares[known] or 0.01 * (known.name == "canonical"))
+    if shares[nearest] < NEAR:  # a `model` is in many formats, and in much that is no trace
+        nearest = next(known for known in fitting if known.name == "canonical")
     missing = [column for column in nearest.required if column not in source.columns]
     if not missing:
         ways = f"say --format {nearest.name} if it is that, or name its columns with --map and --time-unit"
         raise UserError(f"{source.name}: has the columns that {nearest.name} needs, but none that tells it; {ways}")
-    raise missing_columns(source, missing)
+    error = missing_columns(source, missing)
+    raise error if max(shares.values()) >= NEAR else Unrecognised(str(error), error.code)
 
 
 def _share(known: Format, source: Source) -> float:

@@ -11,6 +11,9 @@ from .formats.merged import listed, stem
 from .formats.source import shown
 
 Say = Callable[[str], None]
+PROSE_ENDINGS = frozenset({"md", "rst", "pdf", "html", "cff"})  # no trace is read from these
+PROSE = frozenset({"readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors"})
+PROSE |= {"checksums", "md5sums", "sha1sums", "sha256sums"}
 
 
 def is_pattern(argument: str) -> bool:
@@ -21,7 +24,8 @@ def is_pattern(argument: str) -> bool:
 def expand(arguments: Sequence[str | Path], say: Say) -> list[Path]:
     """The files meant: a file itself, of a folder all below it, of a pattern all that match, each in order of names.
 
-    Hidden files, and the `._*` that macOS leaves in archives, are passed over where they are not named themselves.
+    Hidden files, and the `._*` that macOS leaves in archives, are passed over where they are not named themselves; so
+    is what a folder holds of prose (README, LICENSE).
     """
     found = [path for argument in arguments for path in _files(argument, say)]
     paths: dict[Path, Path] = {}
@@ -37,6 +41,10 @@ def _files(argument: str | Path, say: Say) -> list[Path]:
     if path.is_dir():
         every = [inner for inner in sorted(path.rglob("*")) if inner.is_file()]
         plain = [inner for inner in every if not _hidden(inner.relative_to(path))]
+        beside = [inner for inner in plain if _is_prose(inner)]
+        if beside:
+            say(f"{name}: {len(beside):,} of text beside the traces passed over: {listed([str(b) for b in beside])}")
+            every, plain = ([inner for inner in files if inner not in beside] for files in (every, plain))
     elif path.exists() or not glob.has_magic(str(argument)):
         return [path]
     else:
@@ -54,6 +62,12 @@ def _matches(pattern: str, *, hidden: bool) -> list[Path]:
     # not Path.glob: it takes no absolute pattern, and cannot leave hidden files out
     names = glob.glob(pattern, recursive=True, include_hidden=hidden)  # noqa: PTH207
     return sorted(path for path in map(Path, names) if path.is_file())
+
+
+def _is_prose(path: Path) -> bool:
+    """Whether its name says that it is about the files beside it; JSON may be anything."""
+    name, _, ending = path.name.lower().partition(".")
+    return ending in PROSE_ENDINGS or (ending in ("", "txt") and name in PROSE)
 
 
 def _hidden(inner: Path) -> bool:

@@ -1,18 +1,24 @@
 """`validate`: how far a source can be trusted and what to do about it, without keeping it."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import Exit, UserError
-from .formats.source import shown
+from .errors import UserError
 from .ingest import Say, prepare, to_stderr
 from .ingest_write import TRACE
 from .quality import Quality, assess, judged
 from .quality_source import source_findings
 from .trace import Trace, TraceMeta
 from .workspace import Workspace
+
+# words of a trace's note -> of the finding that says as much
+SAID = {
+    "carry no time zone: read as UTC": "times carry no zone",
+    "not in order of arrival": "earlier than the one before",
+    "repeat another in every column": "another in every column but the id",
+    "times are whole multiples of": "times come in steps of",
+}
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,12 @@ class Validation:
     trace: TraceMeta
     quality: Quality
     stored: bool  # whether the workspace has this very trace
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The trace's notes that no finding tells as well."""
+        told = [note for note, finding in SAID.items() if any(finding in text for text in self.quality.findings)]
+        return tuple(note for note in self.trace.notes if not any(words in note for words in told))
 
     @property
     def usable(self) -> bool:
@@ -40,7 +52,8 @@ def validate(
 ) -> Validation:
     """Judge what `ingest` would make of `paths`, or a stored trace by its name or id; the workspace stays as it is.
 
-    Reads the whole source, by way of a temporary folder (TMPDIR). UserError (exit 4) where it is no trace at all.
+    Reads the whole source, by way of a folder in the workspace that is gone afterwards. UserError (exit 4) where it is
+    no trace at all.
     """
     named = _stored(paths, workspace)
     if named is not None:
@@ -49,16 +62,9 @@ def validate(
     stored = workspace.find(asked.trace_id)
     if stored is not None:
         return Validation(stored.meta, quality(stored), stored=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="lmaas-") as name:
-            meta = asked.build(Path(name))
-            return Validation(meta, quality(Trace(meta, Path(name) / TRACE)), stored=False)
-    except OSError as error:
-        why = error.strerror or shown(str(error))
-        folder = tempfile.gettempdir()
-        raise UserError(
-            f"{folder}: cannot be written ({why}); set TMPDIR to a folder that can", Exit.ENVIRONMENT
-        ) from None
+    with workspace.scratch() as folder:
+        meta = asked.build(folder)
+        return Validation(meta, quality(Trace(meta, folder / TRACE)), stored=False)
 
 
 def quality(trace: Trace) -> Quality:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
@@ -66,20 +66,42 @@ class Workspace:
         """
         folder = self.root / "traces" / trace_id
         with environment_errors(self.root):
-            self._remove_stale()
-            staging = folder.with_name(f".tmp-{_host_mark()}-{os.getpid()}-{uuid4().hex[:8]}")
-            staging.mkdir(parents=True)
-            self._ignore_in_git()
-            try:
+            with self._staging() as staging:
+                self._ignore_in_git()
                 meta = build(staging)
                 write_atomically(staging / "meta.json", meta.model_dump_json(indent=2).encode())
                 for file in staging.iterdir():
                     sync(file)
                 sync(staging)
                 self._publish(staging, folder)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
             return self.use(self._load(folder))
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for this moment only, swept by later commands if this one is killed.
+
+        A workspace that was not there is not there afterwards. UserError (exit 8) where it cannot be written.
+        """
+        new = [folder for folder in (self.root / "traces", self.root) if not folder.exists()]
+        with environment_errors(self.root):
+            try:
+                with self._staging() as staging:
+                    yield staging
+            finally:
+                with suppress(OSError):  # another process has put something there meanwhile
+                    for folder in new:
+                        folder.rmdir()
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """A new folder beside the traces, whose name tells whose it is; those of killed processes go."""
+        self._remove_stale()
+        staging = self.root / "traces" / f".tmp-{_host_mark()}-{os.getpid()}-{uuid4().hex[:8]}"
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
     def find(self, trace_id: str) -> Trace | None:
         """The stored trace with exactly this id, whether or not the catalogue knows it."""

@@ -105,7 +105,7 @@ def validated(found: Validation) -> Report:
 
     meta = found.trace
     notes = [f"{f.verdict}: {f.text}" + (f" → {f.hint}" if f.hint else "") for f in found.quality.details]
-    told = tuple(map(text, (*notes, *meta.notes)))
+    told = tuple(map(text, (*notes, *found.notes)))
     section = Section("validate", "Data quality", finding(meta, found.quality.verdict), notes=told, brief=True)
     return Report("analyze", meta.name, trace_facts(meta), (section,))
 

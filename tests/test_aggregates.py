@@ -31,6 +31,7 @@ COUNTS = {"object": "organization.usage.completions.result", "input_tokens": 500
 BUCKET = {"object": "bucket", "start_time": 1800000000, "end_time": 1800086400, "results": [COUNTS]}
 USAGE = {"object": "page", "data": [BUCKET], "has_more": False, "next_page": None}
 DAY = {"date": "2027-01-15", "model": "m", "requests": 5, "prompt_tokens": 50, "completion_tokens": 125, "usage": 0.015}
+SDK_DAY = {"date": "2027-01-15", "model": "m", "requests": 5, "promptTokens": 50, "completionTokens": 125}
 LENGTHS = {"0": {"input_tokens": "{}", "output_tokens": "{}"}, "21600": {"input_tokens": "{39: 0.5, 40: 0.5}"}}
 SUMMARY = {"load_summary": {"count": 5}, "successes": {"count": 5, "latency": {}}, "failures": {"count": 0}}
 CASES = {
@@ -42,6 +43,12 @@ CASES = {
     "usage": (json.dumps(USAGE), "OpenAI's usage API"),
     "its buckets alone": (json.dumps(BUCKET) + "\n" + json.dumps(BUCKET), "OpenAI's usage API"),
     "activity": (",".join(DAY) + "\n" + ",".join(map(str, DAY.values())) + "\n", "OpenRouter's activity"),
+    "activity, by key": (
+        "date,model,model_permaslug,endpoint_id,provider_name,usage,byok_usage_inference,requests,prompt_tokens,"
+        "completion_tokens,reasoning_tokens\n2027-01-15,m,m,e,p,0.1,0,5,50,125,25\n",
+        "Its generations, one a request, can be read",
+    ),
+    "activity of the SDK": (json.dumps({"data": [SDK_DAY]}), "OpenRouter's activity"),
     "activity of the API": (json.dumps({"data": [DAY]}), "OpenRouter's activity"),
     "engine": (
         "t,prompt_throughput,gen_throughput,running,waiting,kv_cache_pct\n1,9,1,9,0,0\n",

@@ -4,7 +4,7 @@ Told by their shape, like formats; only where no format claims the source, and n
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ HELP = re.compile(r"# (HELP|TYPE|UNIT|EOF)\b")
 SAMPLE = re.compile(r"[A-Za-z_:][\w:]*(\{.*\})?[ \t]+[-+]?(\d[\d.eE+-]*|Inf|NaN)([ \t]+-?[\d.]+)?([ \t]+#.*)?")
 NUMBER = re.compile(r"[-+]?\d[\d.eE+-]{0,40}")
 DISTRIBUTIONS = ("Gamma", "Weibull", "")  # ServeGen's, of the times between requests; none where a client is idle
-ACTIVITY = {"date", "model", "requests", "prompt_tokens", "completion_tokens"}
+ACTIVITY = ({"date", "model", "requests", "prompt_tokens", "completion_tokens"},)
+ACTIVITY += ({"date", "model", "requests", "promptTokens", "completionTokens"},)  # of the SDK
 SERIES = {"prompt_throughput", "gen_throughput", "running", "waiting", "kv_cache_pct"}
 LOGS = "Requests are in the gateway's log or in traces (OpenTelemetry) of the same time"
 
@@ -50,7 +51,7 @@ USAGE = Aggregate(
 OPENROUTER = Aggregate(
     "OpenRouter's activity",
     "tokens, requests and cost a day, by model and provider",
-    "Its generations, one a request, can be read with --map",
+    "Its generations, one a request, can be read: by its API, or the CSV that its logs export",
 )
 ENGINE = Aggregate(
     "a series of an engine's throughput", "running and waiting requests and tokens a second over time", f"{LOGS}"
@@ -83,7 +84,7 @@ def refuse_text(name: str, head: str) -> None:
 
 def refuse(name: str, columns: Sequence[str], samples: Sequence[Mapping[str, Any]]) -> None:
     """UserError where columns or the first JSON objects are those of an aggregate."""
-    if set(columns) >= ACTIVITY:
+    if _counts_days(columns):
         raise OPENROUTER.refused(name)
     if set(columns) >= SERIES:
         raise ENGINE.refused(name)
@@ -116,9 +117,14 @@ def _is_usage(value: Mapping[str, Any]) -> bool:
     return isinstance(buckets, list) and any(isinstance(b, dict) and b.get("object") == "bucket" for b in buckets)
 
 
+def _counts_days(columns: Iterable[str]) -> bool:
+    """Requests a day, in one of the spellings: no generation has both."""
+    return any(day <= set(columns) for day in ACTIVITY)
+
+
 def _is_activity(value: Mapping[str, Any]) -> bool:
     days = value.get("data")
-    return isinstance(days, list) and any(isinstance(day, dict) and day.keys() >= ACTIVITY for day in days)
+    return isinstance(days, list) and any(isinstance(day, dict) and _counts_days(day) for day in days)
 
 
 def _is_stage(value: Mapping[str, Any]) -> bool:

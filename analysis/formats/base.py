@@ -30,6 +30,7 @@ class Reading:
     checks: Mapping[str, pl.Expr] = field(default_factory=dict)  # reason -> true where a row of the trace is bad
     asides: Mapping[str, pl.Expr] = field(default_factory=dict)  # reason -> over source columns: where it is no request
     epoch: datetime | None = None  # of times that are numbers, where the source states it; else they are relative
+    later_ns: Mapping[str, int] = field(default_factory=dict)  # of merged files, by label: how much after `epoch` 0 is
     notes: tuple[str, ...] = ()
     ids_repeat: bool = False  # the source may write one request several times, under its id: told, never dropped
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from .base import Reading
 from .source import Source
-from .unfold import Record, samples_of, thousandth
+from .unfold import Record, thousandth
 
 SCHEMA = "dynamo.request.trace.v1"
 ENDS = {"cancelled": "cancelled", "error": "failed"}  # finish reasons that are no success
@@ -44,7 +44,7 @@ class Dynamo:
 
     def read(self, source: Source) -> Reading:
         """The size of a hash block is that of the first events: every prompt has ceil(input / size) hashes."""
-        block = next((size for size in map(_block, samples_of(source)) if size), None)
+        block = next((size for size in map(_block, source.samples) if size), None)
         own = {name: name for name in self.fields if name != "request_received_ms"}
         checks: dict[str, pl.Expr] = {}
         if block:

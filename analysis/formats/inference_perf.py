@@ -9,7 +9,7 @@ from . import jsontext
 from .base import Reading
 from .durations import between
 from .source import Source
-from .unfold import ODD, Record, samples_of
+from .unfold import ODD, Record
 
 OWN = ("service", "max_tokens", "input_tokens", "output_tokens", "cached_tokens", "status")
 
@@ -28,7 +28,7 @@ class InferencePerf:
 
     def recognises(self, source: Source) -> bool:
         """By its six keys and the counts in `info`."""
-        infos = [sample["info"] for sample in samples_of(source) if isinstance(sample.get("info"), dict)]
+        infos = [sample["info"] for sample in source.samples if isinstance(sample.get("info"), dict)]
         counts = {"input_tokens", "request_metrics"}
         return set(self.required) <= set(source.columns) and any(counts & info.keys() for info in infos)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from os.path import commonpath
 from pathlib import Path
 
@@ -18,6 +19,7 @@ FILE = f"{RESERVED}file"  # column of a merged source: which file a row is from
 STEM = f"{RESERVED}stem"  # that file's name without its endings, for `--service-per-file`
 OWN: dict[str, pl.DataType] = {FILE: pl.String(), STEM: pl.String()}
 NAMED = 6  # files that a sentence names
+APART_NS = 285 * 365 * 86_400 * 10**9  # what a Float64 of seconds can still tell to the microsecond
 
 Scan = Callable[[Source, Sequence[str], str, str | None], pl.LazyFrame]
 
@@ -165,9 +167,10 @@ def _reading(merged: Merged, readings: Sequence[Reading]) -> Reading:
     """One reading for all rows, each column as the row's own file has it."""
     first = readings[0]
     for source, reading in zip(merged.files, readings, strict=True):
-        if (reading.unit, reading.epoch) != (first.unit, first.epoch):
+        if reading.unit != first.unit or (reading.epoch is None) != (first.epoch is None):
             told = f"times in {_clock(reading)}, but {merged.files[0].name} in {_clock(first)}"
             raise UserError(f"{source.name}: {told}: no common clock; ingest them apart")
+    epoch, later_ns = _epochs(merged, readings)
     sizes = {reading.block_size for reading in readings if reading.block_size is not None}
     if len(sizes) > 1:
         raise UserError(f"{merged.name}: hash blocks of different sizes ({sizes}); ingest the files apart")
@@ -175,6 +178,8 @@ def _reading(merged: Merged, readings: Sequence[Reading]) -> Reading:
     notes = list(dict.fromkeys(note for reading in readings for note in reading.notes))
     if not first.dated and first.epoch is None and len(readings) > 1:
         notes.append(f"times are relative: each of the {len(readings):,} files counts from a zero of its own")
+    if later_ns:
+        notes.append(f"files count from epochs of their own: all moved to the earliest, {epoch:%Y-%m-%d %H:%M:%S} UTC")
     return Reading(
         _joined(merged, [reading.arrival for reading in readings]),
         first.unit,
@@ -185,7 +190,8 @@ def _reading(merged: Merged, readings: Sequence[Reading]) -> Reading:
             for reason in dict.fromkeys(reason for reading in readings for reason in reading.asides)
         },
         checks={reason: check for reading in readings for reason, check in reading.checks.items()},
-        epoch=first.epoch,
+        epoch=epoch,
+        later_ns=later_ns,
         notes=tuple(notes),
         ids_repeat=any(reading.ids_repeat for reading in readings),
     )
@@ -196,7 +202,22 @@ def _expression(how: str | pl.Expr) -> pl.Expr:
 
 
 def _clock(reading: Reading) -> str:
-    return f"{reading.unit} since {reading.epoch}" if reading.epoch else reading.unit
+    if reading.dated:
+        return "dates" if reading.unit == "datetime" else reading.unit
+    return f"{reading.unit} since {reading.epoch}" if reading.epoch else f"{reading.unit} from an unknown start"
+
+
+def _epochs(merged: Merged, readings: Sequence[Reading]) -> tuple[datetime | None, dict[str, int]]:
+    """The earliest epoch that files state, and how many nanoseconds later others begin, by label."""
+    stated = {label: r.epoch for label, r in zip(merged.labels, readings, strict=True) if r.epoch and not r.dated}
+    epoch = min(stated.values(), default=None)
+    if epoch is None:
+        return readings[0].epoch, {}
+    later_ns = {label: (own - epoch) // timedelta(microseconds=1) * 1000 for label, own in stated.items()}
+    far = next((label for label, ns in later_ns.items() if ns > APART_NS), None)
+    if far is not None:
+        raise UserError(f"{shown(far)}: times since {stated[far]}, others since {epoch}: too far apart for one trace")
+    return epoch, {label: ns for label, ns in later_ns.items() if ns}
 
 
 def _column(name: str, merged: Merged, readings: Sequence[Reading]) -> str | pl.Expr:

@@ -11,7 +11,7 @@ import polars as pl
 from .base import Reading, TimeUnit
 from .durations import between
 from .source import Source
-from .unfold import ODD, Record, carefully, samples_of
+from .unfold import ODD, Record, carefully
 
 # trace column -> attributes that say it, the newest name first; latencies are seconds
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -88,7 +88,7 @@ class Otlp:
 
     def read(self, source: Source) -> Reading:
         """A whole latency that the attributes do not say is the span's own length."""
-        return _reading(source, "epoch-ns", _of_wire, (raw for value in samples_of(source) for _, raw in _wire(value)))
+        return _reading(source, "epoch-ns", _of_wire, (raw for value in source.samples for _, raw in _wire(value)))
 
     def unfold(self, value: Mapping[str, Any]) -> Iterator[Record]:
         """A span is a row."""
@@ -115,7 +115,7 @@ class OtelFlat:
     def read(self, source: Source) -> Reading:
         """Times are dates; a whole latency that the attributes do not say is the span's own length."""
         return _reading(
-            source, "datetime", _of_flat, (raw for value in samples_of(source) for raw in _below(value, "spans"))
+            source, "datetime", _of_flat, (raw for value in source.samples for raw in _below(value, "spans"))
         )
 
     def unfold(self, value: Mapping[str, Any]) -> Iterator[Record]:

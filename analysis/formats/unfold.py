@@ -95,12 +95,6 @@ def values(source: Source) -> Iterator[Mapping[str, Any]]:
         yield from jsontext.objects(lines)
 
 
-def samples_of(source: Source) -> tuple[Mapping[str, Any], ...]:
-    """The first objects of a source, also where it is unfolded."""
-    inner = source.inner if isinstance(source, Unfolded) else None
-    return (inner or source).samples
-
-
 def carefully(make: Callable[..., Record], raw: Any, *beside: Any) -> Record:
     """The record that `make` makes of one part of a value; a part that is not what it should be is set aside alone."""
     try:

@@ -10,7 +10,7 @@ import polars as pl
 
 from .base import Reading
 from .source import Source
-from .unfold import Record, Unfolded
+from .unfold import Record
 
 BLOCK = 64  # tokens a hash block, where a session does not say
 EACH_ITS_OWN = "times count from the start of each session: all sessions begin at 0"
@@ -53,8 +53,7 @@ class Weka:
 
     def read(self, source: Source) -> Reading:
         """The size of a hash block is the first session's; a prompt's last, partial block has a hash or has none."""
-        sessions = source.inner.samples if isinstance(source, Unfolded) and source.inner else ()
-        sizes = [session.get("block_size") for session in sessions]
+        sizes = [session.get("block_size") for session in source.samples]
         block = next((size for size in sizes if isinstance(size, int) and size > 0), BLOCK)
         tokens, hashes = pl.col("input_tokens").cast(pl.Int64), pl.col("block_hashes").list.len()
         fits = hashes.is_between(tokens // block, (tokens + (block - 1)) // block)
@@ -64,7 +63,7 @@ class Weka:
             columns={name: name for name in self.fields if name != "t"},
             block_size=block,
             checks={f"block_hashes not one per {block} input tokens": ~fits},
-            notes=(EACH_ITS_OWN,) if len(sessions) > 1 else (),
+            notes=(EACH_ITS_OWN,) if len(source.samples) > 1 else (),
         )
 
     def unfold(self, value: Mapping[str, Any]) -> Iterator[Record]:
