@@ -15,8 +15,10 @@ HELP = re.compile(r"# (HELP|TYPE|UNIT|EOF)\b")
 SAMPLE = re.compile(r"[A-Za-z_:][\w:]*(\{.*\})?[ \t]+[-+]?(\d[\d.eE+-]*|Inf|NaN)([ \t]+-?[\d.]+)?([ \t]+#.*)?")
 NUMBER = re.compile(r"[-+]?\d[\d.eE+-]{0,40}")
 DISTRIBUTIONS = ("Gamma", "Weibull", "")  # ServeGen's, of the times between requests; none where a client is idle
-ACTIVITY = ({"date", "model", "requests", "prompt_tokens", "completion_tokens"},)
-ACTIVITY += ({"date", "model", "requests", "promptTokens", "completionTokens"},)  # of the SDK
+ACTIVITY = (  # as the API and the page write it, and as the SDK does
+    {"date", "model", "requests", "prompt_tokens", "completion_tokens"},
+    {"date", "model", "requests", "promptTokens", "completionTokens"},
+)
 SERIES = {"prompt_throughput", "gen_throughput", "running", "waiting", "kv_cache_pct"}
 LOGS = "Requests are in the gateway's log or in traces (OpenTelemetry) of the same time"
 
