@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from trace_data import table
+from trace_data import storer, table
 
+from lmaas.analysis import analyze
+from lmaas.analysis.workload import given as limits
 from lmaas.analysis.workload import tables
 from lmaas.analysis.workload.buckets import COARSE, FINE, NONE, bucket, edges, quantiles
 from lmaas.analysis.workload.summary import STATES, Keys, merge, summarise
@@ -197,3 +199,41 @@ def test_distinct_sessions_are_estimated():
         rows = table(arrival_s=[0.0] * (2 * n), session_id=[f"s{i % n}" for i in range(2 * n)])
         found = summarise(rows.lazy(), keys(rows), ("session_id",)).distinct_sessions
         assert found == pytest.approx(n, rel=0.05, abs=0.5)
+
+
+# --- analyses too large for memory
+
+
+def test_percentiles_of_a_trace_too_large_for_memory_are_within_one_percent_and_say_so(tmp_path, monkeypatch):
+    rng, n = np.random.default_rng(3), 20_000
+    ttft = rng.lognormal(-1, 1, n)
+    rows = table(
+        arrival_s=np.sort(rng.random(n) * 1e4),
+        service=rng.choice(["a", "b"], n),
+        region=rng.choice(["eu", "us"], n),
+        input_tokens=rng.lognormal(6, 1.5, n).astype(int),
+        output_tokens=rng.lognormal(4, 1, n).astype(int),
+        ttft_s=ttft,
+        e2e_s=ttft + rng.random(n),
+        status=rng.choice(["ok", "failed"], n),
+    )
+    trace = storer(tmp_path)(rows)
+    exact = analyze(trace).tables
+    monkeypatch.setattr(limits, "IN_MEMORY_ROWS", n - 1)
+    histograms = analyze(trace).tables
+    assert exact.keys() == histograms.keys()
+    same = [name for name in exact if name not in ("lengths", "latency", "correlation")]
+    for name in same:
+        assert_frame_equal(exact[name], histograms[name])
+    for name, unit in (("lengths", 1.0), ("latency", 1e-6)):
+        a, b = exact[name], histograms[name]
+        assert a["exact"].all() and not b["exact"].any()
+        assert_frame_equal(a.select("by", "name", "metric", "n"), b.select("by", "name", "metric", "n"))
+        for column in ("mean", "min", "max"):
+            if column in a.columns:
+                assert b[column].to_list() == pytest.approx(a[column].to_list(), abs=unit)
+        for column in ("p50", "p90", "p95", "p99"):
+            assert b[column].to_list() == pytest.approx(a[column].to_list(), rel=0.012, abs=1.01 * unit)
+    for r in histograms["correlation"].iter_rows(named=True):
+        one = exact["correlation"].filter(by=r["by"], name=r["name"]).row(0, named=True)
+        assert r["spearman"] == pytest.approx(one["spearman"], abs=0.02)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from lmaas.analysis.windows import DAY_S
 
 from .tables import COLUMNS
 
+if TYPE_CHECKING:
+    from .given import Given
+
 SCALES_S = (1.0, 10.0, 60.0, 300.0, 600.0, 3600.0, DAY_S)  # each divides all that follow
 WEEK_S = 7 * DAY_S
 MAX_WINDOWS = 100_000  # of one series; more is a mistyped window
@@ -22,6 +25,19 @@ EDGE = 0.05  # of a window: a trace of whole days begins and ends a little insid
 PERIODS = {"day": (DAY_S, 24), "week": (WEEK_S, 7)}  # length, phases
 
 F8 = npt.NDArray[np.float64]
+
+
+def describe(given: "Given") -> dict[str, pl.DataFrame]:
+    """The tables load, pools, scales and seasonality."""
+    cube, hours, at = given.states["cube"], given.states["hours"], given.at
+    sums = pl.col("requests", "input_tokens", "output_tokens").sum()
+    return {
+        "load": load(cube.group_by("window", "service").agg(sums), given.window_s, *at),
+        "pools": pools(cube.group_by("window", "service", "region").agg(sums), given.window_s, *at),
+        "scales": scales(given.states["finest"], given.summary.keys.base_s, *at),
+        # phases of an hour mean nothing where timestamps are coarser
+        "seasonality": seasonality(hours if given.meta.quantum_s <= 3600 else hours.clear(), *at, given.clock_s),
+    }
 
 
 def default_window_s(span_s: float, quantum_s: float) -> float:

@@ -1,10 +1,23 @@
 """How much of the prompts repeats: prefix reuse with a cache of unlimited size."""
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from .tables import COLUMNS, named
 
+if TYPE_CHECKING:
+    from .given import Given
+
 MAX_BLOCKS = 30_000_000  # held in memory at about 60 bytes each; of longer traces the first so many
+
+
+def describe(given: "Given") -> dict[str, pl.DataFrame]:
+    """The table prefix, where the trace has block hashes."""
+    meta = given.meta
+    if not meta.block_size or "block_hashes" not in meta.columns:
+        return {}
+    return {"prefix": prefix(given.trace.scan(), meta.block_size)}
 
 
 def prefix(table: pl.LazyFrame, block_size: int) -> pl.DataFrame:

@@ -22,6 +22,7 @@ TENANTS = 200  # told apart in loads by tenant; the rest together
 TENANT_S = 60.0
 MAX_JOINT = 500  # windows of the joint distribution of lengths
 REGISTERS = 12  # bits: 4,096 registers tell distinct sessions to 1.6 %
+MAX_US = 2.0**53  # 285 years: a mistyped time, and more than an integer holds
 SHARED = ("service", "region", "tier")
 
 
@@ -110,6 +111,12 @@ class Summary:
     states: dict[str, pl.DataFrame]
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The latencies that were observed, in the order of LATENCIES."""
+        seen = set(self.states["latency"]["metric"]) if "latency" in self.states else set()
+        return tuple(m for m in LATENCIES if m in seen)
+
+    @property
     def distinct_sessions(self) -> float | None:
         """HyperLogLog estimate (standard error 1.6 %); null without sessions."""
         return _distinct(self.states["sessions"]) if "sessions" in self.states else None
@@ -171,7 +178,7 @@ def _frames(rows: pl.LazyFrame, keys: Keys, columns: set[str]) -> dict[str, pl.L
         frames["sessions"] = _registers(rows)
     metrics = {m: tpot_s() if m == "tpot_s" else pl.col(m) for m in observed(columns)}
     if metrics:
-        micro = {m: (seconds * 1e6).round() for m, seconds in metrics.items()}
+        micro = {m: (seconds * 1e6).round().clip(upper_bound=MAX_US) for m, seconds in metrics.items()}
         window = rows.with_columns(window=_window(keys.window_s))
         frames["latency"] = pl.concat([_spread(rows, keys, SHARED, m, v) for m, v in micro.items()])
         frames["latency_load"] = pl.concat(
@@ -223,7 +230,7 @@ def _totals() -> tuple[pl.Expr, ...]:
 
 
 def _gaps(rows: pl.LazyFrame) -> pl.LazyFrame:
-    gap = (pl.col("arrival_s").diff() * 1e6).round().cast(pl.Int64)
+    gap = (pl.col("arrival_s").diff() * 1e6).round().clip(upper_bound=MAX_US).cast(pl.Int64)
     return (
         rows.select(value=gap)
         .filter(pl.col("value") >= 0)

@@ -93,12 +93,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n": "answered rows that have it and at least one token",
         "mean": "tokens; likewise min, p50, p90, p95, p99 (exact, linear between ranks), max",
         **dict.fromkeys(("min", "p50", "p90", "p95", "p99", "max"), ""),
+        "exact": "false: percentiles from a histogram, within 1 %; n, mean, min and max are exact",
     },
     "correlation": {
         "by": "all, service or tier",
         "name": "which of them",
         "n": "answered rows with both lengths",
         "spearman": "rank correlation of input and output tokens; null below 3 rows or without variation",
+        "exact": "false: of ranks of buckets a quarter of an octave wide, not by tier",
     },
     "latency": {
         "by": "all, service, region or tier",
@@ -109,6 +111,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("p50", "p90", "p95", "p99"), ""),
         "p999": "seconds; null below 10,000 rows",
         "max": "",
+        "exact": "as in lengths",
     },
     "prefix": {
         "by": "all or service",

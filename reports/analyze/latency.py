@@ -8,7 +8,7 @@ import polars as pl
 
 from ..format import duration
 from ..section import Column, Section, table
-from .tables import GROUPS, rows
+from .tables import GROUPS, precision, rows
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
@@ -35,7 +35,7 @@ def section(result: Analysis) -> Section | None:
         "latency",
         "Observed latency",
         finding(found),
-        tables=(table("Observed latencies of answered requests, exact", shown, COLUMNS),),
+        tables=(table(f"Observed latencies of answered requests, {precision(found)}", shown, COLUMNS),),
         notes=("As the source measured them; lmaas does not know its vantage point.",),
     )
 

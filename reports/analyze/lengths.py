@@ -10,7 +10,7 @@ from .. import figures
 from ..format import number, text
 from ..palette import Style
 from ..section import Column, Figure, Section, Table, table
-from .tables import GROUPS, rows
+from .tables import GROUPS, precision, rows
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
@@ -31,7 +31,7 @@ def section(result: Analysis) -> Section | None:
     if found.is_empty():
         return None
     labelled = found.with_columns(pl.col("by").replace(GROUPS), pl.col("metric").replace(METRICS))
-    tables = [table("Lengths of answered requests, exact", labelled, _columns())]
+    tables = [table(f"Lengths of answered requests, {precision(found)}", labelled, _columns())]
     related = (
         rows(result, "correlation").filter(pl.col("spearman").is_not_null())
         if rows(result, "correlation").height

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 TERMS = {
     "ISL, OSL": "input and output tokens of a request; over answered requests with at least one token",
     "Answered": "status ok or not stated; counts are of all requests, lengths and latencies of answered ones",
-    "Percentiles": "exact, linear between ranks; p99.9 only from 10,000 values",
+    "Percentiles": "exact, linear between ranks; of traces too large for memory from histograms, within 1 %, "
+    "and marked; p99.9 only from 10,000 values",
     "Rate": "arrivals of a window / its length; windows that the trace covers in part are left out of peaks and means",
     "Peak / mean": "rate of the busiest window / mean rate over the same windows; it grows as windows shrink",
     "Variance / mean": "of requests per window: 1 for Poisson arrivals, more for bursts",
@@ -30,6 +31,6 @@ def section(result: Analysis) -> Section:
     return Section(
         "method",
         "Method and definitions",
-        "Every statistic is exact over the rows named; nothing is sampled.",
+        "Every statistic is over all of the rows named; what is approximate or sampled says so.",
         tables=(definitions(TERMS),),
     )

@@ -23,3 +23,8 @@ def rows(result: Analysis, name: str, by: str | None = None) -> pl.DataFrame:
 def worth_telling(table: pl.DataFrame) -> bool:
     """Whether a breakdown has more than one group to tell apart."""
     return table.height > 1
+
+
+def precision(table: pl.DataFrame) -> str:
+    """How exact the percentiles of a table are, by its column `exact`."""
+    return "exact" if table["exact"].all() else "percentiles within 1 %, from histograms"
