@@ -1,7 +1,8 @@
 """Weka's agent sessions (JSON, Apache-2.0, callanjfox/kv-cache-tester): one object a session, sub-agents inside."""
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -34,12 +35,15 @@ class _Conversation:
     requests: Any
     spawned_by: str | None  # request
     shares_ids: bool  # its block ids mean the same text in every session
+    counts_anew: bool  # times within a sub-agent count from where it stands, not from the session's start
+    began: float = 0.0  # seconds after the session's start: where its times count from
 
 
 class Weka:
     """`{"id", "block_size", "hash_id_scope", "requests": [{"t", "type", "model", "in", "out", "hash_ids", ...}]}`.
 
-    `t` is seconds since the session's start, also within a sub-agent. Ids of blocks count from 1 in each session.
+    `t` is seconds since the session's start; within a sub-agent it counts from where that stands in files as recorded,
+    from the session's start in those of AgentX. Ids of blocks count from 1 in each session.
     """
 
     name = "weka"
@@ -68,9 +72,32 @@ class Weka:
 
     def unfold(self, value: Mapping[str, Any]) -> Iterator[Record]:
         """The requests of a session, those of a sub-agent where it stands among them."""
-        yield from _turns(
-            _Conversation(str(value["id"]), value["requests"], None, value.get("hash_id_scope") == "global")
-        )
+        requests = value["requests"]
+        shares_ids = value.get("hash_id_scope") == "global"
+        yield from _turns(_Conversation(str(value["id"]), requests, None, shares_ids, _counts_anew(requests)))
+
+
+def _counts_anew(requests: Any) -> bool:
+    """Whether a sub-agent's request is earlier than the sub-agent, as it can only be by a clock of its own."""
+    for item in requests if isinstance(requests, list) else ():
+        if isinstance(item, dict) and item.get("type") == "subagent":
+            inner = item.get("requests")
+            times = [_time(each) for each in inner if isinstance(each, dict)] if isinstance(inner, list) else []
+            if any(time < _time(item) for time in times) or _counts_anew(inner):
+                return True
+    return False
+
+
+def _time(item: Mapping[str, Any]) -> float:
+    """Not a number where there is none: neither earlier nor later than anything."""
+    time = item.get("t")
+    return time if isinstance(time, (int, float)) else math.nan
+
+
+def _since_session(talk: _Conversation, item: Mapping[str, Any]) -> Any:
+    """The time of an item from the session's start; what is no time stays as it is, for the checks to refuse."""
+    time = item.get("t")
+    return round(_time(item) + talk.began, 9) if talk.began and not math.isnan(_time(item)) else time
 
 
 def _turns(talk: _Conversation) -> Iterator[Record]:
@@ -82,7 +109,8 @@ def _turns(talk: _Conversation) -> Iterator[Record]:
         elif item.get("type") == "subagent":
             if item.get("requests"):
                 name = f"{talk.id}/{at}-{item.get('agent_id', '')}"
-                yield from _turns(_Conversation(name, item["requests"], before, talk.shares_ids))
+                began = _since_session(talk, item) if talk.counts_anew else 0.0
+                yield from _turns(replace(talk, id=name, requests=item["requests"], spawned_by=before, began=began))
             else:
                 yield Record(item, aside="sub-agent without requests")
         else:
@@ -95,7 +123,8 @@ def _turns(talk: _Conversation) -> Iterator[Record]:
                 "think_s": item.get("think_time") if turn > 1 else None,
                 "block_hashes": _hashes(item.get("hash_ids"), None if talk.shares_ids else talk.id),
             }
-            yield Record(item, {**own, **{name: item.get(key) for name, key in GIVEN.items()}})
+            given = {name: item.get(key) for name, key in GIVEN.items()} | {"t": _since_session(talk, item)}
+            yield Record(item, {**own, **given})
             before = f"{talk.id}:{at}"
 
 
