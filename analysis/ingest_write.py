@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +18,7 @@ from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
 from .formats.careful import MALFORMED, scan_lines
 from .formats.merged import OWN, Merged, carefully, fast
-from .formats.prose import has_prose, without_prose
+from .formats.prose import has_prose, holds_prose, without_prose
 from .formats.source import Source, shown
 from .trace import ROW_GROUP
 
@@ -204,7 +205,8 @@ def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
         .join(lines, on="source_row", how="left", maintain_order="left")
     )
     if source.kind == "jsonl":
-        joined = joined.with_columns(pl.col("line").map_elements(without_prose, return_dtype=pl.String))
+        bare = partial(without_prose, torn=any(map(holds_prose, source.samples)))
+        joined = joined.with_columns(pl.col("line").map_elements(bare, return_dtype=pl.String))
     joined.rename({"line": "text"}).sink_parquet(beside, compression="zstd")
     beside.replace(rejects)
 

@@ -22,6 +22,12 @@ SECRET = "the launch code is swordfish"
         {"data": [{"request_inputs": {"payload": json.dumps({"prompt": SECRET})}}]},
         {"Content": [SECRET, [SECRET]]},
         {"request": {"prompt": [SECRET]}},
+        {"input": {"question": SECRET}},
+        {"a": json.dumps({"messages": [SECRET]})},
+        {"a": json.dumps({"messages": [SECRET]})[:-3], "n": 1},
+        {"user_prompt": SECRET, "systemPrompt": SECRET, "question": SECRET, "raw_response": SECRET},
+        {"span": {"attributes": [{"key": "gen_ai.system_instructions", "value": {"stringValue": SECRET}}]}},
+        {"attributes": {"gen_ai.tool.call.arguments": SECRET, "gen_ai.tool.call.result": SECRET}},
     ],
 )
 def test_text_becomes_its_length(value):
@@ -33,7 +39,8 @@ def test_text_becomes_its_length(value):
 @pytest.mark.parametrize(
     "line",
     ['{"id": "r1", "usage": {"input": 5, "output": -1}}', '{"a": 1', "", "[1]", '{"key": "x"}',
-     '{"request": {"model": "m", "input_tokens": 3}}', '{"texture": "wood"}'],
+     '{"request": {"model": "m", "input_tokens": 3}}', '{"texture": "wood"}', '{"gen_ai.request.model": "m"}',
+     '{"request.path": "/v1/embeddings", "prompt_name": "a"}', '{"output": "18", "input": "-"}', "INFO: begun"],
 )  # fmt: skip
 def test_other_lines_stand_as_they_are(line):
     assert without_prose(line) == line
@@ -44,9 +51,15 @@ def test_a_broken_line_ends_before_its_text():
     assert without_prose(line) == f'{{"id": 7, … ({len(line)} characters)'
 
 
+def test_a_piece_of_text_is_no_line():
+    assert without_prose(SECRET + '"}', torn=True) == f"… ({len(SECRET) + 2} characters)"
+    assert without_prose('{"a": 1', torn=True) == '{"a": 1'
+
+
 def test_columns_of_text_are_known_by_name():
     assert has_prose(["a", "Prompt"]) and has_prose(["gen_ai.prompt"])
-    assert not has_prose(["prompt_tokens", "input_tokens", "output_length"])
+    assert has_prose(["user_prompt"]) and has_prose(["question"])
+    assert not has_prose(["prompt_tokens", "input_tokens", "output_length", "request_id", "completion_start_time"])
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "broken"])

@@ -1,8 +1,9 @@
 """Prompts and answers, which are never stored: what is set aside keeps their length in place of them."""
 
+import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import jsontext
@@ -14,7 +15,25 @@ NAMES = {
     "answer", "generated_text", "generated_texts", "payload", "body", "request_body", "response_body",
     "request_args", "request", "tools", "system", "instructions", "reasoning_content", "query",
 }  # fmt: skip
-_KEY = re.compile(r'"(?:[^"\\]*\.)?(?:' + "|".join(sorted(NAMES)) + r')(?:\.[^"\\]*)?"\s*:', re.IGNORECASE)
+# words that make a longer name one of these (`user_prompt`, `systemPrompt`, `gen_ai.system_instructions`)
+WORDS = {
+    "prompt", "prompts", "message", "messages", "content", "contents", "text", "texts", "question", "questions",
+    "answer", "answers", "instruction", "instructions", "arguments", "definitions", "query", "queries", "payload",
+    "body", "transcript", "explanation", "stacktrace",
+}  # fmt: skip
+LAST = {"input", "inputs", "output", "outputs", "completion", "completions", "request", "response"}  # `raw_response`
+# a name that ends so is of a number, a name or a time of it (`prompt_name`, `message.id`, `gen_ai.request.model`)
+ABOUT = {
+    "id", "ids", "name", "type", "kind", "role", "model", "version", "hash", "hashes", "tokens", "token", "len", "lens",
+    "length", "lengths", "size", "count", "counts", "limit", "max", "rate", "cost", "price", "details", "format",
+    "time", "times", "timestamp", "start", "end", "at", "ms", "us", "ns", "s", "seconds", "duration", "latency",
+    "status", "code", "reason", "reasons", "chunk", "bytes", "sent", "key", "path", "method", "host", "port", "address",
+}  # fmt: skip
+WHOLE = {"request", "response", "responses", "system", "tools"}  # where an object holds other things beside the text
+TOOLS_ANSWER = {"tool", "result"}
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_KEY = re.compile(r'"((?:[^"\\]|\\[^"])*)\\*"\s*:')
+_NUMBER = re.compile(r"\s*[-+]?[\d.]+(?:[eE][-+]?\d+)?\s*|-?")
 
 
 def has_prose(columns: Sequence[str]) -> bool:
@@ -22,38 +41,76 @@ def has_prose(columns: Sequence[str]) -> bool:
     return any(_is_prose(column) for column in columns)
 
 
-def without_prose(line: str) -> str:
-    """A line of JSON, each text under a key of NAMES replaced by its length; a broken one ends before the first key."""
-    if not _KEY.search(line) and '"key"' not in line:
+def holds_prose(value: Any) -> bool:
+    """Whether text that people or models wrote stands anywhere in a JSON value, by the names of its keys."""
+    if isinstance(value, list):
+        return any(map(holds_prose, value))
+    if isinstance(value, str):
+        return _begins_json(value) and _first_key(value) is not None
+    return isinstance(value, Mapping) and (has_prose(tuple(value)) or any(map(holds_prose, value.values())))
+
+
+def without_prose(line: str, torn: bool = False) -> str:
+    """A line of JSON, each text under a key of prose replaced by its length; a broken one ends before the first key.
+
+    `torn`: the source holds prose, so that a line that does not even begin like JSON may be a piece of it.
+    """
+    key = _first_key(line)
+    if key is None and '"key"' not in line and (not torn or _begins_json(line)):
         return line
     try:
         value = jsontext.loads(line)
     except (ValueError, RecursionError):
-        found = _KEY.search(line)
-        return line if found is None else f"{line[: found.start()]}… ({len(line):,} characters)"
+        if torn and not _begins_json(line):
+            return f"… ({len(line):,} characters)"
+        return line if key is None else f"{line[:key]}… ({len(line):,} characters)"
     stripped = _stripped(value)
     return line if stripped == value else json.dumps(stripped, ensure_ascii=False)
 
 
+def _first_key(text: str) -> int | None:
+    """Where the first key of prose begins, also of JSON within a text of JSON."""
+    return next((found.start() for found in _KEY.finditer(text) if _is_prose(found[1].rstrip("\\"))), None)
+
+
+def _begins_json(text: str) -> bool:
+    return text.lstrip()[:1] in ("{", "[")
+
+
+@functools.lru_cache(maxsize=4096)
 def _is_prose(key: str) -> bool:
-    return not NAMES.isdisjoint(key.lower().split("."))
+    parts = key.lower().split(".")
+    words = [word.lower() for word in _WORD.findall(key)]
+    if not words or (len(words) > 1 and words[-1] in ABOUT):
+        return False
+    return not NAMES.isdisjoint(parts) or not WORDS.isdisjoint(words) or words[-1] in LAST or set(words) >= TOOLS_ANSWER
 
 
 def _stripped(value: Any) -> Any:
     if isinstance(value, list):
         return [_stripped(item) for item in value]
+    if isinstance(value, str):
+        return without_prose(value) if _begins_json(value) else value
     if not isinstance(value, dict):
         return value
     key = value.get("key")  # of OTLP's attributes: {"key": name, "value": {"stringValue": text}}
     if isinstance(key, str) and "value" in value and _is_prose(key):
         return {**value, "value": _lengths(value["value"])}
-    return {k: _lengths(v) if _is_prose(k) and isinstance(v, str | list) else _stripped(v) for k, v in value.items()}
+    return {k: _lengths(v) if _is_prose(k) and not _is_whole(k, v) else _stripped(v) for k, v in value.items()}
+
+
+def _is_whole(key: str, value: Any) -> bool:
+    """Whether `value` holds more than text, which is then looked for in it."""
+    if isinstance(value, dict):
+        words = set(_WORD.findall(key.lower()))
+        return not WHOLE.isdisjoint(words) or (NAMES.isdisjoint(key.lower().split(".")) and WORDS.isdisjoint(words))
+    return False
 
 
 def _lengths(value: Any) -> Any:
-    """Numbers stay, texts become their lengths."""
+    """Numbers stay, written as text too; other texts become their lengths."""
     if isinstance(value, str):
-        return f"({len(value):,} characters)"
+        return value if _NUMBER.fullmatch(value) else f"({len(value):,} characters)"
     if isinstance(value, list):
         return [_lengths(item) for item in value]
     return {k: _lengths(v) for k, v in value.items()} if isinstance(value, dict) else value
