@@ -6,22 +6,28 @@ Slower than `Source.scan`, and used only where that one fails; a batch without a
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from .prose import has_prose
 from .source import RESERVED, Source
 
 MALFORMED = f"{RESERVED}malformed"  # column: why a line could not be taken apart; null where it could
 BATCH_LINES = 20_000  # one bad line costs its batch the fast parser
+SPANNED = 10_000  # lines that a quoted field may span
 
 Row = list[Any]
 
 
 def scan_carefully(source: Source, columns: Sequence[str], row: str, hashes: str | None = None) -> pl.LazyFrame:
-    """As `Source.scan`, with the column MALFORMED: a line is a row, whatever is in it."""
+    """As `Source.scan`, with the column MALFORMED: a line is a row, whatever is in it, or, in a CSV, several lines that
+    a quoted field spans.
+    """
     schema: dict[str, pl.DataType] = {row: pl.UInt64()}
     schema |= {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in columns}
     schema[MALFORMED] = pl.String()
@@ -65,9 +71,35 @@ def scan_lines(source: Source, row: str, text: str) -> pl.LazyFrame:
 
 
 def _batches(source: Source) -> Iterator[list[str]]:
+    if source.kind == "csv":
+        rows = _rows(chain.from_iterable(source.lines()), source)
+        while batch := list(islice(rows, BATCH_LINES)):
+            yield batch
+        return
     for lines in source.lines():
         for start in range(0, len(lines), BATCH_LINES):
             yield lines[start : start + BATCH_LINES]
+
+
+def _rows(lines: Iterable[str], source: Source) -> Iterator[str]:
+    """The lines of a CSV, those joined that a quoted field spans; a quote that is never closed joins none."""
+    lines, ahead = iter(lines), deque[str]()
+    while True:
+        line = ahead.popleft() if ahead else next(lines, None)
+        if line is None:
+            return
+        if line.count('"') % 2 and _csv_fields(line, source.delimiter) is None:
+            ahead.extend(islice(lines, max(SPANNED - len(ahead), 0)))
+            # quotes within a field are doubled, so the next odd number of them closes it
+            closing = next((at for at, text in enumerate(ahead) if text.count('"') % 2), None)
+            if closing is not None:
+                whole = "\n".join([line, *islice(ahead, closing + 1)])
+                fields = _csv_fields(whole, source.delimiter)
+                if fields is not None and len(fields) == len(source.columns):
+                    for _ in range(closing + 1):
+                        ahead.popleft()
+                    line = whole
+        yield line
 
 
 def _frame(rows: list[Row], columns: Sequence[str], hashes: str | None) -> pl.DataFrame:
@@ -81,10 +113,11 @@ def _csv_rows(source: Source, lines: list[str], columns: Sequence[str], hashes: 
         return fast.select(*columns, pl.lit(None, pl.String).alias(MALFORMED))
     places = [source.columns.index(name) for name in columns]
     width = len(source.columns)
+    torn = has_prose(source.columns)  # then a line of another length may be a piece of a text, and is not kept
     rows: list[Row] = []
     for line in lines:
         fields = _csv_fields(line, source.delimiter)
-        if fields is None:
+        if fields is None or (torn and line and len(fields) < width):
             rows.append([None] * len(places) + ["malformed line"])
         elif any(fields[width:]):
             rows.append([None] * len(places) + ["too many fields"])

@@ -1,5 +1,6 @@
 """Any CSV, JSONL or Parquet whose columns the user names: `--map field=column` and `--time-unit`."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ from .base import TIME_UNITS, Reading, TimeUnit
 from .source import Source, missing_columns, shown
 
 FIELDS = tuple(name for name in SCHEMA if name != "source_row")  # a source's own row numbers are this one's to give
+PATTERN = re.compile(r"\^.*\$|\*", re.DOTALL)  # what Polars takes for many columns in place of one
 ALIASES = {"client": "tenant"}  # ServeGen's and several gateways' word for it
 
 
@@ -53,6 +55,9 @@ def mapped(
     columns |= {own: other for other, own in ALIASES.items() if other in source.columns and own not in columns}
     columns |= mapping
     absent = [column for column in columns.values() if column not in source.columns]
+    pattern = next((name for name in columns.values() if PATTERN.fullmatch(name)), None)
+    if pattern is not None and not absent:
+        raise UserError(f"{source.name}: column {shown(pattern)} is called like a pattern of names; rename it")
     if absent or not set(REQUIRED) <= set(columns):
         raise missing_columns(source, absent or [name for name in REQUIRED if name not in columns], mapping)
     notes: tuple[str, ...] = ()

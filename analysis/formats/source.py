@@ -86,10 +86,16 @@ class Source:
         if not text.strip():
             raise UserError(f"{name}: is empty; expected a trace as CSV, JSONL or Parquet")
         if text.lstrip()[0] in "{[":
-            samples = () if text.lstrip()[0] == "[" else jsontext.objects(text.split("\n")[:KEY_LINES])
-            document = not samples
+            lines = text.lstrip().split("\n")[:KEY_LINES]
+            samples = () if lines[0].startswith("[") else jsontext.objects(lines)
+            document = not (samples and jsontext.objects(lines[:1]))
             if document:
-                samples = tuple(v for v in _document(path, packed)[:KEY_LINES] if isinstance(v, dict))
+                try:  # its lines may hold whole objects, too: those of a list within it
+                    samples = tuple(v for v in _document(path, packed)[:KEY_LINES] if isinstance(v, dict))
+                except UserError:
+                    if not samples:
+                        raise
+                    document = False  # one object a line, the first of them broken
             if not samples:
                 what = "no JSON object in it" if document else "no JSON object in its first lines"
                 raise UserError(f"{name}: {what}; expected one object a line: jq -c . {name}")
@@ -132,11 +138,14 @@ class Source:
             frame = pl.scan_csv(
                 self.path,
                 separator=self.delimiter,
-                infer_schema=False,
-                new_columns=list(self.columns),
+                has_header=False,  # a quote in it would make it swallow rows: it is skipped as the line that it is
+                skip_lines=1,
+                schema=dict.fromkeys(self.columns, pl.String()),
                 row_index_name=row,
                 glob=False,
             )
+            if len(columns) < len(self.columns):
+                return _taking(frame, row, columns)
         return frame.select(row, *columns)
 
     def lines(self) -> Iterator[list[str]]:
@@ -170,6 +179,14 @@ def shown(text: str, limit: int = 80) -> str:
     """`text` of a trace as it may be printed on a terminal: one line, no control characters, not endless."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text[: limit + 1])
     return plain if len(text) <= limit else plain[: limit - 1] + "…"
+
+
+def _taking(frame: pl.LazyFrame, row: str, columns: Sequence[str]) -> pl.LazyFrame:
+    """Some columns of a CSV of which all are read: of fewer, Polars does not tell that a row has too many fields."""
+    schema: dict[str, pl.DataType] = {row: pl.get_index_type(), **dict.fromkeys(columns, pl.String())}
+    return frame.map_batches(
+        lambda batch: batch.select(row, *columns), schema=schema, projection_pushdown=False, streamable=True
+    )
 
 
 def _is_utf8(text: str) -> bool:
