@@ -183,8 +183,8 @@ def shown(text: str, limit: int = 80) -> str:
 
 def _taking(frame: pl.LazyFrame, row: str, columns: Sequence[str]) -> pl.LazyFrame:
     """Some columns of a CSV of which all are read: of fewer, Polars does not tell that a row has too many fields."""
-    schema: dict[str, pl.DataType] = {row: pl.get_index_type(), **dict.fromkeys(columns, pl.String())}
-    return frame.map_batches(
+    schema: dict[str, pl.DataType] = {row: pl.UInt64(), **dict.fromkeys(columns, pl.String())}
+    return frame.with_columns(pl.col(row).cast(pl.UInt64)).map_batches(
         lambda batch: batch.select(row, *columns), schema=schema, projection_pushdown=False, streamable=True
     )
 
