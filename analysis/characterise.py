@@ -9,7 +9,7 @@ import polars as pl
 
 from .quality import Quality, assess
 from .trace import Trace, TraceMeta
-from .workload import lengths, load, prefix
+from .workload import latency_load, lengths, load, prefix
 from .workload import tables as described
 from .workload.findings import findings
 from .workload.given import Given
@@ -17,13 +17,18 @@ from .workload.summary import Keys, summarise
 from .workload.tables import DIMENSIONS
 
 SCHEMA_VERSION = "1.0"
-STATISTICS: tuple[Callable[[Given], dict[str, pl.DataFrame]], ...] = (load.describe, lengths.describe, prefix.describe)
+STATISTICS: tuple[Callable[[Given], dict[str, pl.DataFrame]], ...] = (
+    load.describe,
+    lengths.describe,
+    latency_load.describe,
+    prefix.describe,
+)
 NOT_IN_METRICS = ("load",)  # a row a window: in the run's Parquet tables, too long for metrics.json
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyze` found. `tables` maps names to tables whose columns `workload.tables.COLUMNS` documents.
+    """What `analyze` found. `tables` maps names to tables whose columns `workload.columns.COLUMNS` documents.
 
     Always there: overview (one row), status, shares, load, scales, seasonality, pools, lengths, correlation.
     `latency` only where the trace has observed latencies, `prefix` only where it has block hashes.

@@ -128,7 +128,7 @@ class Quality(_Open):
 
 
 class AnalysisMetrics(_Open):
-    """metrics.json of `lmaas analyze`; columns of the tables are documented in `lmaas.analysis.workload.tables`."""
+    """metrics.json of `lmaas analyze`; columns of the tables are documented in `lmaas.analysis.workload.columns`."""
 
     schema_version: Version
     trace: Rows

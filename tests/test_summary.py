@@ -86,7 +86,7 @@ def slowly(rows, keys):
         for metric, seconds in (("ttft_s", r["ttft_s"]), ("tpot_s", tpot), ("e2e_s", r["e2e_s"])):
             if seconds is not None:
                 found["latency"][*shared, metric, one(us := round(seconds * 1e6))].append(us)
-                found["latency_load"][at(keys.window_s), metric, one(us, COARSE)].append(us)
+                found["latency_load"][at(keys.joint_s), metric, one(us)].append(us)
     return found
 
 

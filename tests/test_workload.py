@@ -18,9 +18,10 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.synth import SynthSpec
 from lmaas.analysis.synth_draw import draw
 from lmaas.analysis.workload import load as workload_load
+from lmaas.analysis.workload.columns import COLUMNS
 from lmaas.analysis.workload.lengths import P999_MIN_ROWS, latency
 from lmaas.analysis.workload.prefix import prefix
-from lmaas.analysis.workload.tables import COLUMNS, OTHERS, TOP, shares, totals
+from lmaas.analysis.workload.tables import OTHERS, TOP, shares, totals
 
 DAY_S = 86_400.0
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)

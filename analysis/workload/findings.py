@@ -7,6 +7,7 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
+from . import latency_load
 from .tables import NONE
 
 Tables = Mapping[str, pl.DataFrame]
@@ -35,6 +36,7 @@ def findings(tables: Tables, meta: TraceMeta) -> tuple[str, ...]:
         _correlation,
         _prefix,
         _latency,
+        latency_load.findings,
         _quantum,
     )
     if tables["overview"]["rows"].item() < MIN_ROWS:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from .buckets import COARSE, FINE, bucket
+from .buckets import COARSE, bucket
 from .lengths import LATENCIES, tpot_s
 from .load import SCALES_S, base_scale_s, counts
 from .tables import OTHERS, TOP, answered, named
@@ -55,7 +55,7 @@ STATES = {
     "joint": State(("window", "service", "in_bucket", "out_bucket"), ("n", *ADDED[1:])),  # of joint_s; answered rows
     "gaps": State(("bucket",), **SPREAD),  # between arrivals, microseconds
     "latency": State((*SHARED, "metric", "bucket"), **SPREAD),  # microseconds, answered rows
-    "latency_load": State(("window", "metric", "bucket"), **SPREAD),  # of window_s, coarse buckets
+    "latency_load": State(("window", "metric", "bucket"), **SPREAD),  # of joint_s; as latency
     "sessions": State(("register",), most=("rank",)),  # HyperLogLog
 }
 
@@ -179,11 +179,9 @@ def _frames(rows: pl.LazyFrame, keys: Keys, columns: set[str]) -> dict[str, pl.L
     metrics = {m: tpot_s() if m == "tpot_s" else pl.col(m) for m in observed(columns)}
     if metrics:
         micro = {m: (seconds * 1e6).round().clip(upper_bound=MAX_US) for m, seconds in metrics.items()}
-        window = rows.with_columns(window=_window(keys.window_s))
+        window = rows.with_columns(window=_window(keys.joint_s))
         frames["latency"] = pl.concat([_spread(rows, keys, SHARED, m, v) for m, v in micro.items()])
-        frames["latency_load"] = pl.concat(
-            [_spread(window, keys, ("window",), m, v, base=COARSE) for m, v in micro.items()]
-        )
+        frames["latency_load"] = pl.concat([_spread(window, keys, ("window",), m, v) for m, v in micro.items()])
     return frames
 
 
@@ -201,14 +199,7 @@ def observed(columns: set[str]) -> tuple[str, ...]:
 
 
 def _spread(
-    rows: pl.LazyFrame,
-    keys: Keys,
-    by: Sequence[str],
-    metric: str,
-    value: pl.Expr,
-    *,
-    least: int = 0,
-    base: float = FINE,
+    rows: pl.LazyFrame, keys: Keys, by: Sequence[str], metric: str, value: pl.Expr, least: int = 0
 ) -> pl.LazyFrame:
     """Histogram of a metric's whole numbers from `least` up, over answered rows, by dimensions or the window."""
     dimensions = [d for d in by if d != "window"]
@@ -216,7 +207,7 @@ def _spread(
         rows.filter(answered())
         .select(*(keys.by(d) if d in dimensions else d for d in by), value=value.cast(pl.Int64, strict=False))
         .filter(pl.col("value") >= least)
-        .group_by(*by, bucket(pl.col("value"), base).alias("bucket"))
+        .group_by(*by, bucket(pl.col("value")).alias("bucket"))
         .agg(*_totals())
         .with_columns(metric=pl.lit(metric))
     )

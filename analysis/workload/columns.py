@@ -1,0 +1,5 @@
+"""What the columns of every table of an analysis mean."""
+
+from . import latency_load, tables
+
+COLUMNS: dict[str, dict[str, str]] = tables.COLUMNS | latency_load.COLUMNS
