@@ -11,7 +11,8 @@ from .anonymise import LIMITS, Anonymiser
 from .errors import Exit, UserError
 from .formats import FORMATS, aggregates
 from .formats.base import Format, Reading
-from .formats.mapped import check_fields, check_time_unit, mapped
+from .formats.late import with_late_keys
+from .formats.mapped import KNOWN, check_fields, check_time_unit, mapped
 from .formats.merged import Merged, merge
 from .formats.source import Source, missing_columns, shown
 from .formats.unfold import Nested, unfolded
@@ -239,9 +240,11 @@ def recognise(
     if mapping:
         if format is not None:
             raise UserError(f"--map names the columns itself; leave out --format {shown(format)}", Exit.USAGE)
+        source = with_late_keys(source, (*mapping.values(), *KNOWN))
         return "mapped", source, mapped(source, mapping, unit)
     found = _format(source, format)
-    source = unfolded(source, found) if isinstance(found, Nested) else source
+    known = getattr(found, "optional", ())
+    source = unfolded(source, found) if isinstance(found, Nested) else with_late_keys(source, known)
     reading = found.read(source)
     if unit is not None and unit != reading.unit:
         told = f"format {found.name} has its times in {reading.unit}, not {unit}"

@@ -22,6 +22,7 @@ class Bailian:
     name = "bailian"
     kinds = ("jsonl",)
     required = ("chat_id", "parent_chat_id", "timestamp", "input_length", "output_length")
+    optional = tuple(OPTIONAL.values())
 
     def recognises(self, source: Source) -> bool:
         """By its chat ids: Mooncake's rows have none, and `timestamp` in milliseconds."""

@@ -53,6 +53,7 @@ class Format(Protocol):
     name: str
     kinds: tuple[Kind, ...]
     required: tuple[str, ...]  # source columns it cannot do without
+    # a flat format of JSONL also says as `optional` what else it reads: keys that the first lines may not have
 
     def recognises(self, source: Source) -> bool:
         """Whether `source` bears this format's signature: its columns, never its name or the size of its numbers."""

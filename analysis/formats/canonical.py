@@ -7,7 +7,7 @@ import polars as pl
 from lmaas.analysis.trace import REQUIRED
 
 from .base import Reading
-from .mapped import mapped
+from .mapped import KNOWN, mapped
 from .source import Source
 
 # keys of a Parquet file's own metadata: what the table cannot say of itself; every stored trace has them
@@ -22,6 +22,7 @@ class Canonical:
     name = "canonical"
     kinds = ("parquet", "csv", "jsonl")
     required = REQUIRED
+    optional = KNOWN
 
     def recognises(self, source: Source) -> bool:
         """By the three needed columns."""

@@ -7,6 +7,8 @@ from .cells import first, milliseconds, read_only, unless_zero
 from .source import Source
 
 TOKENS = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
+MODELS = ("gen_ai.request.model", "gen_ai.response.model", "response.model")
+CACHED = ("gen_ai.usage.cached_input_tokens", "gen_ai.usage.cache_read.input_tokens")
 PATHS = ("x-envoy-origin-path", "request.path", "path")
 OTHER_PATHS = "/(?:embeddings|rerank|images|audio|moderations|models|files|batches|mcp|tokenize)"
 GONE = (0, 499)  # the client left before there was an answer
@@ -24,6 +26,7 @@ class Envoy:
     name = "envoy"
     kinds = ("jsonl",)
     required = ("start_time", *TOKENS)
+    optional = ("response_code", "duration", "x-request-id", "session.id", *MODELS, *CACHED, *PATHS)
 
     def recognises(self, source: Source) -> bool:
         """By its start, its tokens and Envoy's own duration or response code."""
@@ -43,7 +46,7 @@ class Envoy:
             .otherwise(pl.lit("ok"))
         )
         failed = status != "ok"
-        model = first(source, "gen_ai.request.model", "gen_ai.response.model", "response.model")
+        model = first(source, *MODELS)
         given, made = (first(source, column) for column in TOKENS)
         columns = {
             "request_id": first(source, "x-request-id"),
@@ -51,7 +54,7 @@ class Envoy:
             "session_id": first(source, "session.id"),
             "input_tokens": unless_zero(given, failed),
             "output_tokens": unless_zero(made, failed),
-            "cached_tokens": first(source, "gen_ai.usage.cached_input_tokens", "gen_ai.usage.cache_read.input_tokens"),
+            "cached_tokens": first(source, *CACHED),
             "e2e_s": milliseconds(first(source, "duration")),
             "status": status,
         }

@@ -27,6 +27,11 @@ class Langfuse:
     name = "langfuse"
     kinds = ("csv", "jsonl", "parquet")
     required = ("id", "type")
+    optional = (
+        *("level", "end_time", "endTime", "usage_details", "usageDetails", "usage", "user_id", "userId"),
+        *("session_id", "sessionId", "model_parameters", "modelParameters"),
+        *("provided_model_name", "providedModelName", "model"),
+    )
 
     def recognises(self, source: Source) -> bool:
         """By the keys that tell an observation, in one of the two spellings."""

@@ -25,6 +25,10 @@ class LiteLlm:
     name = "litellm"
     kinds = ("csv", "jsonl")
     required = ("call_type", "startTime", "endTime", "model", "prompt_tokens", "completion_tokens")
+    optional = (
+        *("status", "completionStartTime", "cache_hit", "metadata", "model_group", "session_id", "trace_id"),
+        *("team_id", "organization_id", "user", "end_user"),
+    )
 
     def recognises(self, source: Source) -> bool:
         """By its six columns."""

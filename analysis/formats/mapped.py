@@ -16,6 +16,7 @@ from .source import Source, missing_columns, shown
 FIELDS = tuple(name for name in SCHEMA if name != "source_row")  # a source's own row numbers are this one's to give
 PATTERN = re.compile(r"\^.*\$|\*", re.DOTALL)  # what Polars takes for many columns in place of one
 ALIASES = {"client": "tenant"}  # ServeGen's and several gateways' word for it
+KNOWN = (*FIELDS, *ALIASES)  # columns that go by their own name
 
 
 def check_fields(mapping: Mapping[str, str]) -> None:

@@ -30,6 +30,7 @@ class Mooncake:
     name = "mooncake"
     kinds = ("jsonl",)
     required = ("timestamp", "input_length", "output_length")
+    optional = (*OPTIONAL.values(), "delay")
 
     def recognises(self, source: Source) -> bool:
         """By its time and lengths, a key that is Mooncake's or AIPerf's own, and no chat ids: Bailian's has seconds.
