@@ -7,7 +7,7 @@ import pytest
 from trace_data import storer, table
 
 from lmaas.analysis import analyze
-from lmaas.analysis.workload.latency_load import findings
+from lmaas.analysis.workload.latency_load import MIN_N, findings
 from lmaas.analysis.workload.load import EDGE
 
 HOUR_S = 3600.0
@@ -58,7 +58,8 @@ def test_levels_and_percentiles_are_those_of_a_loop_over_the_windows(store):
         assert (r["windows"], r["n"]) == (len(mine), len(values))
         assert r["mean_rps"] == pytest.approx(len(values) / len(mine) / window_s)
         for name, q in (("p50", 0.5), ("p95", 0.95)):
-            assert r[name] == pytest.approx(np.quantile(values, q, method="nearest"), rel=0.011)
+            expected = pytest.approx(np.quantile(values, q, method="nearest"), rel=0.011)
+            assert r[name] == (expected if len(values) >= MIN_N else None)
 
 
 @pytest.mark.parametrize("arrival_s", [[0.0], [5.0, 5.0, 5.0], [0.0, 1e9], [0.0, 0.5, 1.0]])

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ..format import duration
-from ..section import Column, Section, table
+from .. import figures
+from ..format import duration, span
+from ..palette import Style
+from ..section import Column, Figure, Section, table
 from .tables import GROUPS, precision, rows
 
 if TYPE_CHECKING:
@@ -30,14 +32,54 @@ def section(result: Analysis) -> Section | None:
     found = rows(result, "latency")
     if found.is_empty():
         return None
+    loads = rows(result, "latency_load")
     shown = found.with_columns(pl.col("by").replace(GROUPS), pl.col("metric").replace(NAMES))
     return Section(
         "latency",
         "Observed latency",
         finding(found),
         tables=(table(f"Observed latencies of answered requests, {precision(found)}", shown, COLUMNS),),
+        figures=(against_load(loads),) if loads.height else (),
         notes=("As the source measured them; lmaas does not know its vantage point.",),
     )
+
+
+def against_load(loads: pl.DataFrame) -> Figure:
+    """Median and p95 of the first latency there is, over the mean rate of ten levels of load."""
+    metric = loads["metric"][0]
+    of, name = loads.filter(metric=metric), NAMES[metric]
+    data = [
+        figures.line(
+            f"{name} {p}",
+            {"x": figures.rounded(of["mean_rps"])},
+            of[p],
+            Style(color, "solid", mark),
+            mode="lines+markers",
+        )
+        for p, mark, color in (("p50", "circle", "@blue"), ("p95", "diamond", "@orange"))
+    ]
+    window = span(of["window_s"][0])
+    layout = figures.layout(
+        figures.axis(f"requests per second, mean of the level's windows of {window}", rangemode="tozero"),
+        figures.axis(f"{name}, seconds", type="log"),
+        showlegend=True,
+    )
+    columns = (
+        Column("metric", "Latency"),
+        Column("level", "Level", "count"),
+        Column("windows", "Windows", "count"),
+        Column("mean_rps", "Mean req/s", "number"),
+        Column("min_rps", "Least req/s", "number"),
+        Column("max_rps", "Most req/s", "number"),
+        Column("n", "n", "count"),
+        Column("p50", "p50", "duration_s"),
+        Column("p95", "p95", "duration_s"),
+    )
+    shown = loads.with_columns(pl.col("metric").replace(NAMES))
+    data_table = table(
+        f"Observed latency by load: windows of {window} in ten levels, percentiles within 1 %", shown, columns
+    )
+    return Figure({"data": data, "layout": layout}, f"Observed {name} against load; logarithmic.", data_table, 320)
 
 
 def finding(found: pl.DataFrame) -> str:
