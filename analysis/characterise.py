@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 
+from .instants import Period
 from .quality import Quality, assess
+from .selection import selected
 from .trace import Trace, TraceMeta
 from .workload import latency_load, lengths, load, prefix
 from .workload import tables as described
@@ -56,13 +58,27 @@ class Analysis:
         }
 
 
-def analyze(trace: Trace, *, window_s: float | None = None) -> Analysis:
+def analyze(
+    trace: Trace,
+    *,
+    window_s: float | None = None,
+    where: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> Analysis:
     """Characterise a trace: load over time, lengths, who sends, and latency and prefix reuse where it has them.
 
-    `window_s` is the window of the load and pool tables (default: `load.default_window_s`). Percentiles
+`window_s` is the window of the load and pool tables (default: `load.default_window_s`). Percentiles
     are exact where the rows fit in memory (`given.IN_MEMORY_ROWS`), else within 1 %: the column `exact` says which.
-    UserError (exit 2) for a window that is not positive, below the timestamps' quantum, or far too short.
+    `where` (a DuckDB expression over the trace table), `since` and `until` (a date, a time with its zone, or a length
+    of time from the trace's start) say which requests are looked at. UserError (exit 2) where these cannot be, and for
+    a window that is not positive, below the timestamps' quantum, or far too short.
     """
+    with selected(trace, Period.parse(since, until), where) as part:
+        return _analyze(part, window_s)
+
+
+def _analyze(trace: Trace, window_s: float | None) -> Analysis:
     meta = trace.meta
     if window_s is None:
         window_s = load.default_window_s(meta.span_s, meta.quantum_s)

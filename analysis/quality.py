@@ -83,7 +83,7 @@ Rule = Callable[[TraceMeta, dict[str, Any]], Finding | None]
 
 def set_aside(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     """Rows that could not be read: FAIR from 0.1 %, POOR from 5 %."""
-    rows = meta.rows_read - meta.rows_kept
+    rows = sum(meta.rows_set_aside.values())
     if rows == 0:
         return None
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in list(meta.rows_set_aside.items())[:3])

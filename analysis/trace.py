@@ -39,6 +39,20 @@ SCHEMA: dict[str, pl.DataType] = {
 REQUIRED = ("arrival_s", "input_tokens", "output_tokens")
 
 
+class Selection(BaseModel):
+    """Which rows of a stored trace a part of it has: rows = kept + outside + unmet."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since_s: float | None = None  # arrival_s from here on
+    until_s: float | None = None  # arrival_s before this
+    where: str | None = None  # a DuckDB expression that is true of the rows
+    rows: int  # of the stored trace
+    outside: int  # not in the period
+    unmet: int  # in the period, and the expression is not true
+    said: str  # in words: 'where ..., from ... to ...'
+
+
 class TraceMeta(BaseModel):
     """What is known of a stored trace beside its rows (`meta.json` in its folder)."""
 
@@ -56,11 +70,12 @@ class TraceMeta(BaseModel):
     block_size: int | None  # tokens a hash block
     rows_read: int
     rows_kept: int
-    rows_set_aside: dict[str, int]  # reason -> rows; rows_read = rows_kept + their sum
+    rows_set_aside: dict[str, int]  # reason -> rows; rows_read = rows_kept + their sum (+ what `selection` drops)
     span_s: float  # last arrival - first arrival
     columns: list[str]  # columns that hold at least one value
     notes: list[str]  # oddities found, one sentence each
     anonymised: bool = False  # tenants, sessions and ids are keyed hashes
+    selection: Selection | None = None  # of a part of a stored trace
 
 
 @dataclass(frozen=True)

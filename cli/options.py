@@ -79,6 +79,19 @@ TimeUnit = Annotated[
 Window = Annotated[
     float | None, typer.Option("--window", metavar="TIME", parser=duration_s, help="Length of a window, such as 10m.")
 ]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help="Only requests from then on: 2024-05-10, 2024-05-10T12:00Z, or 2h after the trace's start.",
+    ),
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Only requests before then.")]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="EXPR", help="Only requests of which a DuckDB expression over the columns holds."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Out = Annotated[
     Path | None,

@@ -51,9 +51,16 @@ def trace_facts(trace: TraceMeta) -> tuple[tuple[str, str], ...]:
     return (
         ("Trace", f"{text(trace.name)} ({trace.trace_id[:12]})"),
         ("Requests", f"{trace.rows_kept:,}"),
+        *selection_facts(trace),
         ("Span", span(trace.span_s)),
         ("Times", clock),
     )
+
+
+def selection_facts(trace: TraceMeta) -> tuple[tuple[str, str], ...]:
+    """Which part of the trace it is, where it is one."""
+    part = trace.selection
+    return (("Analysed", f"{trace.rows_kept:,} of {part.rows:,} requests, {text(part.said)}"),) if part else ()
 
 
 def run_facts(run: str) -> tuple[tuple[str, str], ...]:

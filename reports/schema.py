@@ -98,13 +98,26 @@ class Gate(_Open):
     passed: bool
 
 
+class Selection(_Open):
+    """Which of a trace's rows were looked at: rows = rows_kept + outside + unmet."""
+
+    since_s: Seconds = Field(None, description="arrival_s from here on")
+    until_s: Seconds = Field(None, description="arrival_s before this")
+    where: str | None = Field(None, description="a DuckDB expression, true of the rows")
+    rows: int
+    outside: int = Field(description="not in the period")
+    unmet: int = Field(description="in the period, and the expression is not true")
+    said: str
+
+
 class Rows(_Open):
-    """The trace and what became of its rows: rows_read = rows_kept + all set aside."""
+    """The trace and what became of its rows: read = kept + set aside + what `selection` leaves out."""
 
     trace_id: str
     rows_read: int
     rows_kept: int
     rows_set_aside: dict[str, int]
+    selection: Selection | None = None
 
 
 class EvaluationMetrics(_Open):

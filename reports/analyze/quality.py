@@ -33,7 +33,7 @@ def section(result: Analysis) -> Section:
 
 def finding(trace: TraceMeta, verdict: str) -> str:
     """The verdict and the rows behind it."""
-    aside = trace.rows_read - trace.rows_kept
+    aside = sum(trace.rows_set_aside.values())
     if not aside:
         return f"{verdict}: all {trace.rows_read:,} rows read are in the table."
     reasons = "; ".join(f"{count:,} {text(reason)}" for reason, count in trace.rows_set_aside.items())
@@ -42,7 +42,15 @@ def finding(trace: TraceMeta, verdict: str) -> str:
 
 def rows_table(trace: TraceMeta) -> Table:
     """read = kept + set aside, by reason."""
-    counts = [("read", trace.rows_read), ("kept in the trace table", trace.rows_kept)]
+    selection = trace.selection
+    kept = selection.rows if selection else trace.rows_kept
+    counts = [("read", trace.rows_read), ("kept in the trace table", kept)]
+    if selection:
+        counts += [
+            ("of these not in the period", selection.outside),
+            ("of these where the expression is not true", selection.unmet),
+            ("of these analysed", trace.rows_kept),
+        ]
     counts += [(f"set aside: {text(reason)}", count) for reason, count in trace.rows_set_aside.items()]
     frame = pl.DataFrame(counts, schema={"what": pl.String, "rows": pl.Int64}, orient="row")
     return table(
