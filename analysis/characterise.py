@@ -68,7 +68,7 @@ def analyze(
 ) -> Analysis:
     """Characterise a trace: load over time, lengths, who sends, and latency and prefix reuse where it has them.
 
-`window_s` is the window of the load and pool tables (default: `load.default_window_s`). Percentiles
+    `window_s` is the window of the load and pool tables (default: `load.default_window_s`). Percentiles
     are exact where the rows fit in memory (`given.IN_MEMORY_ROWS`), else within 1 %: the column `exact` says which.
     `where` (a DuckDB expression over the trace table), `since` and `until` (a date, a time with its zone, or a length
     of time from the trace's start) say which requests are looked at. UserError (exit 2) where these cannot be, and for
