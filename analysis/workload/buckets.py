@@ -35,17 +35,19 @@ def quantiles(histograms: pl.DataFrame, keys: list[str], ranks: dict[str, float]
     """Percentiles of each histogram: one row a group of `keys`, with n, mean, min, `ranks` and max, times `scale`.
 
     `histograms`: the keys, bucket, n, total (sum of the bucket's values), low and high (its least and greatest). n,
-    mean, min and max are exact; a percentile is the mean of the bucket it falls into, so within a bucket's width.
+    mean, min and max are exact. A percentile is linear between the two ranks around it, each the mean of its bucket:
+    within a bucket's width, and exact where each bucket holds one value.
     """
     running = histograms.sort(*keys, "bucket").with_columns(
         through=pl.col("n").cum_sum().over(keys), of=pl.col("n").sum().over(keys)
     )
-    middle = pl.col("total") / pl.col("n") * scale
+    value = pl.col("total") / pl.col("n") * scale
 
     def at(rank: float) -> pl.Expr:
-        # the value at position rank·(n − 1) of the sorted values, the nearer of its two neighbours
-        place = (rank * (pl.col("of") - 1)).round()
-        return middle.filter(pl.col("through") > place).first()
+        place = rank * (pl.col("of") - 1)
+        low, high = (value.filter(pl.col("through") > p).first() for p in (place.floor(), place.ceil()))
+        part = place.first() % 1
+        return low + part * (high - low)
 
     return running.group_by(keys, maintain_order=True).agg(
         n=pl.col("n").sum(),
