@@ -163,7 +163,7 @@ def prepare(
         how += ["merged", *(source.labels if service_per_file else ())]
     if anonymiser is not None:
         how.append(anonymiser.mark)
-    trace_id, name = _identify(files, how), common_name(arguments, files)
+    trace_id, name = _identify(files, how), common_name(arguments, files, bare=anonymiser is not None)
     return Prepared(tuple(files), stamps, source, reading, format_name, name, trace_id, anonymiser)
 
 
@@ -224,7 +224,8 @@ def summary(trace: Trace) -> list[str]:
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in meta.rows_set_aside.items())
     lines.append(f"{account}: {reasons}" if reasons else account)
     if reasons:
-        lines.append(f"  set aside with their text in {trace.path.with_name('rejects.parquet')}")
+        what = "the reasons, without text," if meta.anonymised else "set aside with their text"
+        lines.append(f"  {what} in {trace.path.with_name('rejects.parquet')}")
     return lines
 
 

@@ -109,12 +109,13 @@ def _write(
     anonymiser: Anonymiser | None,
 ) -> Written:
     types = {**types, **OWN} if isinstance(source, Merged) else types
-    base_ns = _base_ns(raw, reading, types) if reading.dated else 0
     try:
+        base_ns = _base_ns(raw, reading, types) if reading.dated else 0
         account = Account(folder, texts=anonymiser is None)
         kept = checked(raw, reading, types, base_ns, account)
     except UserError as error:
-        raise UserError(f"{source.name}: {error}", error.code) from None
+        named = str(error).startswith(source.name)
+        raise UserError(str(error) if named else f"{source.name}: {error}", error.code) from None
     if anonymiser is not None:
         kept = anonymiser.applied(kept)
     facts, files = _sink(kept, account, folder, _metadata(reading, base_ns)), None
@@ -213,7 +214,7 @@ def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
 
 def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -> UserError:
     if not set_aside:
-        what = "no rows" if source.kind == "parquet" else "a header and no rows"
+        what = "a header and no rows" if source.kind == "csv" else "no rows"
         return UserError(f"{source.name}: has {what}; expected at least one request")
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in list(set_aside.items())[:4])
     text = pl.scan_parquet(rejects, glob=False).select("text").head(1).collect().item()

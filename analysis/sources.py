@@ -74,13 +74,17 @@ def _hidden(inner: Path) -> bool:
     return any(part.startswith(".") for part in inner.parts)
 
 
-def common_name(arguments: Sequence[str | Path], paths: Sequence[Path]) -> str:
-    """What to call the trace: the one file or folder, else what the names begin with, else the folder they are in."""
+def common_name(arguments: Sequence[str | Path], paths: Sequence[Path], *, bare: bool = False) -> str:
+    """What to call the trace: the one file or folder, else what the names begin with, else the folder they are in.
+
+    `bare`: the name says nothing of folders, but what the first file's says.
+    """
     if len(paths) == 1:
         return stem(paths[0])
-    if len(arguments) == 1 and Path(arguments[0]).is_dir():
+    if len(arguments) == 1 and Path(arguments[0]).is_dir() and not bare:
         return Path(arguments[0]).absolute().name or "trace"
     shared = commonprefix([path.name for path in paths])  # noqa: RUF071 - of names, not of paths
     whole = all(not path.name[len(shared) :][:1].isalnum() for path in paths)
     begin = (shared if whole else re.sub(r"[^-_. ]*$", "", shared)).split(".")[0].rstrip("-_ ")
-    return begin if len(begin) > 2 else paths[0].absolute().parent.name or stem(paths[0])
+    folder = "" if bare else paths[0].absolute().parent.name
+    return begin if len(begin) > 2 else folder or stem(paths[0])

@@ -151,3 +151,14 @@ def test_the_command_and_the_run_say_so(tmp_path, monkeypatch, capsys):
     assert main(["analyze", "-q"]) == 0
     (manifest,) = (tmp_path / "home" / "runs").glob("*/manifest.json")
     assert '"anonymised": true' in manifest.read_text()
+
+
+def test_a_folder_gives_no_name_and_rows_set_aside_are_told_without_text(read, tmp_path):
+    (tmp_path / "patients").mkdir()
+    for name in ("conv.csv", "x.csv"):
+        (tmp_path / "patients" / name).write_text(HEAD + ROWS)
+    home, said = Workspace.open(tmp_path / "home"), []
+    trace = ingest(tmp_path / "patients", home, anonymiser=Anonymiser.of(None), say=said.append)
+    assert trace.meta.name == "conv" and home.traces()[0]["name"] == "conv"
+    assert b"patients" not in everything(tmp_path / "home" / "traces")
+    assert trace.meta.rows_set_aside and any("the reasons, without text, in" in line for line in said)

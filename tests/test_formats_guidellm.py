@@ -96,3 +96,12 @@ def test_requests_that_are_not_what_they_should_be_are_set_aside_alone(read):
     ]
     rejects = pl.read_parquet(trace.path.with_name("rejects.parquet")).sort("source_row")
     assert [json.loads(text) for text in rejects["text"]] == bad
+
+
+def test_what_is_not_read_of_a_report_is_set_aside(read):
+    report = {"benchmarks": [*REPORT["benchmarks"], {"requests": None}, "none"]}
+    report["benchmarks"][0] = {**report["benchmarks"][0]}
+    report["benchmarks"][0]["requests"] = {**report["benchmarks"][0]["requests"], "timed_out": [{"request_id": "x"}]}
+    trace = read(json.dumps(report))
+    assert trace.meta.rows_set_aside == {"benchmark without requests": 2, "request of an unknown outcome": 1}
+    assert trace.meta.rows_kept == 5

@@ -116,3 +116,15 @@ def test_exports_of_other_signals_are_no_requests(read):
     lines = [WIRE.read_text().splitlines()[0], '{"resourceMetrics": []}', '{"resourceSpans": []}']
     trace = read("\n".join(lines).encode())
     assert trace.meta.rows_set_aside == {"span of no LLM call": 2, "no spans": 1}
+
+
+def test_spans_under_the_old_name_of_their_list_are_read(read):
+    span = spans_of(WIRE)[0]
+    old = {"resourceSpans": [{"instrumentationLibrarySpans": [{"spans": [span, span]}]}]}
+    assert read(old).table().height == 2
+
+
+def spans_of(path):
+    groups = [group for line in path.read_text().splitlines() for group in json.loads(line).get("resourceSpans", [])]
+    every = [span for group in groups for scope in group.get("scopeSpans", []) for span in scope.get("spans", [])]
+    return [span for span in every if span["spanId"] == "eee19b7ec3c1b175"]

@@ -1,7 +1,9 @@
 """CSV and JSON whose lines and rows do not go together: nothing is lost, and what is kept is what was meant."""
 
 import json
+from datetime import date
 
+import polars as pl
 import pytest
 from trace_data import accounted, reader, rejects
 
@@ -63,3 +65,10 @@ def test_a_column_called_like_a_pattern_is_refused_where_it_is_meant(read, name)
     with pytest.raises(UserError, match="called like a pattern of names; rename it"):
         read(line, mapping={**MAPPED, "input_tokens": name}, time_unit="s")
     assert read(line, mapping=MAPPED, time_unit="s").table("input_tokens").rows() == [(2,)]
+
+
+def test_what_is_no_time_is_told_with_the_files_name(tmp_path, read):
+    days = pl.DataFrame({"ts": [date(2026, 1, 1)], "in": [1], "out": [2]})
+    days.write_parquet(tmp_path / "days.parquet")
+    with pytest.raises(UserError, match="days.parquet: column ts is Date"):
+        read(tmp_path / "days.parquet", mapping=MAPPED, time_unit="datetime")

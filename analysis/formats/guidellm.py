@@ -56,8 +56,15 @@ class GuideLlm:
 
     def unfold(self, value: Mapping[str, Any]) -> Iterator[Record]:
         """The requests of each benchmark, by how they ended."""
+        for benchmark in _list(value, "benchmarks"):
+            if not isinstance(benchmark, dict) or not isinstance(benchmark.get("requests"), dict):
+                yield Record(benchmark, aside="benchmark without requests")
         for benchmark, requests in _benchmarks(value):
             model = _model(benchmark)
+            for ended in [key for key in requests if key not in (*STATUSES, "total")]:  # total: all once more
+                yield from (
+                    Record(request, aside="request of an unknown outcome") for request in _list(requests, ended)
+                )
             for ended, status in STATUSES.items():
                 for request in _list(requests, ended):
                     yield carefully(_record, request, status, model)

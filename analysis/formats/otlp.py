@@ -29,6 +29,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 # a span that names no operation is a call if it carries one of these
 SIGNS = frozenset(name for key in ("input_tokens", "output_tokens", "ttft_s", "e2e_s") for name in ATTRIBUTES[key])
 WANTED = frozenset({"gen_ai.operation.name", "error.type", *(name for names in ATTRIBUTES.values() for name in names)})
+OLD_SCOPES = "instrumentationLibrarySpans"  # what `scopeSpans` was called until 2022
 RESOURCE = ("service.name",)  # what is read of a span's resource
 CALLS = frozenset({"chat", "text_completion", "generate_content", "completion"})
 SCALARS = ("stringValue", "intValue", "doubleValue", "boolValue")  # OTLP's AnyValue; lists are not needed
@@ -145,7 +146,8 @@ def _wire(value: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
         with contextlib.suppress(*ODD):  # the spans are good without it
             about = _attributes(group["resource"]["attributes"])
         about = {name: about[name] for name in RESOURCE if name in about}
-        yield from ((about, raw) for raw in _below(group, "scopeSpans", "spans"))
+        scopes = OLD_SCOPES if isinstance(group, dict) and OLD_SCOPES in group else "scopeSpans"
+        yield from ((about, raw) for raw in _below(group, scopes, "spans"))
 
 
 def _below(value: Any, *names: str) -> Iterator[Any]:
