@@ -70,5 +70,5 @@ def test_a_column_called_like_a_pattern_is_refused_where_it_is_meant(read, name)
 def test_what_is_no_time_is_told_with_the_files_name(tmp_path, read):
     days = pl.DataFrame({"ts": [date(2026, 1, 1)], "in": [1], "out": [2]})
     days.write_parquet(tmp_path / "days.parquet")
-    with pytest.raises(UserError, match="days.parquet: column ts is Date"):
+    with pytest.raises(UserError, match=r"days\.parquet: column ts is Date"):
         read(tmp_path / "days.parquet", mapping=MAPPED, time_unit="datetime")
