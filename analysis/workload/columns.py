@@ -1,5 +1,5 @@
 """What the columns of every table of an analysis mean."""
 
-from . import latency_load, tables
+from . import latency_load, tables, temporal
 
-COLUMNS: dict[str, dict[str, str]] = tables.COLUMNS | latency_load.COLUMNS
+COLUMNS: dict[str, dict[str, str]] = tables.COLUMNS | latency_load.COLUMNS | temporal.COLUMNS

@@ -7,8 +7,9 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
-from . import latency_load
+from . import latency_load, temporal
 from .tables import NONE
+from .words import duration as _duration
 
 Tables = Mapping[str, pl.DataFrame]
 
@@ -29,6 +30,7 @@ def findings(tables: Tables, meta: TraceMeta) -> tuple[str, ...]:
         _peak,
         _dispersion,
         _rhythm,
+        temporal.findings,
         _regions,
         _services,
         _tenants,
@@ -180,13 +182,6 @@ def _quantum(tables: Tables, meta: TraceMeta) -> Iterator[str]:
             f"Timestamps are multiples of {_duration(meta.quantum_s)}: nothing is said about shorter times, and "
             "bursts within one step may be an artefact of the log."
         )
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", DAY_S), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def _milliseconds(seconds: float) -> str:
