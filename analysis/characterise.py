@@ -11,7 +11,7 @@ from .instants import Period
 from .quality import Quality, assess
 from .selection import selected
 from .trace import Trace, TraceMeta
-from .workload import latency_load, lengths, load, prefix, temporal
+from .workload import latency_load, lengths, load, prefix, spatial, temporal
 from .workload import tables as described
 from .workload.findings import findings
 from .workload.given import Given
@@ -25,8 +25,10 @@ STATISTICS: tuple[Callable[[Given], dict[str, pl.DataFrame]], ...] = (
     latency_load.describe,
     prefix.describe,
     temporal.describe,
+    spatial.describe,
 )
-NOT_IN_METRICS = ("load",)  # a row a window: in the run's Parquet tables, too long for metrics.json
+# a row a window or cell: in the run's Parquet tables, too long for metrics.json
+NOT_IN_METRICS = ("load", *spatial.LONG)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """What the columns of every table of an analysis mean."""
 
-from . import latency_load, tables, temporal
+from . import latency_load, spatial, tables, temporal
 
-COLUMNS: dict[str, dict[str, str]] = tables.COLUMNS | latency_load.COLUMNS | temporal.COLUMNS
+COLUMNS: dict[str, dict[str, str]] = tables.COLUMNS | latency_load.COLUMNS | temporal.COLUMNS | spatial.COLUMNS

@@ -7,7 +7,7 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
-from . import latency_load, temporal
+from . import latency_load, spatial, temporal
 from .tables import NONE
 from .words import duration as _duration
 
@@ -36,6 +36,7 @@ def findings(tables: Tables, meta: TraceMeta) -> tuple[str, ...]:
         _tenants,
         _lengths,
         _correlation,
+        spatial.findings,
         _prefix,
         _latency,
         latency_load.findings,

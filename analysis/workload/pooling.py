@@ -1,0 +1,138 @@
+"""What sharing capacity between regions, tiers or services would save: the peak of the sum against the sum of peaks."""
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+
+from lmaas.analysis.trace import TraceMeta
+
+from .load import whole
+from .skew import MEASURES
+
+KEYS = ("service", "region", "tier")
+MIN_WINDOWS = 10  # whole windows; the peaks of fewer say little
+WORTH = 0.05  # of the capacity for the peaks; less is not worth a sentence
+WORDS = {"service": "services", "region": "regions", "tier": "tiers"}
+
+COLUMNS: dict[str, dict[str, str]] = {
+    "pooling": {
+        "across": "what shares capacity: region, tier or service (within the same of the other two), or all",
+        "measure": "requests, input_tokens or output_tokens",
+        "pools": "pools without sharing, one a (service, region, tier) that asks at all",
+        "shared_pools": "pools with it",
+        "sum_of_peaks": "per second: each pool's busiest window, added up",
+        "peak_of_sums": "per second: each shared pool's busiest window, added up",
+        "saving": "1 - peak_of_sums / sum_of_peaks: capacity for the peaks that sharing would spare. Perfect sharing, "
+        "no cost of distance; independent noise alone saves some in short windows",
+        "saving_p99": "the same with each pool's 99th percentile window for its peak; null below 100 windows",
+        "windows": "whole windows, empty ones included",
+        "window_s": "their length",
+    },
+    "load_correlation": {
+        "by": "service, region or tier",
+        "a": "one of its groups",
+        "b": "another",
+        "correlation": "of their requests per whole window; null where one is constant",
+        "windows": "whole windows, empty ones included",
+        "window_s": "their length",
+    },
+}
+
+
+def tables(cube: pl.DataFrame, window_s: float, first_s: float, last_s: float) -> dict[str, pl.DataFrame]:
+    """`pooling` and `load_correlation`; columns as in COLUMNS."""
+    a, b = whole(window_s, first_s, last_s)
+    inside = cube.filter(pl.col("window").is_between(a, b, closed="left"))
+    enough = b - a >= MIN_WINDOWS and len(inside)
+    saved = _pooling(inside, a, b - a, window_s) if enough else []
+    alike = [r for by in KEYS for r in _correlation(inside, by, a, b - a, window_s)] if enough else []
+    return {
+        "pooling": pl.DataFrame(saved, schema=_schema("pooling")),
+        "load_correlation": pl.DataFrame(alike, schema=_schema("load_correlation")),
+    }
+
+
+def _schema(name: str) -> dict[str, pl.DataType]:
+    kinds: dict[str, pl.DataType] = dict.fromkeys(("across", "measure", "by", "a", "b"), pl.String())
+    kinds |= dict.fromkeys(("pools", "shared_pools", "windows"), pl.Int64())
+    return {c: kinds.get(c, pl.Float64()) for c in COLUMNS[name]}
+
+
+def _pooling(inside: pl.DataFrame, a: int, windows: int, window_s: float) -> list[dict[str, object]]:
+    pools = inside.select(KEYS).unique().height
+    if pools < 2:
+        return []
+    rows: list[dict[str, object]] = []
+    for across in (*KEYS, "all"):
+        keep = [k for k in KEYS if k != across] if across != "all" else []
+        shared = inside.select(keep).unique().height if keep else 1
+        if shared == pools:
+            continue  # nothing to share between
+        for measure in MEASURES:
+            apart = _peaks(inside, list(KEYS), measure, a, windows)
+            together = _peaks(inside, keep, measure, a, windows)
+            if apart[0] > 0:
+                rows.append(
+                    {
+                        "across": across,
+                        "measure": measure,
+                        "pools": pools,
+                        "shared_pools": shared,
+                        "sum_of_peaks": apart[0] / window_s,
+                        "peak_of_sums": together[0] / window_s,
+                        "saving": 1 - together[0] / apart[0],
+                        "saving_p99": 1 - together[1] / apart[1] if apart[1] > 0 and windows >= 100 else None,
+                        "windows": windows,
+                        "window_s": window_s,
+                    }
+                )
+    return rows
+
+
+def _peaks(inside: pl.DataFrame, keys: list[str], measure: str, a: int, windows: int) -> tuple[float, float]:
+    """Sums over the groups of `keys` of the busiest window and of the 99th percentile one."""
+    loads = inside.group_by(*keys, "window").agg(pl.col(measure).sum().cast(pl.Float64))
+    parts = loads.partition_by(keys) if keys else [loads]
+    top = tail = 0.0
+    for part in parts:
+        values = part[measure].to_numpy()
+        padded = np.concatenate((np.zeros(windows - len(values)), values))  # windows without a request are absent
+        top += float(padded.max())
+        tail += float(np.percentile(padded, 99))
+    return top, tail
+
+
+def _correlation(inside: pl.DataFrame, by: str, a: int, windows: int, window_s: float) -> list[dict[str, object]]:
+    loads = inside.group_by(by, "window").agg(pl.col("requests").sum()).sort(by, "window")
+    parts = loads.partition_by(by, as_dict=True)
+    if len(parts) < 2:
+        return []
+    grid = np.zeros((len(parts), windows))
+    for row, part in zip(grid, parts.values(), strict=True):
+        row[part["window"].to_numpy() - a] = part["requests"].to_numpy()
+    away = grid - grid.mean(axis=1, keepdims=True)
+    size = np.sqrt((away**2).sum(axis=1))
+    names = [str(name) for (name,) in parts]
+    rows: list[dict[str, object]] = []
+    for i, j in combinations(range(len(names)), 2):
+        both = size[i] * size[j]
+        r = float(np.clip(away[i] @ away[j] / both, -1, 1)) if both > 0 else None
+        rows.append(
+            {"by": by, "a": names[i], "b": names[j], "correlation": r, "windows": windows, "window_s": window_s}
+        )
+    return rows
+
+
+def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[str]:
+    """The sharing that would spare the most capacity, where it spares some."""
+    found = tables.get("pooling", pl.DataFrame())
+    if found.is_empty():
+        return
+    worth = found.filter(pl.col("saving") >= WORTH, pl.col("across") != "all", measure="requests")
+    for r in worth.sort(["saving", "across"], descending=[True, False]).head(1).iter_rows(named=True):
+        yield (
+            f"Sharing capacity across {WORDS[r['across']]} would spare {r['saving']:.0%} of what their separate peaks "
+            f"need (requests per {r['window_s']:g} s, {r['pools']} pools made {r['shared_pools']})."
+        )
