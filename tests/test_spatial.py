@@ -1,4 +1,4 @@
-"""How requests differ: demand, heterogeneity, skew, peaks, pooling and drift, beside the obvious way and planted truth."""
+"""How requests differ: demand, heterogeneity, skew, peaks, pooling and drift, beside slow loops and planted truth."""
 
 import numpy as np
 import polars as pl
@@ -69,12 +69,13 @@ def test_heterogeneity_equals_that_of_the_rows():
     inputs, outputs, which = clouds(((150, 150), (8000, 60)), (0.6, 0.4), 20_000, 0.3)
     inputs, outputs = np.rint(inputs), np.rint(outputs)
     rng = np.random.default_rng(1)
-    service, tenant = rng.choice(["a", "b"], 20_000, p=[0.9, 0.1]), rng.choice(["t", "u", "v"], 20_000, p=[0.8, 0.1, 0.1])
+    service, tenant = (
+        rng.choice(["a", "b"], 20_000, p=[0.9, 0.1]),
+        rng.choice(["t", "u", "v"], 20_000, p=[0.8, 0.1, 0.1]),
+    )
     summary = summary_of(requests(inputs, outputs, service=service, tenant=tenant, span_s=7200.0))
     joint, keys = summary.states["joint"], summary.keys
-    found = heterogeneity.tables(
-        joint, keys.joint_s, summary.states["tenant_load"], keys.tenant_s, types.learn(joint)
-    )
+    found = heterogeneity.tables(joint, keys.joint_s, summary.states["tenant_load"], keys.tenant_s, types.learn(joint))
     index = {r["index"]: r for r in found["heterogeneity"].iter_rows(named=True)}
     kv = inputs * outputs + outputs**2 / 2
     between = np.where(which == 0, kv[which == 0].mean(), kv[which == 1].mean())

@@ -84,8 +84,8 @@ def _indices(cells: pl.DataFrame, kinds: int, services: int, tenants: pl.DataFra
     n = cells["n"].cast(pl.Float64).to_numpy()
     each = {c: cells[c].to_numpy() for c in ("input", "output", "prefill_work", "kv_token_s")}
     kind = cells["type"].to_numpy()
-    by_tenant = tenants.group_by("tenant").agg(pl.col("tokens").sum())["tokens"].to_numpy()
-    by_service = cells.group_by("service").agg(pl.col("n").sum())["n"].cast(pl.Float64).to_numpy()
+    by_tenant = tenants.group_by("tenant").agg(pl.col("tokens").sum()).sort("tenant")["tokens"].to_numpy()
+    by_service = cells.group_by("service").agg(pl.col("n").sum()).sort("service")["n"].cast(pl.Float64).to_numpy()
     return {
         "input_cv": cv(each["input"], n),
         "output_cv": cv(each["output"], n),

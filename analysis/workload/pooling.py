@@ -93,7 +93,7 @@ def _pooling(inside: pl.DataFrame, a: int, windows: int, window_s: float) -> lis
 
 def _peaks(inside: pl.DataFrame, keys: list[str], measure: str, a: int, windows: int) -> tuple[float, float]:
     """Sums over the groups of `keys` of the busiest window and of the 99th percentile one."""
-    loads = inside.group_by(*keys, "window").agg(pl.col(measure).sum().cast(pl.Float64))
+    loads = inside.group_by(*keys, "window").agg(pl.col(measure).sum().cast(pl.Float64)).sort(*keys, "window")
     parts = loads.partition_by(keys) if keys else [loads]
     top = tail = 0.0
     for part in parts:

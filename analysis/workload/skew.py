@@ -62,7 +62,7 @@ def _schema(name: str) -> dict[str, pl.DataType]:
 
 
 def _skew(load: pl.DataFrame, by: str) -> list[dict[str, object]]:
-    sums = load.group_by(by).agg(pl.col(MEASURES).sum().cast(pl.Float64))
+    sums = load.group_by(by).agg(pl.col(MEASURES).sum().cast(pl.Float64)).sort(by)
     named = sums.filter(~pl.col(by).is_in([OTHERS, NONE]))
     if len(named) < 2:
         return []

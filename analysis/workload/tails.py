@@ -27,8 +27,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "exponent": "alpha of P(length >= x) ~ x^-alpha above the threshold; below 2 the variance never settles",
         "exponent_se": "its standard error",
         "power_ks": "largest distance between the shares of the tail and of the power law, 0 to 1",
-        "lognormal_from": "tokens: where the lognormal begins: the median if from there it foretells the tail, else the "
-        "threshold",
+        "lognormal_from": "tokens: where the lognormal begins: the median if one from there foretells the tail, else "
+        "the threshold",
         "lognormal_mu": "mean of ln(tokens) of the whole bell, of which this is the end; null where the fit ran off "
         "to a power law",
         "lognormal_sigma": "likewise its standard deviation",

@@ -155,33 +155,33 @@ def _cells(whole: pl.DataFrame) -> pl.DataFrame:
 
 
 def _described(whole: pl.DataFrame, found: Types) -> pl.DataFrame:
+    n, kind = whole["n"].cast(pl.Float64).to_numpy(), whole["type"].to_numpy()
     totals = {
-        "request_share": pl.col("n").cast(pl.Float64),
-        "input_share": pl.col("input_tokens").cast(pl.Float64),
-        "output_share": pl.col("output_tokens").cast(pl.Float64),
-        "prefill_share": pl.col("prefill_work") * pl.col("n"),
-        "kv_share": pl.col("kv_token_s") * pl.col("n"),
+        "request_share": n,
+        "input_share": whole["input_tokens"].cast(pl.Float64).to_numpy(),
+        "output_share": whole["output_tokens"].cast(pl.Float64).to_numpy(),
+        "prefill_share": whole["prefill_work"].to_numpy() * n,
+        "kv_share": whole["kv_token_s"].to_numpy() * n,
     }
-    sums = whole.group_by("type").agg(pl.col("n").sum().alias("requests"), **{k: v.sum() for k, v in totals.items()})
-    shares = sums.with_columns(pl.col(k) / pl.col(k).sum() for k in totals).sort("type")
+    kinds = len(found.names)
+    shares = {name: np.bincount(kind, each, minlength=kinds) / each.sum() for name, each in totals.items()}
     rows = []
-    for r in shares.iter_rows(named=True):
-        part = whole.filter(type=r["type"])
-        n = part["n"].cast(pl.Float64).to_numpy()
-        centre = 2 ** found.mixture.centres[r["type"]]
+    for k, centre in enumerate(2**found.mixture.centres):
+        part = whole.filter(type=k)
+        mine = part["n"].cast(pl.Float64).to_numpy()
         ranges = {
-            f"{way}_p{round(100 * q)}": quantile(part[way].to_numpy(), n, q)
+            f"{way}_p{round(100 * q)}": quantile(part[way].to_numpy(), mine, q)
             for way in ("input", "output")
             for q in (0.1, 0.9)
         }
         rows.append(
-            r
-            | {"name": found.names[r["type"]], "fitted_share": found.fitted_share}
+            {"type": k, "name": found.names[k], "requests": int(mine.sum()), "fitted_share": found.fitted_share}
+            | {name: float(share[k]) for name, share in shares.items()}
             | {"input_centre": float(centre[0]), "output_centre": float(centre[1])}
             | ranges
         )
-    kinds = {"type": pl.Int64, "name": pl.String, "requests": pl.Int64}
-    return pl.DataFrame(rows, schema={c: kinds.get(c, pl.Float64) for c in COLUMNS["types"]})
+    schema = {"type": pl.Int64, "name": pl.String, "requests": pl.Int64}
+    return pl.DataFrame(rows, schema={c: schema.get(c, pl.Float64) for c in COLUMNS["types"]})
 
 
 def _mix(joint: pl.DataFrame, joint_s: float, found: Types) -> pl.DataFrame:
