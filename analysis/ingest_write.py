@@ -6,17 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from .anonymise import Anonymiser
 from .checks import NS, ROW, Account, arrivals_ns, checked, seconds
 from .errors import UserError
 from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
-from .formats.careful import MALFORMED, scan_lines
+from .formats.careful import MALFORMED, texts_of
 from .formats.merged import OWN, Merged, carefully, fast
 from .formats.prose import has_prose, holds_prose, without_prose
 from .formats.source import Source, shown
@@ -195,21 +195,25 @@ def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
     """Give the rejects their lines as they stand in the source, without prompts, in place of the values read."""
     if source.kind == "csv" and has_prose(source.columns):
         return
-    lines = scan_lines(source, "source_row", "line")
-    # rows of nested formats are what was unfolded, so they correspond, and to count them would unfold all again
-    if not source.marked and lines.select(pl.len()).collect(engine="streaming").item() != rows_read:
-        return  # quoted fields span lines: rows and lines do not correspond
     beside = rejects.with_name("lines.parquet")
-    joined = (
-        pl.scan_parquet(rejects, glob=False)
-        .drop("text")
-        .join(lines, on="source_row", how="left", maintain_order="left")
-    )
-    if source.kind == "jsonl":
-        bare = partial(without_prose, torn=any(map(holds_prose, source.samples)))
-        joined = joined.with_columns(pl.col("line").map_elements(bare, return_dtype=pl.String))
-    joined.rename({"line": "text"}).sink_parquet(beside, compression="zstd")
-    beside.replace(rejects)
+    prosy = source.kind == "jsonl" and any(map(holds_prose, source.samples))
+    bare = pl.scan_parquet(rejects, glob=False).drop("text").with_columns(pl.col("reason").cast(pl.Categorical))
+    told = bare.sort("source_row", maintain_order=True).collect()
+    rows = put = 0
+    schema = pl.scan_parquet(rejects, glob=False).head(0).collect().to_arrow().schema
+    # one pass, in which lines that were kept cost no more than to be counted
+    with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+        for read, texts in texts_of(source, told["source_row"].to_numpy()):
+            rows += read
+            if texts:
+                texts = [without_prose(text, torn=prosy) for text in texts] if source.kind == "jsonl" else texts
+                here = told[put : put + len(texts)].with_columns(pl.col("reason").cast(pl.String))
+                writer.write_table(here.with_columns(pl.Series("text", texts, pl.String)).to_arrow().cast(schema))
+                put += len(texts)
+    if rows == rows_read:
+        beside.replace(rejects)
+    else:  # quoted fields span lines: rows and lines do not correspond
+        beside.unlink()
 
 
 def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -> UserError:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
@@ -31,16 +32,16 @@ def scan_carefully(source: Source, columns: Sequence[str], row: str, hashes: str
     schema: dict[str, pl.DataType] = {row: pl.UInt64()}
     schema |= {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in columns}
     schema[MALFORMED] = pl.String()
-    take = _csv_rows if source.kind == "csv" else _json_rows
+    take = _csv_rows if source.kind == "csv" else json_rows
 
     def batches(
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         start = 0
-        for lines in _batches(source):
-            frame = take(source, lines, columns, hashes)
+        read = (take(source, lines, columns, hashes) for lines in _batches(source))
+        for frame in source.frames(columns, hashes) or read:
             frame = frame.with_row_index(row, offset=start).cast({row: pl.UInt64})
-            start += len(lines)
+            start += frame.height
             if n_rows is not None:
                 frame, n_rows = frame.head(n_rows), max(n_rows - frame.height, 0)
             if predicate is not None:
@@ -52,22 +53,22 @@ def scan_carefully(source: Source, columns: Sequence[str], row: str, hashes: str
     return register_io_source(batches, schema=schema, is_pure=True)
 
 
-def scan_lines(source: Source, row: str, text: str) -> pl.LazyFrame:
-    """What the source's rows were read from, as it stands, as `text`, with their row number as `row`."""
+def texts_of(source: Source, rows: np.ndarray) -> Iterator[tuple[int, list[str]]]:
+    """What the rows of these ascending numbers were read from, in parts, the last with the number of all rows."""
+    start, texts = 0, list[str]()
+    for pieces in source.texts():
+        first, last = np.searchsorted(rows, [start, start + len(pieces)])
+        texts += [_as_text(pieces[at - start]) for at in rows[first:last].tolist()]
+        start += len(pieces)
+        if len(texts) >= BATCH_LINES:
+            yield 0, texts
+            texts = []
+    yield start, texts
 
-    def batches(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        start = 0
-        for lines in source.texts():
-            frame = pl.DataFrame({text: lines}, schema={text: pl.String})
-            frame = frame.with_row_index(row, offset=start).cast({row: pl.UInt64}).head(n_rows or len(lines))
-            start += len(lines)
-            if predicate is not None:
-                frame = frame.filter(predicate)
-            yield frame.select(with_columns or [row, text])
 
-    return register_io_source(batches, schema={row: pl.UInt64(), text: pl.String()}, is_pure=True)
+def _as_text(piece: Any) -> str:
+    text = piece if isinstance(piece, str) else json.dumps(piece, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()  # a lone surrogate is legal JSON, and no text
 
 
 def _batches(source: Source) -> Iterator[list[str]]:
@@ -151,7 +152,8 @@ def _csv_fields(line: str, delimiter: str) -> list[str] | None:
         return None
 
 
-def _json_rows(source: Source, lines: list[str], columns: Sequence[str], hashes: str | None) -> pl.DataFrame:
+def json_rows(source: Source, lines: list[str], columns: Sequence[str], hashes: str | None) -> pl.DataFrame:
+    """`columns` and MALFORMED of lines of JSON, each of which is a row."""
     schema = dict(_frame([], columns, hashes).schema)
     if not source.marked:  # what is no request is told by this reader alone, not by a key of the user's
         del schema[MALFORMED]

@@ -5,8 +5,26 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
+
 _BLANK = re.compile(r"\s*")
 _ENDLESS = re.compile(r"[0-9]{40}")  # half the time of \d
+
+
+def quickly(text: str) -> Any:
+    """As `loads`, several times as fast, but for whole numbers beyond 64 bits, which are rounded; None of no JSON."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return exactly(text)  # NaN, infinity and lone surrogates are Python's alone
+
+
+def exactly(text: str) -> Any:
+    """As `loads`; None where it is no JSON."""
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def loads(text: str) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from os.path import commonpath
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -46,7 +47,7 @@ class Merged(Source):
         for file in self.files:
             yield from file.lines()
 
-    def texts(self) -> Iterator[list[str]]:
+    def texts(self) -> Iterator[list[Any]]:
         """What each row was read from, file by file."""
         for file in self.files:
             yield from file.texts()

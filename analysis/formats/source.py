@@ -115,9 +115,13 @@ class Source:
         """Whether its lines may say that they are no request (`unfold`)."""
         return False
 
-    def texts(self) -> Iterator[list[str]]:
-        """What each row was read from, in batches: its line."""
+    def texts(self) -> Iterator[list[Any]]:
+        """What each row was read from, in batches: its line, or the part of it that a format unfolded."""
         return self.lines()
+
+    def frames(self, columns: Sequence[str], hashes: str | None) -> Iterator[pl.DataFrame] | None:
+        """Its rows, where they are not read from lines."""
+        return None
 
     @property
     def name(self) -> str:

@@ -4,17 +4,27 @@ A nested format says with `unfold` what requests a value holds; they are then re
 JSONL. What is no request is a row, too: set aside with the reason, so that every part is accounted for.
 """
 
+import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import orjson
+import polars as pl
+import pyarrow as pa
 
 from . import jsontext
 from .base import Format
-from .careful import MALFORMED
+from .careful import MALFORMED, json_rows
 from .source import Source
 
-LINES = 1000  # unfolded at a time: who looks at the first rows does not wait for a whole block
+ROWS = 1000  # handed on at a time: who looks at the first does not wait for a whole block
+PLAIN = frozenset({str, int, bool, type(None)})
+EXACT = 2.0**63  # integers below are read as they stand
+NOTHING = np.empty(0, np.uint64)
 ODD = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)  # what hostile shapes lead to
 
 
@@ -61,18 +71,42 @@ class Unfolded(Source):
     def lines(self) -> Iterator[list[str]]:
         """A flat JSON object for each row."""
         for records in self._records():
-            yield [json.dumps({**record.fields, MALFORMED: record.aside}) for record in records]
+            yield [_line(record) for record in records]
 
-    def texts(self) -> Iterator[list[str]]:
+    def texts(self) -> Iterator[list[Any]]:
         """What each row was read from."""
-        for records in self._records():
-            yield [_text(r.raw) for r in records]
+        for records in self._records(jsontext.exactly):
+            yield [record.raw for record in records]
 
-    def _records(self) -> Iterator[list[Record]]:
+    def frames(self, columns: Sequence[str], hashes: str | None) -> Iterator[pl.DataFrame]:
+        """The rows, lists of hashes as they are and the rest by way of JSON."""
+        for records in self._records():
+            yield self._frame(records, columns, hashes)
+
+    def _frame(self, records: Sequence[Record], columns: Sequence[str], hashes: str | None) -> pl.DataFrame:
+        plain = [name for name in columns if name != hashes]
+        lists = None if hashes is None else _lists([record.fields.get(hashes) for record in records])
+        if hashes is None or lists is not None:
+            frame = _quickly(records, plain)
+            if frame is None:
+                frame = json_rows(self, [_line(record, plain) for record in records], plain, None)
+            frame = frame if lists is None else frame.with_columns(lists.alias(hashes or ""))
+            return frame.select(*columns, MALFORMED)
+        return json_rows(self, [_line(record) for record in records], columns, hashes)
+
+    def _records(self, loads: Callable[[str], Any] = jsontext.quickly) -> Iterator[list[Record]]:
         assert self.inner is not None and self.format is not None
+        batch: list[Record] = []  # counted in rows: a line may hold thousands
         for lines in self.inner.lines():
-            for at in range(0, len(lines), LINES):
-                yield [record for line in lines[at : at + LINES] for record in _unfold(self.format, line)]
+            for line in lines:
+                records = list(_unfold(self.format, line, loads(line)))
+                if any(map(_is_rounded, records)):
+                    records = list(_unfold(self.format, line, jsontext.exactly(line)))
+                batch += records
+                if len(batch) >= ROWS:
+                    yield batch
+                    batch = []
+        yield batch
 
 
 def unfolded(source: Source, format: Nested) -> Unfolded:
@@ -108,16 +142,59 @@ def thousandth(value: Any) -> Any:
     return value / 1000 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-def _text(raw: Any) -> str:
-    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False)
-    return text.encode(errors="backslashreplace").decode()  # a lone surrogate is legal JSON, and no text
+def _line(record: Record, names: Sequence[str] | None = None) -> str:
+    fields = record.fields if names is None else {name: record.fields.get(name) for name in names}
+    return json.dumps({**fields, MALFORMED: record.aside}, default=np.ndarray.tolist)
 
 
-def _unfold(format: Nested, line: str) -> Iterator[Record]:
+def _quickly(records: Sequence[Record], names: Sequence[str]) -> pl.DataFrame | None:
+    """The fields of ordinary records; None where one has what orjson or Polars does not take as it is."""
+    rows = [{name: record.fields.get(name) for name in names} | {MALFORMED: record.aside} for record in records]
+    schema = pl.Schema(dict.fromkeys((*names, MALFORMED), pl.String()))
+    if not all(map(_is_plain, rows)):
+        return None
     try:
-        value = jsontext.loads(line)
-    except (ValueError, RecursionError):
-        value = None
+        frame = pl.read_ndjson(io.BytesIO(b"\n".join(map(orjson.dumps, rows))), schema=schema)
+    except (TypeError, pl.exceptions.PolarsError):
+        return None
+    return frame if frame.height == len(records) else None
+
+
+def _is_plain(row: Mapping[str, Any]) -> bool:
+    """Whether nothing in it is nested or an infinite number, of which orjson makes null."""
+    return all(type(v) in PLAIN or (type(v) is float and isfinite(v)) for v in row.values())
+
+
+def _is_rounded(record: Record) -> bool:
+    """Whether a number may have been a whole one beyond 64 bits."""
+    return any(type(value) is float and abs(value) >= EXACT for value in record.fields.values())
+
+
+def _lists(values: Sequence[Any]) -> pl.Series | None:
+    """Lists of whole numbers; None where something else is among them, for a careful reader."""
+    arrays = [NOTHING if value is None else _numbers(value) for value in values]
+    known = [array for array in arrays if array is not None]
+    if len(known) < len(arrays):
+        return None
+    ends = np.zeros(len(known) + 1, np.int64)
+    np.cumsum([len(array) for array in known], out=ends[1:])
+    numbers = pa.array(np.concatenate([NOTHING, *known]))
+    absent = pa.array([value is None for value in values], pa.bool_())
+    return pl.Series(pa.LargeListArray.from_arrays(pa.array(ends), numbers, mask=absent), dtype=pl.List(pl.UInt64()))
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    if isinstance(value, np.ndarray):
+        return value
+    if not isinstance(value, list) or not set(map(type, value)) <= {int}:
+        return None
+    try:
+        return np.array(value, np.uint64)
+    except OverflowError:
+        return None
+
+
+def _unfold(format: Nested, line: str, value: Any) -> Iterator[Record]:
     if not isinstance(value, dict):
         yield Record(line, aside="malformed line")
         return

@@ -133,14 +133,14 @@ def _hashes(ids: Any, key: str | None) -> Any:
     if key is None or ids is None:
         return ids
     # types first, all at C speed: a session may hold millions of ids
-    if (
-        not isinstance(ids, list)
-        or not set(map(type, ids)) <= {int}
-        or (ids and not 0 <= min(ids) <= max(ids) < 1 << 64)
-    ):
+    if not isinstance(ids, list) or not set(map(type, ids)) <= {int}:
+        return NO_HASHES
+    try:
+        mixed = np.array(ids, np.uint64)
+    except OverflowError:  # negative, or beyond 64 bits
         return NO_HASHES
     start = int.from_bytes(blake2b(key.encode(errors="replace"), digest_size=8).digest(), "little")
-    mixed = np.array(ids, np.uint64) * ODD_STEP + np.uint64(start)  # wraps; one to one for a key
+    mixed = mixed * ODD_STEP + np.uint64(start)  # wraps; one to one for a key
     for shift, factor in zip((30, 27), MIX, strict=True):  # the finalizer of splitmix64, one to one as well
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * factor
-    return (mixed ^ (mixed >> np.uint64(31))).tolist()
+    return mixed ^ (mixed >> np.uint64(31))
