@@ -15,6 +15,7 @@ from .workload import latency_load, lengths, load, prefix, spatial, temporal
 from .workload import tables as described
 from .workload.findings import findings
 from .workload.given import Given
+from .workload.rewards import rewards
 from .workload.summary import Keys, summarise
 from .workload.tables import DIMENSIONS
 
@@ -101,6 +102,7 @@ def _tables(trace: Trace, window_s: float) -> dict[str, pl.DataFrame]:
     given = Given(trace, summarise(scan, keys, meta.columns), totals)
     for statistics in STATISTICS:
         tables |= statistics(given)
+    tables["rewards"] = rewards(tables, given)
     return tables
 
 

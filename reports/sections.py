@@ -11,6 +11,7 @@ ANALYZE = Registry(
     group="lmaas.analyze_sections",
     builtin={
         "overview": "lmaas.reports.analyze.overview:section",
+        "rewards": "lmaas.reports.analyze.rewards:section",
         "load": "lmaas.reports.analyze.load:section",
         "lengths": "lmaas.reports.analyze.lengths:section",
         "breakdown": "lmaas.reports.analyze.breakdown:section",

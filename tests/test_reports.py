@@ -293,7 +293,7 @@ def test_an_analysis_of_a_hostile_trace(tmp_path: Path):
     assert HOSTILE not in page
     assert HOSTILE in Page(page).text
     anchors = [s.anchor for s in report.sections]
-    assert anchors == ["overview", "load", "lengths", "breakdown", "quality", "method", "reproduce"]
+    assert anchors == ["overview", "rewards", "load", "lengths", "breakdown", "quality", "method", "reproduce"]
     for figure in figures_of(report):
         go.Figure(resolved(figure.spec, 0))
     terminal.show(report, terminal.console(), everything=True)

@@ -1,0 +1,63 @@
+"""What this trace rewards: how much each family of policies can gain here at most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ..format import number, share
+from ..section import Column, Section, table
+from .tables import rows
+
+if TYPE_CHECKING:
+    from lmaas.analysis.characterise import Analysis
+
+COLUMNS = (
+    Column("family", "Policies for", brief=True),
+    Column("verdict", "Reward", brief=True),
+    Column("number", "Number", brief=True),
+    Column("unit", "which is the"),
+    Column("says", "In a sentence", brief=True),
+    Column("rests_on", "Table"),
+)
+NOTE = (
+    "Bounds from the trace alone, none replayed: what a policy gets of them, `lmaas evaluate` says. From the values "
+    "named in rewards.parquet on, some or much can be gained; the limits are ours."
+)
+
+
+def section(result: Analysis) -> Section | None:
+    """Absent where the trace tells nothing."""
+    found = rows(result, "rewards")
+    if found.is_empty() or (found["verdict"] == "unknown").all():
+        return None
+    cv = pl.col("unit").str.starts_with("CV")
+    numbers = [
+        "–" if r["value"] is None else number(r["value"], 2) if r["cv"] else share(r["value"])
+        for r in found.with_columns(cv=cv).iter_rows(named=True)
+    ]
+    shown = found.with_columns(number=pl.Series(numbers, dtype=pl.String))
+    return Section(
+        "rewards",
+        "What this trace rewards",
+        finding(found),
+        tables=(table("At most, by family of policies", shown, COLUMNS, "rewards.parquet"),),
+        notes=(NOTE,),
+        brief=True,
+    )
+
+
+def finding(found: pl.DataFrame) -> str:
+    """The families with most to gain, and those with little."""
+    parts = []
+    for verdict, word in (("much", "much to gain from"), ("some", "some from"), ("little", "little from")):
+        families = found.filter(verdict=verdict)["family"].to_list()
+        if families:
+            parts.append(f"{word} {_and(families)}")
+    sentence = "; ".join(parts)
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def _and(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,71 @@
+"""What a trace rewards: planted traces give the family they are made for, and what is not known is said to be."""
+
+import numpy as np
+import polars as pl
+import pytest
+from trace_data import storer, table
+
+from lmaas.analysis import analyze
+from lmaas.reports.analyze.rewards import finding
+
+HOUR_S = 3600.0
+FAMILIES = {"scaling", "prediction", "pooling", "heterogeneous deployment", "deferral", "cache-aware routing"}
+
+
+@pytest.fixture
+def row(tmp_path):
+    """The row of a family for a trace table."""
+
+    def _row(rows, family, **more):
+        found = analyze(storer(tmp_path)(rows, **more)).tables["rewards"]
+        assert set(found["family"]) == FAMILIES
+        return found.row(by_predicate=pl.col("family") == family, named=True)
+
+    return _row
+
+
+def evenly(per_hour):
+    """Arrivals spread evenly within each hour, so many of them."""
+    return np.concatenate([HOUR_S * (h + (np.arange(n) + 0.5) / n) for h, n in enumerate(per_hour)])
+
+
+def test_scaling_is_rewarded_by_the_distance_of_peak_and_mean(row):
+    flat = row(table(arrival_s=evenly([600] * 24)), "scaling")
+    assert (flat["verdict"], flat["value"]) == ("little", pytest.approx(0, abs=0.01))
+    peak = row(table(arrival_s=evenly([600] * 23 + [6000])), "scaling")
+    assert peak["value"] == pytest.approx(1 - (23 * 600 + 6000) / 24 / 6000, abs=0.01)
+    assert peak["verdict"] == "much" and "at most 86%" in peak["says"]
+
+
+def test_deferral_is_rewarded_by_batch_work_in_the_peaks(row):
+    at = evenly([600] * 12 + [1800] * 12)
+    batch = (at >= 12 * HOUR_S) & (np.arange(len(at)) % 3 > 0)  # what the second half has more is batch
+    rows = table(arrival_s=at, tier=np.where(batch, "batch", "interactive-fast"))
+    # urgent work is 600 an hour throughout, the mean 1,200 of a peak of 1,800
+    assert row(rows, "deferral")["value"] == pytest.approx(1 - 1200 / 1800, abs=0.02)
+    urgent = row(rows.with_columns(tier=pl.lit("interactive-fast").cast(pl.Categorical())), "deferral")
+    assert (urgent["value"], urgent["verdict"]) == (pytest.approx(0), "little")
+    unknown = row(rows.with_columns(tier=pl.lit(None).cast(pl.Categorical())), "deferral")
+    assert (unknown["value"], unknown["verdict"]) == (None, "unknown")
+    assert "no tier" in unknown["says"]
+
+
+def test_caches_are_rewarded_by_prefixes_that_repeat(row):
+    at = np.arange(100.0)
+    same = table(arrival_s=at, input_tokens=[41] * 100, block_hashes=[[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]] * 100)
+    found = row(same, "cache-aware routing", block_size=4)
+    assert (found["value"], found["verdict"]) == (pytest.approx(0.99 * 40 / 41), "much")
+    assert row(table(arrival_s=at), "cache-aware routing")["verdict"] == "unknown"
+
+
+def test_families_stand_in_the_order_of_their_reward(tmp_path):
+    found = analyze(storer(tmp_path)(table(arrival_s=evenly([600] * 23 + [6000])))).tables["rewards"]
+    order = ["much", "some", "little", "unknown"]
+    assert found["verdict"].to_list() == sorted(found["verdict"], key=order.index)
+    assert finding(found).startswith("Much to gain from scaling")
+
+
+@pytest.mark.parametrize("arrival_s", [[0.0], [7.0, 7.0], [0.0, 1e9]])
+def test_a_handful_of_requests_is_told_nothing(row, arrival_s):
+    for family in FAMILIES - {"scaling", "heterogeneous deployment"}:
+        assert row(table(arrival_s=arrival_s), family)["verdict"] == "unknown", family
