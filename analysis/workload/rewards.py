@@ -73,8 +73,8 @@ def _scaling(tables: Tables, given: "Given") -> Judged:
     s = scales.row(-1, named=True)
     value = 1 - 1 / max(s[c] or 0 for c in ("peak_to_mean", "input_peak_to_mean", "output_peak_to_mean"))
     return value, (
-        f"A fleet sized for the busiest {duration(s['window_s'])} would be {1 - value:.0%} used on average: scaling with "
-        f"the load can save at most {value:.0%} of its GPU-hours."
+        f"A fleet sized for the busiest {duration(s['window_s'])} would be {1 - value:.0%} used on average: scaling "
+        f"with the load can save at most {value:.0%} of its GPU-hours."
     )
 
 
