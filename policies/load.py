@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
+from lmaas.analysis.blockhashes import scrambled
 from lmaas.analysis.errors import Exit, UserError
-from lmaas.replay.prefixes import scrambled
 
 MOST = 100_000_000  # requests: about ten gigabytes
 JITTER_S = 30.0  # copies move by up to this either way: no exact ties, and the daily rhythm stays

@@ -5,10 +5,11 @@ from collections.abc import Collection
 import numpy as np
 import polars as pl
 
+from lmaas.analysis.blockhashes import chained
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import ROW_GROUP, Trace
 from lmaas.replay.fleetfile import FleetSpec
-from lmaas.replay.prefixes import Prefixes, chained
+from lmaas.replay.prefixes import Prefixes
 
 COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
 BATCH = 4096  # rows whose hashes are worked on at a time: several copies of them exist meanwhile

@@ -10,6 +10,8 @@ from typing import Any
 
 from numba import f8, i8, njit, types
 
+from lmaas.analysis.compiled import kept
+
 from .linked import inner, unliteral
 
 # route(request, replicas, ahead, flight, flight_start, params, memory, scores) -> row, SCORES, HOLD or OPEN
@@ -24,19 +26,6 @@ _INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, *
 def jit(function: Callable[..., Any]) -> Any:
     """A function of the kernel's."""
     return unliteral(njit(**_INNER)(function))  # type: ignore[call-overload]
-
-
-def kept(function: Callable[..., Any], *signature: Any, **options: Any) -> Any:
-    """Jitted, its machine code kept in numba's cache: beside its file, else under the home directory.
-
-    Where neither can be written (a read-only install without a home) it is compiled in every process.
-    """
-    try:
-        return njit(*signature, cache=True, _nrt=False, **options)(function)  # type: ignore[call-overload]
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        return njit(*signature, _nrt=False, **options)(function)  # type: ignore[call-overload]
 
 
 def router(function: Callable[..., Any]) -> Any:

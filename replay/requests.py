@@ -18,7 +18,8 @@ class Requests:
     origin i8, row of the fleet's regions; session i8, for routers, -1: none.
     follow i8, number of the session's next request or -1, and think_s f8 before each: closed-loop sessions, where only
     first turns arrive by themselves. hashes u8 of all requests one after another, hash_at and hash_n i8 by request,
-    hash_tokens a hash block: for prefix caches. A hash must stand for its block and all before it (prefixes.chained).
+    hash_tokens a hash block: for prefix caches. A hash must stand for its block and all
+    before it (analysis.blockhashes.chained).
     """
 
     arrival_s: np.ndarray

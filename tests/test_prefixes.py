@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from evaluation_data import texts
 
+from lmaas.analysis.blockhashes import chained
 from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.workspace import Workspace
 from lmaas.policies import evaluate
@@ -14,7 +15,7 @@ from lmaas.policies.inputs import Inputs
 from lmaas.policies.prepare import prepare
 from lmaas.policies.rows import read_prefixes
 from lmaas.policies.window import Windows
-from lmaas.replay.prefixes import Prefixes, chained
+from lmaas.replay.prefixes import Prefixes
 from lmaas.reports.write import write_requests
 
 H = 64  # tokens a hash block

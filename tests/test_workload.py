@@ -22,7 +22,6 @@ from lmaas.analysis.workload import load as workload_load
 from lmaas.analysis.workload import temporal
 from lmaas.analysis.workload.columns import COLUMNS
 from lmaas.analysis.workload.lengths import P999_MIN_ROWS, latency
-from lmaas.analysis.workload.prefix import prefix
 from lmaas.analysis.workload.tables import OTHERS, TOP, shares, totals
 
 DAY_S = 86_400.0
@@ -271,42 +270,6 @@ def test_latency_only_where_the_trace_has_it(store):
     assert "latency" not in analyze(store(table(arrival_s=[0.0, 1.0]))).tables
     found = analyze(store(table(arrival_s=[0.0, 1.0], e2e_s=[2.0, None]))).tables["latency"]
     assert found["metric"].unique().to_list() == ["e2e_s"] and found.filter(by="all")["n"].item() == 1
-
-
-# --- prefix reuse
-
-
-def reuse_one_by_one(prompts, size):
-    """Longest run of leading blocks seen before, the obvious way: (hit blocks, hit tokens)."""
-    seen, blocks, tokens = set(), 0, 0
-    for hashes, length in prompts:
-        run = next((k for k, h in enumerate(hashes) if h not in seen), len(hashes))
-        blocks += run
-        tokens += min(run, (length - 1) // size) * size
-        seen.update(hashes)
-    return blocks, tokens
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 9), max_size=6), min_size=1, max_size=30))
-def test_prefix_reuse_equals_counting_one_by_one(prompts):
-    size = 4
-    lengths = [max(1, len(h) * size - k % 3) for k, h in enumerate(prompts)]
-    at = np.arange(len(prompts), dtype=float)
-    rows = table(arrival_s=at, input_tokens=lengths, block_hashes=pl.Series(prompts, dtype=pl.List(pl.UInt64)))
-    found = prefix(rows.lazy(), size).filter(by="all")
-    with_hashes = [(h, n) for h, n in zip(prompts, lengths, strict=True) if h]
-    if not with_hashes:
-        assert found.is_empty()
-        return
-    blocks, tokens = reuse_one_by_one(with_hashes, size)
-    assert found.select("requests", "hit_blocks", "hit_tokens").row(0) == (len(with_hashes), blocks, tokens)
-
-
-def test_a_cache_is_not_shared_between_services():
-    rows = table(arrival_s=[0.0, 1.0, 2.0], service=["a", "b", "a"], block_hashes=[[1, 2], [1, 2], [1, 2]])
-    found = prefix(rows.lazy(), 4)
-    assert dict(found.filter(by="service").select("name", "hit_blocks").iter_rows()) == {"a": 2, "b": 0}
 
 
 # --- odd traces, and the shape of the result

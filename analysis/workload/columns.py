@@ -1,7 +1,6 @@
 """What the columns of every table of an analysis mean."""
 
-from . import latency_load, rewards, spatial, tables, temporal
+from . import latency_load, prefix_tables, rewards, spatial, tables, temporal
 
-COLUMNS: dict[str, dict[str, str]] = (
-    tables.COLUMNS | latency_load.COLUMNS | temporal.COLUMNS | spatial.COLUMNS | rewards.COLUMNS
-)
+PARTS = (tables, latency_load, temporal, spatial, rewards, prefix_tables)
+COLUMNS: dict[str, dict[str, str]] = {name: columns for part in PARTS for name, columns in part.COLUMNS.items()}

@@ -7,7 +7,7 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
-from . import latency_load, spatial, temporal
+from . import latency_load, prefix_tables, spatial, temporal
 from .tables import NONE
 from .words import duration as _duration
 
@@ -37,7 +37,7 @@ def findings(tables: Tables, meta: TraceMeta) -> tuple[str, ...]:
         _lengths,
         _correlation,
         spatial.findings,
-        _prefix,
+        prefix_tables.findings,
         _latency,
         latency_load.findings,
         _quantum,
@@ -155,15 +155,6 @@ def _correlation(tables: Tables, meta: TraceMeta) -> Iterator[str]:
             said = f"longer prompts get {'longer' if r['spearman'] > 0 else 'shorter'} answers"
         sentence = f"{where}{said} (rank correlation {r['spearman']:.2f}, n = {r['n']:,})."
         yield sentence if where else sentence[0].upper() + sentence[1:]
-
-
-def _prefix(tables: Tables, meta: TraceMeta) -> Iterator[str]:
-    if "prefix" in tables:
-        for r in tables["prefix"].filter(by="all").iter_rows(named=True):
-            yield (
-                f"{r['block_reuse']:.1%} of the prompt blocks repeat a prefix seen before: an unlimited prefix cache "
-                f"would save {r['reuse']:.1%} of the prompt tokens (n = {r['requests']:,})."
-            )
 
 
 def _latency(tables: Tables, meta: TraceMeta) -> Iterator[str]:

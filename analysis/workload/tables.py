@@ -113,17 +113,6 @@ COLUMNS: dict[str, dict[str, str]] = {
         "max": "",
         "exact": "as in lengths",
     },
-    "prefix": {
-        "by": "all or service",
-        "name": "which of them",
-        "requests": "rows with block hashes looked at, in arrival order",
-        "blocks": "their blocks",
-        "hit_blocks": "those in the longest run of leading blocks that earlier requests of the service had",
-        "block_reuse": "hit_blocks / blocks",
-        "input_tokens": "their prompt tokens",
-        "hit_tokens": "prompt tokens a cache of unlimited size would save: whole blocks short of the last token",
-        "reuse": "hit_tokens / input_tokens",
-    },
 }
 
 

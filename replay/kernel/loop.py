@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numba import f8, i8
 
-from ..jit import ROUTE_TYPE, Route, jit, kept, source_digest
+from lmaas.analysis.compiled import kept
+
+from ..jit import ROUTE_TYPE, Route, jit, source_digest
 from ..linked import swiftly, whole
 from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
