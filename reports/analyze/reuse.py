@@ -102,7 +102,7 @@ def _sizes(found: pl.DataFrame, several: bool) -> Figure | None:
     caption = f"Share of the prompt tokens saved by the size of {what}; the least recently used blocks go first."
     x = figures.axis("tokens of cache", type="log", tickformat="~s", dtick=1)
     if found.height:
-        least = min(SMALL_CACHE, found["cache_tokens"].max() / 100)  # type: ignore[operator]
+        least = min(SMALL_CACHE, float(found["cache_tokens"].to_numpy().max()) / 100)
         found = found.filter(pl.col("cache_tokens") >= least)
     return _figure(found, "cache_tokens", x, caption, Column("cache_tokens", "Tokens of cache", "count"))
 
