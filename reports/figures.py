@@ -100,8 +100,8 @@ def marks(name: object, x: Iterable[Any], y: Sequence[Any], style: Style, **more
     return trace | more
 
 
-def rule(across: str, value: float) -> dict[str, Any]:
-    """A dashed line over the whole figure at `value` of the axis `across`, x or y."""
+def rule(across: str, value: float | str) -> dict[str, Any]:
+    """A dashed line over the whole figure at `value` (of a time axis a date) of the axis `across`, x or y."""
     along = "y" if across == "x" else "x"
     where = {f"{along}ref": "paper", f"{along}0": 0, f"{along}1": 1, f"{across}0": value, f"{across}1": value}
     return {"type": "line", "line": {"color": "@muted", "width": 1.5, "dash": "dash"}, **where}

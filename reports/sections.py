@@ -13,6 +13,8 @@ ANALYZE = Registry(
         "overview": "lmaas.reports.analyze.overview:section",
         "rewards": "lmaas.reports.analyze.rewards:section",
         "load": "lmaas.reports.analyze.load:section",
+        "arrivals": "lmaas.reports.analyze.arrivals:section",
+        "rhythm": "lmaas.reports.analyze.rhythm:section",
         "lengths": "lmaas.reports.analyze.lengths:section",
         "breakdown": "lmaas.reports.analyze.breakdown:section",
         "latency": "lmaas.reports.analyze.latency:section",

@@ -34,6 +34,13 @@ def test_slow_wandering_is_not_cut_into_levels():
     assert np.mean(many) < 0.1
 
 
+def test_a_burst_is_no_change_of_level():
+    for seed in range(10):
+        rate = np.full(1300, 120.0)
+        rate[300:302] *= 12
+        assert change_points(np.log(np.random.default_rng(seed).poisson(rate) + 0.5)) == []
+
+
 def test_a_small_change_is_not_told():
     y = np.random.default_rng(0).normal(size=2000) * 0.01
     y[700:] += 0.05

@@ -46,7 +46,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "with millions of gaps nothing does, and the distance itself is what counts",
     },
     "gap_curve": {
-        "gap_s": "a time between arrivals",
+        "gap_s": "a time between arrivals; below the shortest 1 % left out",
         "observed": "share of the gaps that are at least as long",
         **{family: "the same of the fitted distribution" if family == "exponential" else "" for family in FAMILIES},
     },
@@ -148,9 +148,9 @@ def _fits(fits: list[Fit], lower: F8, upper: F8, n: F8) -> pl.DataFrame:
 
 
 def _curve(fits: list[Fit], lower: F8, n: F8) -> pl.DataFrame:
-    """Observed and fitted shares at the cells' lower edges, about evenly spaced in the logarithm."""
+    """Observed and fitted shares at cells' lower edges, evenly spaced in the logarithm, the least 1 % left out."""
     longer = 1 - (n.cumsum() - n) / n.sum()
-    positive = np.flatnonzero(lower > 0)
+    positive = np.flatnonzero((lower > 0) & (longer <= max(0.99, longer[-1])))
     wanted = np.geomspace(lower[positive[0]], lower[positive[-1]], POINTS)
     at = np.unique(positive[np.clip(np.searchsorted(lower[positive], wanted), 0, len(positive) - 1)])
     by_name = {f.family: f.above(lower[at]) for f in fits}

@@ -21,6 +21,7 @@ PENALTY = 3.0  # times log(windows) times the long-run variance of a window: a c
 SHORTEST = 0.02  # of the trace: a shorter spell is a burst, not a level
 SMALLEST = 0.1  # change of level
 NOISE = 1e-3  # of a level: below it windows count as equal
+OUTLYING = 3.0
 LISTED = 10
 CRITICAL = 3.3  # 95 % of 20,000 slopes of independent noise lie within so many of `slope_interval`'s standard errors
 METRICS = {"requests": "rate", "input_tokens": "input_per_request", "output_tokens": "output_per_request"}
@@ -98,13 +99,15 @@ def _changes(series: Series, flat: F8, unit: float) -> list[dict[str, float]]:
 def change_points(y: F8) -> list[int]:
     """Where the level of y (logarithms) changes: PELT on squared distances, then changes below SMALLEST taken back.
 
-    The penalty is in units of the long-run variance, so that slow wandering is not cut into levels.
+    Bursts shorter than half the shortest level are drawn in before. The penalty is in units of the long-run variance,
+    so that slow wandering is not cut into levels.
     """
     import ruptures  # 0.2 s
 
+    shortest = max(5, int(SHORTEST * len(y)))
+    y = without_bursts(y, shortest)
     block = max(1, round(len(y) ** (1 / 3)))
     variance = max(robust_variance(y, block), robust_variance(y, 1), NOISE**2)
-    shortest = max(5, int(SHORTEST * len(y)))
     search = ruptures.KernelCPD(kernel="linear", min_size=shortest).fit((y - y.mean()).reshape(-1, 1))
     ends = [0, *search.predict(pen=PENALTY * variance * np.log(len(y)))]
     while len(ends) > 2:
@@ -115,6 +118,17 @@ def change_points(y: F8) -> list[int]:
             break
         del ends[least + 1]
     return ends[1:-1]
+
+
+def without_bursts(y: F8, width: int) -> F8:
+    """y with what is far from the running median drawn in to OUTLYING robust standard deviations of it.
+
+    A few windows of twelve times the rate are a burst; as they are they would pass for a level.
+    """
+    middle = pl.Series(y).rolling_median(width // 2 * 2 + 1, min_samples=1, center=True).to_numpy()
+    rest = y - middle
+    reach = OUTLYING * 1.4826 * float(np.median(np.abs(rest)))
+    return np.asarray(middle + np.clip(rest, -reach, reach))
 
 
 def _trend(series: Series, flat: F8) -> dict[str, float | bool | None]:

@@ -104,12 +104,12 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
     best = tables["predictability"].filter("best", metric="requests").sort("horizon_s")
     for r in best.tail(1).iter_rows(named=True):
         window = duration(r["window_s"])
-        what = f"the next {window}" if r["horizon_s"] == r["window_s"] else f"{window} an hour ahead"
+        what = f"of the next {window}" if r["horizon_s"] == r["window_s"] else f"in {window}, an hour ahead,"
         if r["to_last_value"] is None or r["to_last_value"] > BETTER:
             gain = "no method clearly beats the last value"
         else:
             gain = f"{r['method']} has {r['to_last_value']:.0%} of the last value's error"
         yield (
-            f"Forecasts of the requests of {what} are off by {r['wape']:.1%} at best (Poisson noise alone: "
+            f"Forecasts of the requests {what} are off by {r['wape']:.1%} at best (Poisson noise alone: "
             f"{r['noise']:.1%}): {gain}."
         )
