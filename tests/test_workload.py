@@ -333,3 +333,8 @@ def test_every_column_is_documented_and_every_number_survives_json(store):
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert json.dumps(metrics) == json.dumps(analyze(trace).metrics()), "the same trace gives the same bytes"
     assert set(metrics["tables"]) == set(result.tables) - set(NOT_IN_METRICS)
+
+
+def test_rows_without_a_name_are_one_with_those_that_name_it_so():
+    rows = table(arrival_s=[0.0, 1.0, 2.0], region=[None, "default", "eu"])
+    assert totals(rows.lazy(), "region").collect().select("name", "requests").rows() == [("default", 2), ("eu", 1)]
