@@ -17,13 +17,11 @@ COLUMNS = (
     Column("family", "Policies for", brief=True),
     Column("verdict", "Reward", brief=True),
     Column("number", "Number", brief=True),
-    Column("unit", "which is the"),
     Column("says", "In a sentence", brief=True),
-    Column("rests_on", "Table"),
 )
 NOTE = (
-    "Bounds from the trace alone, none replayed: what a policy gets of them, `lmaas evaluate` says. From the values "
-    "named in rewards.parquet on, some or much can be gained; the limits are ours."
+    "Bounds from the trace alone, none replayed: what a policy gets of them, lmaas evaluate says. What is some or "
+    "much is our choice: rewards.parquet holds the limits, what each number is and the table it is from."
 )
 
 
