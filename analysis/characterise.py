@@ -11,7 +11,7 @@ from .instants import Period
 from .quality import Quality, assess
 from .selection import selected
 from .trace import Trace, TraceMeta
-from .workload import latency_load, lengths, load, prefix, spatial, temporal
+from .workload import latency_load, lengths, load, prefix, sessions, spatial, temporal
 from .workload import tables as described
 from .workload.findings import findings
 from .workload.given import Given
@@ -25,6 +25,7 @@ STATISTICS: tuple[Callable[[Given], dict[str, pl.DataFrame]], ...] = (
     lengths.describe,
     latency_load.describe,
     prefix.describe,
+    sessions.describe,
     temporal.describe,
     spatial.describe,
 )
@@ -37,7 +38,8 @@ class Analysis:
     """What `analyze` found. `tables` maps names to tables whose columns `workload.columns.COLUMNS` documents.
 
     Always there: overview (one row), status, shares, load, scales, seasonality, pools, lengths, correlation.
-    `latency` only where the trace has observed latencies, `prefix` only where it has block hashes.
+    `latency` only where the trace has observed latencies, `prefix` only where it has block hashes,
+    `sessions` only where it has session ids.
     """
 
     trace: TraceMeta

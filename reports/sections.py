@@ -19,6 +19,7 @@ ANALYZE = Registry(
         "breakdown": "lmaas.reports.analyze.breakdown:section",
         "latency": "lmaas.reports.analyze.latency:section",
         "reuse": "lmaas.reports.analyze.reuse:section",
+        "sessions": "lmaas.reports.analyze.sessions:section",
         "quality": "lmaas.reports.analyze.quality:section",
         "method": "lmaas.reports.analyze.method:section",
     },

@@ -7,7 +7,7 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
-from . import latency_load, prefix_tables, spatial, temporal
+from . import latency_load, prefix_tables, session_columns, spatial, temporal
 from .tables import NONE
 from .words import duration as _duration
 
@@ -38,6 +38,7 @@ def findings(tables: Tables, meta: TraceMeta) -> tuple[str, ...]:
         _correlation,
         spatial.findings,
         prefix_tables.findings,
+        session_columns.findings,
         _latency,
         latency_load.findings,
         _quantum,
