@@ -321,6 +321,7 @@ def test_every_column_is_documented_and_every_number_survives_json(store):
         e2e_s=rng.random(n) + 1,
         queue_s=rng.random(n),
         block_hashes=[[1, k] for k in range(n)],
+        session_id=[f"s{k % 100}" for k in range(n)],
     )
     trace = store(rows, epoch=MONDAY, block_size=4)
     result = analyze(trace)
