@@ -24,9 +24,9 @@ def test_trends_do_not_pass_for_memory():
     assert bent.hurst == pytest.approx(plain.hurst, abs=0.02)
 
 
-@pytest.mark.parametrize("rate", [0.1, 3.0])
+@pytest.mark.parametrize("rate", [0.2, 3.0])
 def test_poisson_arrivals_have_none(rate):
-    counts = np.random.default_rng(1).poisson(rate, 6 * 3600)
+    counts = np.random.default_rng(1).poisson(rate, DAY_S)
     row = memory.long_memory(finest(counts), 1.0, 0.0, float(len(counts)), None).row(0, named=True)
     assert row["low"] < 0.5 < row["high"] and row["high"] - row["low"] < 0.15
     assert row["straight"] and row["rhythm_removed"] == ""

@@ -10,6 +10,7 @@ from series_data import daily
 from trace_data import storer, table
 
 from lmaas.analysis import analyze
+from lmaas.reports import figures
 from lmaas.reports.analyze import arrivals, rhythm
 from lmaas.reports.report import analysis_report
 
@@ -95,6 +96,13 @@ def test_a_coarse_clock_is_said_to_hide_the_gaps(tmp_path):
     assert section.finding.startswith("The distribution of times between arrivals cannot be told: 9")
     assert not any("Fitted" in t.caption for t in section.tables)
     assert all("gap" not in f.caption for f in section.figures)
+
+
+def test_of_many_changes_the_largest_are_drawn(result):
+    jumps = pl.DataFrame({"at_s": [3600.0 * k for k in range(1, 16)], "change": [0.1 * k for k in range(1, 16)]})
+    figure = rhythm.change_figure(result.tables["load"], jumps, figures.Clock(None))
+    assert {s["x0"] for s in figure.spec["layout"]["shapes"]} == set(range(6, 16))
+    assert "10 of 15 times" in figure.caption
 
 
 ODD = {

@@ -114,6 +114,12 @@ def test_every_table_is_documented_and_found_by_analyze(tmp_path):
         assert result.tables[name].columns == list(columns), name
         assert len(result.tables[name]), name
     said = " ".join(result.findings)
-    for words in ("closest", "1 burst", "Weekend days have", "The request rate changes by", "Forecasts of"):
+    for words in (
+        "of four distributions",
+        "1 burst",
+        "Weekend days have",
+        "The request rate changes by",
+        "Forecasts of",
+    ):
         assert words in said, words
     assert "on 2026-11-10 at" in said

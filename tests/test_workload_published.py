@@ -31,7 +31,8 @@ def azure(path) -> pl.DataFrame:
 )
 def test_azure_2023(shared, store, kind, rows, span, rps, peak, dispersion, cv, input_tokens, output_tokens):
     trace = store(azure(shared / "traces" / "azure-llm-2023" / f"AzureLLMInferenceTrace_{kind}.csv"))
-    found = analyze(trace).tables
+    result = analyze(trace)
+    found = result.tables
     o = found["overview"].row(0, named=True)
     assert o["rows"] == rows
     assert (o["span_s"], o["mean_rps"]) == (pytest.approx(span, abs=0.05), pytest.approx(rps, abs=0.005))
@@ -47,6 +48,7 @@ def test_azure_2023(shared, store, kind, rows, span, rps, peak, dispersion, cv, 
     assert found["gaps"]["cv"].item() == pytest.approx(cv, abs=0.005)
     assert found["gap_fits"]["family"][0] == {"code": "weibull", "conv": "gamma"}[kind]
     assert ("bursts" in found) == (kind == "code")
+    assert any("none is close, a Weibull" in f for f in result.findings) == (kind == "code")
     for metric, want in (("input_tokens", input_tokens), ("output_tokens", output_tokens)):
         row = found["lengths"].filter(by="all", metric=metric).row(0, named=True)
         assert [row[c] for c in ("mean", "p50", "p99", "max")] == pytest.approx(want, abs=0.6)
@@ -72,3 +74,11 @@ def test_mooncake_prefix_reuse_and_lengths(shared, store):
     gaps = result.tables["gaps"].row(0, named=True)
     assert gaps["cv"] == pytest.approx(3.03, abs=0.005) and not gaps["resolvable"]  # an artefact of the 3 s clock
     assert "gap_fits" not in result.tables
+
+
+@pytest.mark.parametrize(("name", "cv"), [("1_first400", 4.57), ("3_first62", 1.66)])
+def test_burstgpt_times_between_arrivals(shared, store, name, cv):
+    raw = pl.read_csv(shared / "traces" / "burstgpt" / f"burstgpt_{name}_rows.csv")
+    found = analyze(store(table(arrival_s=raw["Timestamp"].cast(pl.Float64)), quantum_s=1.0)).tables
+    assert found["gaps"]["cv"].item() == pytest.approx(cv, abs=0.005)
+    assert "long_memory" not in found and "changes" not in found  # a request or two a minute

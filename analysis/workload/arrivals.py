@@ -19,6 +19,7 @@ F8 = npt.NDArray[np.float64]
 MIN_GAPS = 100
 MIN_CELLS = 10  # fewer different gaps have no shape
 MAX_ZERO = 0.5  # share of gaps below the quantum from which on the distribution is that of the clock
+CLOSE = 0.05  # largest distance of distribution functions that still resemble each other
 POINTS = 120  # of the curves
 KS_5_PERCENT = 1.358  # / sqrt(n): Kolmogorov's 5 % point of a distribution known beforehand
 
@@ -27,7 +28,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n": "times between one arrival and the next, of all services together",
         "zero_share": "share of them that the clock shows as 0",
         "mean_s": "mean, exact",
-        "cv": "standard deviation / mean: 1 for Poisson arrivals; from bucket means, at most 0.003 too low",
+        "cv": "standard deviation (n - 1) / mean: 1 for Poisson arrivals; from bucket means, at most 0.003 too low",
         "p50_s": "half of the gaps are shorter; likewise p90_s, p99_s; from the histogram, within 1 %",
         "p90_s": "",
         "p99_s": "",
@@ -76,7 +77,7 @@ def gaps(lower_us: F8, upper_us: F8, n: F8, total_us: F8, quantum_s: float) -> d
                 "n": [int(count)],
                 "zero_share": [zero],
                 "mean_s": [mean / 1e6],
-                "cv": [float(np.sqrt(max(square - mean**2, 0.0)) / mean)],
+                "cv": [float(np.sqrt(max(square - mean**2, 0.0) * count / max(count - 1, 1)) / mean)],
                 "p50_s": [p50],
                 "p90_s": [p90],
                 "p99_s": [p99],
@@ -169,8 +170,9 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
     f = tables["gap_fits"].row(0, named=True)
     name = {"weibull": "Weibull"}.get(f["family"], f["family"])
     shape = "" if f["shape"] is None or f["family"] == "lognormal" else f" of shape {f['shape']:.2f}"
+    which = f"{'an' if name == 'exponential' else 'a'} {name}{shape}"
+    close = f"{which} is closest" if f["ks"] <= CLOSE else f"none is close, {which} closest"
     yield (
         f"Times between arrivals have a coefficient of variation of {g['cv']:.3g} (Poisson: 1); of four distributions "
-        f"{'an' if name == 'exponential' else 'a'} {name}{shape} is closest, at most {f['ks']:.1%} off "
-        f"(n = {g['n']:,})."
+        f"{close}, at most {f['ks']:.1%} off (n = {g['n']:,})."
     )

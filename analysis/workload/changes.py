@@ -22,7 +22,6 @@ SHORTEST = 0.02  # of the trace: a shorter spell is a burst, not a level
 SMALLEST = 0.1  # change of level
 NOISE = 1e-3  # of a level: below it windows count as equal
 OUTLYING = 3.0
-LISTED = 10
 CRITICAL = 3.3  # 95 % of 20,000 slopes of independent noise lie within so many of `slope_interval`'s standard errors
 METRICS = {"requests": "rate", "input_tokens": "input_per_request", "output_tokens": "output_per_request"}
 
@@ -33,7 +32,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "window_s": "length of the windows: the shortest with at least 20 requests on average and at most 3,000 in all",
         "before": "level since the change before: geometric mean over windows, the rhythm taken out",
         "after": "the same until the next change",
-        "change": "after / before - 1; the 10 largest per metric, at least 10 %",
+        "change": "after / before - 1, at least 10 %; a level lasts at least 2 % of the trace",
         "rhythm_removed": "what was taken out before; empty where the trace is too short for it",
     },
     "trends": {
@@ -92,8 +91,7 @@ def _changes(series: Series, flat: F8, unit: float) -> list[dict[str, float]]:
                 "change": float(np.exp(flat[at:b].mean() - flat[a:at].mean())) - 1,
             }
         )
-    largest = sorted(rows, key=lambda r: -abs(np.log1p(r["change"])))[:LISTED]
-    return sorted(largest, key=lambda r: r["at_s"])
+    return rows
 
 
 def change_points(y: F8) -> list[int]:

@@ -20,6 +20,7 @@ F8 = npt.NDArray[np.float64]
 
 MAX_WINDOWS = 20_000  # of the autocorrelation
 MAX_FINE = 4_000_000  # of the wavelets: a second for six weeks
+MIN_REQUESTS = 1.0  # per window on average: single arrivals are no Gaussian noise, as the error takes them to be
 MIN_COEFFICIENTS = 8  # of an octave
 MIN_OCTAVES = 4
 FIRST_OCTAVE = 3  # below it even exact fractional noise bends (it is sampled, not continuous): 0.01 to 0.02 too high
@@ -94,7 +95,7 @@ def long_memory(
     finest: pl.DataFrame, base_s: float, first_s: float, last_s: float, clock_s: float | None
 ) -> pl.DataFrame | None:
     """Table `long_memory` (one row); None where the trace has too few scales."""
-    series = regular(finest, base_s, first_s, last_s, most=MAX_FINE)
+    series = regular(finest, base_s, first_s, last_s, most=MAX_FINE, requests=MIN_REQUESTS)
     if series is None or np.ptp(series.requests) == 0:
         return None
     flat, removed = without_rhythm(series, finest, base_s, first_s, last_s, clock_s)

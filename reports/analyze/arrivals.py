@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lmaas.analysis.workload.arrivals import CLOSE
+
 from .. import figures
 from ..format import number, percent, span
 from ..palette import Style
@@ -85,9 +87,10 @@ def finding(gaps: pl.DataFrame, fits: pl.DataFrame, burstiness: pl.DataFrame) ->
     said = []
     if fits.height:
         best, cv = fits.row(0, named=True), gaps["cv"][0]
+        which = f"{'an' if best['family'] == 'exponential' else 'a'} {FAMILIES[best['family']]} distribution"
         said.append(
-            f"Times between arrivals have a coefficient of variation of {number(cv, 3)} (Poisson: 1), closest to "
-            f"{'an' if best['family'] == 'exponential' else 'a'} {FAMILIES[best['family']]} distribution"
+            f"Times between arrivals have a coefficient of variation of {number(cv, 3)} (Poisson: 1) and are "
+            f"{'like' if best['ks'] <= CLOSE else 'not like any of four distributions, most like'} {which}"
         )
     elif gaps.height:
         said.append(f"The distribution of times between arrivals cannot be told: {gaps['reason'][0]}")

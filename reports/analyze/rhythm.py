@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from .. import figures
-from ..format import change, number, percent, span
+from ..format import change, percent, span
 from ..palette import Style
 from ..section import Column, Figure, Section, Table, table
 from .tables import rows
@@ -15,6 +15,7 @@ from .tables import rows
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
 
+DRAWN = 10  # changes of level as lines in a figure
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 NAMES = {
     "rate": "Requests per second",
@@ -202,7 +203,8 @@ def change_figure(loads: pl.DataFrame, jumps: pl.DataFrame, clock: figures.Clock
     step = figures.buckets(end - start, window, 1)
     highest = figures.peaks(rates, step, start, end, ("rps",))["rps"]
     data = [figures.line("requests per second", clock.regular(start, step), highest, Style("@blue", "solid", "circle"))]
-    at = [clock.regular(s, 0)["x0"] for s in jumps["at_s"]]
+    largest = jumps.sort(pl.col("change").log1p().abs(), descending=True).head(DRAWN)
+    at = [clock.regular(s, 0)["x0"] for s in largest["at_s"]]
     layout = figures.layout(
         clock.axis(),
         figures.axis("requests per second", rangemode="tozero"),
@@ -214,10 +216,10 @@ def change_figure(loads: pl.DataFrame, jumps: pl.DataFrame, clock: figures.Clock
     columns = (Column("time", "Window from"), Column("rps", "Requests per second", "number"))
     what = f"highest of every {span(step)}" if step > window else f"windows of {span(window)}"
     lines = "The dashed line is where its level changes" if len(at) == 1 else "Dashed lines are where its level changes"
-    largest = float(jumps["change"].abs().max())  # type: ignore[arg-type]
+    lines += "" if len(jumps) <= DRAWN else f" most, {DRAWN} of {len(jumps)} times"
     return Figure(
         {"data": data, "layout": layout},
-        f"Load of all services, {what}. {lines}, by at most {number(100 * largest, 2)} %.",
+        f"Load of all services, {what}. {lines}.",
         table("Requests per second", shown, columns, "load.parquet"),
         280,
     )
