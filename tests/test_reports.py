@@ -293,8 +293,8 @@ def test_an_analysis_of_a_hostile_trace(tmp_path: Path):
     assert HOSTILE not in page
     assert HOSTILE in Page(page).text
     anchors = [s.anchor for s in report.sections]
-    shown = ["overview", "rewards", "load", "arrivals", "rhythm", "lengths"]
-    assert anchors == [*shown, "breakdown", "quality", "method", "reproduce"]
+    shown = ["overview", "rewards", "load", "arrivals", "rhythm", "lengths", "types", "heterogeneity", "breakdown"]
+    assert anchors == [*shown, "pooling", "quality", "method", "reproduce"]
     for figure in figures_of(report):
         go.Figure(resolved(figure.spec, 0))
     terminal.show(report, terminal.console(), everything=True)

@@ -144,10 +144,19 @@ def test_the_tenant_that_makes_the_peaks_is_found():
     assert loud["peak_windows"] == 3 and loud["window_s"] == 60.0
     assert loud["peak_share"] == pytest.approx(300 / 360, abs=0.05)
     assert loud["excess_share"] > 0.9 and loud["lift"] > 10
+    assert loud["chance"] == pytest.approx(np.sqrt(loud["share"] * (1 - loud["share"]) / 1080), rel=0.05)
     mine = found["peak_makers"].filter(by="tenant", measure="requests")
     assert mine["excess_share"].sum() == pytest.approx(1.0)
     (said,) = skew.findings(found, None)
     assert said.startswith("Tenant loud makes 6% of all requests, but 8")
+
+
+def test_chance_makes_no_tenant_loud():
+    rng = np.random.default_rng(3)
+    at = np.sort(rng.random(4000) * 4 * 3600.0)
+    found = skew.tables(*loads(table(arrival_s=at, tenant=rng.choice(["a", "b"], 4000))))
+    assert not found["peak_makers"].is_empty()
+    assert list(skew.findings(found, None)) == []
 
 
 def test_no_peaks_in_a_constant_or_a_short_load():
@@ -300,6 +309,5 @@ def test_tables_are_documented_and_only_there_when_they_say_something(tmp_path):
         "type_mix",
         "length_cells",
         "demand",
-        "demand_curve",
         "heterogeneity",
     }

@@ -116,7 +116,7 @@ def _curve(whole: pl.DataFrame) -> pl.DataFrame:
         {"metric": m, "request_share": p, "demand_share": top_share(*arrays(whole, m), p)}
         for m in DEMANDS
         for p in CURVE
-        if len(whole)
+        if whole["n"].sum() >= MIN_ROWS
     ]
     schema = {"metric": pl.String, "request_share": pl.Float64, "demand_share": pl.Float64}
     return pl.DataFrame(rows, schema=schema)

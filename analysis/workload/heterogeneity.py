@@ -61,6 +61,7 @@ def tables(
         tenant="tenant",
         tokens=(pl.col("input_tokens") + pl.col("output_tokens")).cast(pl.Float64),
     )
+    named = named.group_by("window", "tenant").agg(pl.col("tokens").sum()).sort("window", "tenant")
     # loads of tenants in windows longer than these say nothing of each
     parts = named.partition_by("window", as_dict=True) if tenant_s <= joint_s else {}
     tenants = {window: part for (window,), part in parts.items()}

@@ -15,6 +15,7 @@ from .tables import NONE, OTHERS
 MEASURES = ("requests", "input_tokens", "output_tokens")
 PEAK_SHARE = 0.01  # of the windows: the peaks
 MIN_WINDOWS = 100  # fewer have no busiest 1 %
+CLEAR = 4.0  # standard errors above its usual share
 LARGE_PART = 0.2  # of the load above the mean; a smaller part is not worth a sentence
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -35,6 +36,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "peak_share": "of the measure, in the busiest 1 % of the windows, which are ranked by it",
         "excess_share": "of what those windows have above the mean window; below 0 for who sends less than usual then",
         "lift": "peak_share / share",
+        "chance": "standard error of peak_share were the requests of the peaks drawn from all; null for tokens",
         "peak_windows": "how many windows that is",
         "window_s": "their length",
     },
@@ -109,6 +111,7 @@ def _measure(known: pl.DataFrame, by: str, measure: str, windows: int, window_s:
     usual = total * count / windows
     if top <= usual:
         return []  # constant: no peaks
+    share = pl.col("all") / total
     rows = overall.join(inside, on=by, how="left").with_columns(pl.col("peak").fill_null(0.0))
     return (
         rows.filter(pl.col("all") > 0)
@@ -116,10 +119,11 @@ def _measure(known: pl.DataFrame, by: str, measure: str, windows: int, window_s:
             by=pl.lit(by),
             name=by,
             measure=pl.lit(measure),
-            share=pl.col("all") / total,
+            share=share,
             peak_share=pl.col("peak") / top,
             excess_share=(pl.col("peak") - pl.col("all") * count / windows) / (top - usual),
-            lift=(pl.col("peak") / top) / (pl.col("all") / total),
+            lift=(pl.col("peak") / top) / share,
+            chance=(share * (1 - share) / top).sqrt() if measure == "requests" else pl.lit(None, pl.Float64),
             peak_windows=pl.lit(count, pl.Int64),
             window_s=pl.lit(window_s, pl.Float64),
         )
@@ -135,7 +139,8 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
     if found.is_empty():
         return
     tenants = found.filter(~pl.col("name").is_in([OTHERS, NONE]), by="tenant", measure="requests")
-    for r in tenants.filter(pl.col("excess_share") >= LARGE_PART, pl.col("lift") > 1).head(1).iter_rows(named=True):
+    clear = pl.col("peak_share") - pl.col("share") > CLEAR * pl.col("chance")
+    for r in tenants.filter(pl.col("excess_share") >= LARGE_PART, clear).head(1).iter_rows(named=True):
         yield (
             f"Tenant {r['name']} makes {r['share']:.0%} of all requests, but {r['peak_share']:.0%} of those of the "
             f"busiest 1 % of the windows ({r['peak_windows']} of {r['window_s']:g} s): {r['excess_share']:.0%} of what "
