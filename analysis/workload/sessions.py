@@ -65,11 +65,14 @@ def _turns(drawn: pl.LazyFrame, service: pl.Expr) -> pl.DataFrame:
     columns = ("arrival_s", "turn", "source_row", "think_s", "e2e_s", "parent_id", "request_id")
     tokens = (pl.col(c).cast(pl.Int64) for c in ("input_tokens", "output_tokens"))
     rows = drawn.select("session", *columns, *tokens, service=service).collect(engine="streaming").sort(order)
-    before = {c: pl.col(c).shift(1).over("session") for c in ("arrival_s", "end_s", "input_tokens", "context")}
+    # a session's rows lie together: the row before, not a window over sessions, which takes ten times as long
+    later = pl.col("session").eq_missing(pl.col("session").shift(1))
+    before = {c: pl.when(later).then(pl.col(c).shift(1)) for c in ("arrival_s", "end_s", "input_tokens", "context")}
+    row = pl.int_range(pl.len(), dtype=pl.Int64)
     at, prompt = pl.col("arrival_s"), pl.col("input_tokens")
     pause = pl.coalesce("think_s", at - before["end_s"])
     return rows.with_columns(
-        number=pl.int_range(1, pl.len() + 1).over("session"),
+        number=row - pl.when(~later).then(row).forward_fill() + 1,
         group=(pl.col("session") // 2**32 % GROUPS).cast(pl.Int8),
         end_s=at + pl.col("e2e_s"),
         context=prompt + pl.col("output_tokens"),
