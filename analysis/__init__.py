@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .characterise import Analysis as Analysis
     from .characterise import analyze as analyze
+    from .comparison.against import Comparison as Comparison
+    from .comparison.against import compare as compare
 else:
-    _PLACES = {"analyze": "characterise", "Analysis": "characterise"}
+    _PLACES = {
+        "analyze": "characterise",
+        "Analysis": "characterise",
+        "compare": "comparison.against",
+        "Comparison": "comparison.against",
+    }
 
     def __getattr__(name: str) -> Any:
         """What a library's user calls, its module imported when asked for: `lmaas --help` goes without."""

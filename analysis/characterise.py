@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -18,6 +18,9 @@ from .workload.given import Given
 from .workload.rewards import rewards
 from .workload.summary import Keys, summarise
 from .workload.tables import DIMENSIONS
+
+if TYPE_CHECKING:
+    from .comparison.against import Comparison
 
 SCHEMA_VERSION = "1.0"
 STATISTICS: tuple[Callable[[Given], dict[str, pl.DataFrame]], ...] = (
@@ -47,6 +50,7 @@ class Analysis:
     window_s: float
     tables: dict[str, pl.DataFrame]
     findings: tuple[str, ...]
+    comparison: "Comparison | None" = None  # of `comparison.against.compared`; its tables are among these
 
     def metrics(self) -> dict[str, Any]:
         """A JSON-ready dict: every table but `load` as a list of rows; a value that does not exist is null."""
@@ -56,6 +60,7 @@ class Analysis:
             "quality": {"verdict": self.quality.verdict, "findings": list(self.quality.findings)},
             "window_s": self.window_s,
             "findings": list(self.findings),
+            "comparison": self.comparison.metrics() if self.comparison else None,
             "tables": {
                 name: [{k: _plain(v) for k, v in row.items()} for row in table.iter_rows(named=True)]
                 for name, table in sorted(self.tables.items())

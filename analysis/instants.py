@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING
 from .errors import Exit, UserError
 from .formats.source import shown
 from .units import parse_duration
+from .workload.words import duration
 
 if TYPE_CHECKING:
     from .trace import TraceMeta
 
-Instant = datetime | float  # UTC, or seconds from the first arrival (below zero: from the last)
+
+@dataclass(frozen=True)
+class At:
+    """An instant as a trace counts it."""
+
+    arrival_s: float
+
+
+Instant = datetime | float | At  # UTC; or seconds from the first arrival (below zero: from the last)
 EXAMPLES = "a date (2024-05-10), a time with its zone (2024-05-10T12:00Z), or a length of time such as 2h"
 BETWEEN = ".."
 
@@ -79,6 +88,8 @@ def at_s(instant: Instant, meta: TraceMeta, ends: tuple[float, float], what: str
     """`instant` as `arrival_s` of a trace whose first and last arrival are `ends`; UserError (exit 2) opening with
     `what` where it is a date and the trace has none.
     """
+    if isinstance(instant, At):
+        return instant.arrival_s
     if not isinstance(instant, datetime):
         return ends[math.copysign(1, instant) < 0] + instant
     if meta.epoch is None:
@@ -90,11 +101,11 @@ def at_s(instant: Instant, meta: TraceMeta, ends: tuple[float, float], what: str
 def moment(at: float, meta: TraceMeta, first_s: float) -> str:
     """`arrival_s` as a person says it: a date where the trace has one, else the time since its first arrival."""
     if meta.epoch is None:
-        return f"{at - first_s:,.6g} s after its start"
+        return f"{duration(at - first_s)} after its start"
     try:
         found = meta.epoch.astimezone(UTC) + timedelta(seconds=at)
     except OverflowError:
         return f"{at:.6g} s after {meta.epoch:%Y-%m-%d}"
     if found.time() == time():
         return f"{found:%Y-%m-%d}"
-    return f"{found:%Y-%m-%d %H:%M:%S}" + (f".{found.microsecond:06}".rstrip("0") if found.microsecond else "")
+    return f"{found:%Y-%m-%d %H:%M:%S}"

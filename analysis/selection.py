@@ -86,6 +86,7 @@ def _described(
         outside=whole - in_period,
         unmet=in_period - found["rows"],
         said=said,
+        period=_words(trace, since_s, until_s, None, ends[0]),
     )
     changed = {
         "rows_kept": found["rows"],

@@ -50,7 +50,8 @@ class Selection(BaseModel):
     rows: int  # of the stored trace
     outside: int  # not in the period
     unmet: int  # in the period, and the expression is not true
-    said: str  # in words: 'where ..., from ... to ...'
+    said: str  # in words: 'where ... from ... to ...'
+    period: str  # of these words those about time
 
 
 class TraceMeta(BaseModel):

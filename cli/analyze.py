@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from .options import Format, Json, Map, Out, Since, TimeUnit, TracePath, Until, Where, Window, mapping
+from .options import Compare, Format, Json, Map, Out, Since, TimeUnit, TracePath, Until, Where, Window, mapping
 from .screen import Screen
 
 
@@ -15,6 +15,7 @@ def command(
     since: Since = None,
     until: Until = None,
     where: Where = None,
+    compare: Compare = None,
     format: Format = None,
     map: Map = None,
     time_unit: TimeUnit = None,
@@ -29,17 +30,28 @@ def command(
                             --map input_tokens=in --map output_tokens=out
       lmaas analyze --since 2024-05-10 --until 2024-05-12 \\
                     --where "service = 'chat' and input_tokens > 1000"
+      lmaas analyze --since -1d --compare 1d
     """
     from lmaas.analysis import analyze
+    from lmaas.analysis.comparison.against import Against, compared
     from lmaas.analysis.ingest import open_trace
+    from lmaas.analysis.trace import Trace
     from lmaas.analysis.workspace import Workspace
     from lmaas.reports.write import recording, write_analysis
 
     screen: Screen = ctx.obj
     workspace = Workspace.open()
-    opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
-    asked: dict[str, Any] = {"window_s": window, "since": since, "until": until, "where": where}
+
+    def read(name: str | None) -> Trace:
+        return open_trace(name, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+
+    opened = read(trace)
+    part: dict[str, Any] = {"since": since, "until": until, "where": where}
+    against = None if compare is None else Against.parse(compare, read)
+    workspace.use(opened)  # stays the current one
+    asked = part | {"window_s": window, "compare": compare}
     with recording(workspace, "analyze", opened.meta.name, screen.argv, asked, out) as recorded:
-        written = write_analysis(analyze(opened, **asked), recorded)
+        result = analyze(opened, window_s=window, **part)
+        written = write_analysis(result if against is None else compared(result, opened, against, **part), recorded)
     screen.present(written, "lmaas evaluate --policy preserve", as_json=as_json)
     return written.exit_code

@@ -92,6 +92,14 @@ Where = Annotated[
     str | None,
     typer.Option("--where", metavar="EXPR", help="Only requests of which a DuckDB expression over the columns holds."),
 ]
+Compare = Annotated[
+    str | None,
+    typer.Option(
+        "--compare",
+        metavar="OTHER",
+        help="Say what changed: against another trace, a period A..B of this one, or 1d before --since.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Out = Annotated[
     Path | None,

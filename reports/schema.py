@@ -108,6 +108,7 @@ class Selection(_Open):
     outside: int = Field(description="not in the period")
     unmet: int = Field(description="in the period, and the expression is not true")
     said: str
+    period: str
 
 
 class Rows(_Open):
@@ -133,6 +134,17 @@ class EvaluationMetrics(_Open):
     gates: list[Gate]
 
 
+class Compared(_Open):
+    """What the trace was compared with; the tables compare, compare_mix, compare_values and compare_cdf say how far."""
+
+    before: str = Field(description="what it is compared with, in words")
+    after: str
+    block_s: float = Field(description="length of the blocks of time by which chance is judged")
+    blocks: list[int] = Field(description="how many of them before and after")
+    trace: Rows
+    findings: list[str]
+
+
 class Quality(_Open):
     """The verdict on a trace."""
 
@@ -148,6 +160,7 @@ class AnalysisMetrics(_Open):
     quality: Quality
     window_s: float
     findings: list[str]
+    comparison: Compared | None = None
     tables: dict[str, list[dict[str, Any]]]
 
 

@@ -11,6 +11,7 @@ ANALYZE = Registry(
     group="lmaas.analyze_sections",
     builtin={
         "overview": "lmaas.reports.analyze.overview:section",
+        "compare": "lmaas.reports.analyze.compare:section",
         "rewards": "lmaas.reports.analyze.rewards:section",
         "load": "lmaas.reports.analyze.load:section",
         "arrivals": "lmaas.reports.analyze.arrivals:section",
