@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 from trace_data import storer, table
 
+from lmaas.analysis.comparison import blocks as cutting
 from lmaas.analysis.comparison.against import Against, compare
+from lmaas.analysis.comparison.tables import COLUMNS
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.instants import Period
-from lmaas.analysis.comparison import blocks as cutting
-from lmaas.analysis.comparison.tables import COLUMNS
 from lmaas.cli.main import main
 
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)

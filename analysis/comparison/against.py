@@ -17,11 +17,12 @@ from lmaas.analysis.instants import At, Period
 from lmaas.analysis.selection import bounds, selected
 from lmaas.analysis.trace import Trace, TraceMeta
 from lmaas.analysis.units import parse_duration
+from lmaas.analysis.workload.prefix import prefix
+
 from .blocks import Cut, blocks, metrics_of, shared_names
+from .contrast import Draws
 from .findings import findings
 from .measures import Pair
-from .contrast import Draws
-from lmaas.analysis.workload.prefix import prefix
 
 SEED = 20260101
 EVERYTHING = Period()

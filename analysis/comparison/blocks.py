@@ -13,7 +13,6 @@ import numpy.typing as npt
 import polars as pl
 
 from lmaas.analysis.trace import Trace
-
 from lmaas.analysis.workload.buckets import COARSE, FINE, bucket
 from lmaas.analysis.workload.given import IN_MEMORY_ROWS
 from lmaas.analysis.workload.lengths import tpot_s

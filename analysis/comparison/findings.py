@@ -31,7 +31,11 @@ def findings(tables: Mapping[str, pl.DataFrame]) -> tuple[str, ...]:
         said = said if beyond else f"No change beyond noise in {len(judged)} measures"
         return (f"{said}; the largest effect is {abs(most['effect']):.2f} ({most['measure']}).",)
     # one sentence a distribution, and one for the load
-    about = pl.when(pl.col("measure").is_in(list(RATES))).then(pl.lit("")).otherwise(pl.col("measure").str.extract("([^,]*)"))
+    about = (
+        pl.when(pl.col("measure").is_in(list(RATES)))
+        .then(pl.lit(""))
+        .otherwise(pl.col("measure").str.extract("([^,]*)"))
+    )
     rows = told.unique(about, keep="first", maintain_order=True).head(MOST)
     return tuple(_sentence(row, tables["compare_mix"]) for row in rows.iter_rows(named=True))
 

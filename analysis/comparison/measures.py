@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from lmaas.analysis.workload.tables import OTHERS
+
 from .blocks import LENGTHS, Blocks, matrix
-from .tables import COLUMNS, Row, compared, empty, line
 from .contrast import (
     F8,
     FEWEST_BLOCKS,
@@ -26,7 +27,7 @@ from .contrast import (
     variation,
     wasserstein,
 )
-from lmaas.analysis.workload.tables import OTHERS
+from .tables import COLUMNS, Row, compared, empty, line
 
 RANKS = {"p50": 0.5, "p99": 0.99}
 CDF = np.concatenate([np.arange(0, 1, 0.01), [0.99, 0.995, 0.999]])
