@@ -74,7 +74,7 @@ def test_a_planted_change_is_found_and_named(store):
     said = " ".join(found.findings)
     medians = [r["input_tokens"].median() for r in (before, after)]
     assert f"Prompts became longer: the median rose from {medians[0]:,.0f} to {medians[1]:,.0f} tokens" in said
-    assert "The mix by service changed: chat rose from 3" in said
+    assert re.search(r"The mix by service changed: (chat rose|code fell) from \d\d\.\d% to \d\d\.\d%", said)
     assert "TTFT became slower" in said
     assert 2 <= len(found.findings) <= 4
     rate = row(found, "requests per second")
@@ -106,13 +106,13 @@ def test_effects_are_those_of_the_rows(store):
 
 
 def test_intervals_hold_the_truth(store):
-    """Of 20 draws of one model, at least 15 have its median in their 95 % interval."""
+    """Of 10 draws of one model, at least 8 have its median in their 95 % interval."""
     inside = 0
-    for seed in range(10):
-        found = compare(store(drawn(seed, n=1500), "a"), store(drawn(100 + seed, n=1500), "b"))
+    for seed in range(5):
+        found = compare(store(drawn(seed, n=800), "a"), store(drawn(100 + seed, n=800), "b"))
         values = found.tables["compare_values"].filter(metric="input_tokens")
         inside += values.filter(pl.col("p50_low") <= 800, pl.col("p50_high") >= 800).height
-    assert inside >= 15
+    assert inside >= 8
 
 
 def test_the_same_traces_give_the_same_numbers(store):

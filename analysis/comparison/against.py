@@ -119,8 +119,9 @@ def _reuse(before: Trace, after: Trace) -> tuple[float, float] | None:
     (size, *others) = sizes
     if others or size is None:
         return None
-    found = [prefix(t.scan(), size).filter(by="all")["reuse"] for t in (before, after)]
-    return (found[0][0], found[1][0]) if all(map(len, found)) else None
+    found = [prefix(t.scan(), size).get("prefix") for t in (before, after)]
+    shares = [None if table is None else table.filter(by="all")["reuse"].first() for table in found]
+    return None if None in shares else (float(shares[0]), float(shares[1]))  # type: ignore[arg-type]
 
 
 def _labels(before: TraceMeta, after: TraceMeta) -> tuple[str, str]:
