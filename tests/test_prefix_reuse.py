@@ -164,6 +164,8 @@ def test_a_sample_of_blocks_tells_its_error_and_keeps_it():
     sizes = whole["prefix_sizes"].join(drawn["prefix_sizes"], on=["by", "name", "cache_tokens"], suffix="_drawn")
     assert len(sizes) > 10
     assert (sizes["reuse"] - sizes["reuse_drawn"]).abs().max() < 0.02
+    off, errors = (sizes["reuse"] - sizes["reuse_drawn"]).abs(), sizes["reuse_se_drawn"]
+    assert (off <= 4 * errors + 1e-9).all() and errors.max() < 0.03
     # of a cache that has few places in the sample nothing is said
     assert drawn["prefix_sizes"]["cache_blocks"].min() * b["looked_at"] > 30
     assert whole["prefix_sizes"]["reuse_se"].null_count() == len(whole["prefix_sizes"])

@@ -49,7 +49,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "cache_blocks": "whole blocks it holds, the least recently used going first, of a prompt the deepest",
         "hit_tokens": "prompt tokens it would save; counted in one pass for all sizes, not simulated size by size",
         "reuse": "hit_tokens / input_tokens",
-        "reuse_se": "standard error of reuse where blocks were drawn, else null",
+        "reuse_se": "standard error of reuse where blocks were drawn, that of places included, else null",
         "of_unlimited": "reuse / that of a cache of unlimited size; null where that is 0",
     },
     "prefix_kept": {
@@ -169,6 +169,8 @@ def _sizes(g: _Group) -> Iterator[dict[str, Any]]:
             continue
         left = g.within[:, k + 1 :].sum(axis=1)
         saved = g.saved(g.new + left)
+        if saved["reuse_se"] is not None:
+            saved["reuse_se"] = float(np.hypot(saved["reuse_se"], _place_error(g, int(tokens))))
         yield {
             "by": g.by,
             "name": g.name,
@@ -179,6 +181,21 @@ def _sizes(g: _Group) -> Iterator[dict[str, Any]]:
         }
         if not left.any() and tokens >= reuse.cache_tokens[-1]:
             return
+
+
+def _place_error(g: _Group, tokens: int) -> float:
+    """What not knowing the size that a place in the sample stands for adds to the error of `reuse`, at most.
+
+    Of the blocks above, a share is drawn: a binomial count. Its error moves along the curve, as if at all times alike.
+    """
+    reuse = g.reuse
+    known = reuse.tokens >= reuse.block_size
+    hits = np.cumsum(g.within.sum(axis=0)[:-1])[known]
+    curve = hits / reuse.share * reuse.block_size / g.counts["input_tokens"]
+    at, here, half = np.log(reuse.tokens[known].astype(float)), np.log(tokens), np.log(2) / 2
+    low, high = np.interp([here - half, here + half], at, curve)
+    off = np.sqrt((1 - reuse.share) / (reuse.share * (tokens / reuse.block_size)))
+    return float((high - low) / (2 * half) * off)
 
 
 def _kept(g: _Group, quantum_s: float) -> Iterator[dict[str, Any]]:
