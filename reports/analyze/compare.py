@@ -49,6 +49,7 @@ KINDS = {
     "share": "total variation distance",
     "rho": "difference",
 }
+NAMED = 70  # signs of both names in a caption
 STYLES = (Style("@muted", "dash", "circle"), Style("@blue", "solid", "square"))
 LEAST = {"tokens": 1.0, "s": 1e-3}  # a logarithmic axis has no 0
 
@@ -84,8 +85,9 @@ def section(result: Analysis) -> Section | None:
 
 
 def caption(found: Comparison) -> str:
-    """Both sides by name."""
-    return f"{text(found.after)} against {text(found.before)}, largest effect first"
+    """Both sides by name, where that fits a line; the notes have them anyway."""
+    sides = f"{text(found.after)} against {text(found.before)}"
+    return f"{sides if len(sides) <= NAMED else 'After against before'}, largest effect first"
 
 
 def worded(rows: pl.DataFrame, mix: pl.DataFrame) -> pl.DataFrame:
@@ -102,7 +104,7 @@ def _words(row: dict[str, Any], mix: pl.DataFrame) -> dict[str, Any]:
         mover = mix.filter(pl.col("by") == by, pl.col("name") == row["mover"]).row(0, named=True)
         was, now = f"{text(row['mover'])} {percent(mover['before'])}", percent(mover["after"])
     low, high = row["low"], row["high"]
-    verdict = {True: row["size"], False: "within noise", None: f"{row['size']}, not judged"}[row["beyond_noise"]]
+    verdict = {True: row["size"], False: "noise", None: f"{row['size']}, not judged"}[row["beyond_noise"]]
     return {
         "what": f"{NAMES[metric]}, {part}" if metric in NAMES else row["measure"].replace("_", " "),
         "was": was,
