@@ -22,7 +22,7 @@ from .sources import common_name, expand, is_pattern
 from .trace import Trace, TraceMeta
 from .workspace import Workspace
 
-READER = "3"  # part of every trace's id: raised when the same bytes are read to different rows
+READER = "4"  # part of every trace's id: raised when the same bytes are read to different rows
 CHUNK = 1 << 20
 ID_DIGITS = 16
 TRIED = 3  # files by which an error tells what those beside a stranger are

@@ -18,6 +18,7 @@ from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
 from .formats.careful import MALFORMED, texts_of
 from .formats.merged import OWN, Merged, carefully, fast
+from .formats.padding import without_padding
 from .formats.prose import has_prose, holds_prose, without_prose
 from .formats.source import Source, shown
 from .trace import ROW_GROUP
@@ -109,6 +110,8 @@ def _write(
     anonymiser: Anonymiser | None,
 ) -> Written:
     types = {**types, **OWN} if isinstance(source, Merged) else types
+    if source.kind == "csv":
+        raw = without_padding(raw, (name for name in reading.source_columns() if name not in OWN))
     try:
         base_ns = _base_ns(raw, reading, types) if reading.dated else 0
         account = Account(folder, texts=anonymiser is None)

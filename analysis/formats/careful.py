@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from . import jsontext
 from .prose import has_prose
 from .source import RESERVED, Source
 
@@ -161,7 +162,7 @@ def json_rows(source: Source, lines: list[str], columns: Sequence[str], hashes: 
         frame = pl.read_ndjson(io.BytesIO("\n".join(lines).encode(errors="replace")), schema=schema)
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame()
-    if frame.height == len(lines):
+    if frame.height == len(lines) and not jsontext.holds_nul(frame):
         return frame if source.marked else frame.with_columns(pl.lit(None, pl.String).alias(MALFORMED))
     return _frame([_json_row(line, columns, hashes, source.marked) for line in lines], columns, hashes)
 
@@ -189,7 +190,7 @@ def _json_text(value: Any) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value)
-    return text.encode(errors="replace").decode()  # a lone surrogate is legal JSON and no text
+    return text.encode(errors="backslashreplace").decode()  # a lone surrogate is legal JSON and no text
 
 
 def _json_hashes(value: Any) -> list[int] | None:

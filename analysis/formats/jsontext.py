@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
+import polars as pl
 
 _BLANK = re.compile(r"\s*")
 _ENDLESS = re.compile(r"[0-9]{40}")  # half the time of \d
@@ -55,6 +56,12 @@ def values(text: str) -> list[Any]:
         found += value if isinstance(value, list) else [value]
         at = _skip(text, at)
     return found
+
+
+def holds_nul(frame: pl.DataFrame) -> bool:
+    """Whether a text has a NUL: Polars reads each lone high surrogate so, and different texts would become one."""
+    texts = frame.select(pl.col(pl.String).str.contains("\0", literal=True).any())
+    return any(texts.row(0)) if texts.height else False
 
 
 def keys(samples: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -1,33 +1,31 @@
 """A file as rows: what it is, by its content, and its columns as they stand."""
 
-import csv
 import functools
 import glob
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from lmaas.analysis.errors import UserError
 
 from . import aggregates, jsontext
+from .header import csv_header
+from .packed import LINE_LIMIT, Compression, compression_of, first_lines, is_skippable, open_bytes, refuse_binary
+from .shown import shown as shown
 
 Kind = Literal["csv", "jsonl", "parquet"]
-Compression = Literal["gzip", "zstd"]
 
 RESERVED = "lmaas:"  # column names that begin like this are the reader's own
-HEAD_BYTES = 1 << 18  # read to tell what a file is
 BLOCK_BYTES = 1 << 23
-LINE_LIMIT = 1 << 26  # bytes; a longer line is no trace row, and would have to fit in memory
 DOCUMENT_LIMIT = 1 << 28  # bytes; JSON that is not one value a line is read whole, at some five times its size
 DOCUMENT_LINES = 1000  # elements of an array handed on at a time
 KEY_LINES = 100  # lines of JSON whose keys count as the file's columns
 
-PACKED: dict[bytes, str] = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"7z\xbc\xaf": "7-Zip"}
 WORDS = {  # for hints only: how others call what is needed
     "arrival_s": ("arriv", "timestamp", "time", "start", "created", "date", "when", "ts"),
     "input_tokens": ("input", "prompt", "context", "prefill", "request", "isl", "in"),
@@ -48,8 +46,10 @@ class Source:
     dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
     compression: Compression | None = None
     delimiter: str = ","
+    skipped: int = 1  # lines of a CSV before its first row
     samples: tuple[Mapping[str, Any], ...] = ()  # of JSONL: the first objects, by which nested formats are told
     document: bool = False  # JSON that is not one object a line
+    skippable: bool = False  # zstd that Polars cannot unpack
 
     def __post_init__(self) -> None:
         for column in self.columns:
@@ -71,17 +71,17 @@ class Source:
                 magic = file.read(8)
             if magic[:4] == b"PAR1":
                 return cls(path, "parquet", *_parquet_columns(path))
-            packed = _compression(magic)
-            with _open_bytes(path, packed) as stream:
-                head = _head(stream)
+            packed = compression_of(magic)
+            with open_bytes(path, packed) as stream:
+                head = first_lines(stream)
         except OSError as error:
             raise UserError(f"{name}: cannot be read: {error.strerror or shown(str(error))}") from None
-        return cls._of_text(path, packed, head)
+        return replace(cls._of_text(path, packed, head), skippable=is_skippable(magic))
 
     @classmethod
     def _of_text(cls, path: Path, packed: Compression | None, head: bytes) -> "Source":
         name = shown(path.name)
-        _refuse_binary(name, head)
+        refuse_binary(name, head)
         text = head.removeprefix(b"\xef\xbb\xbf").decode(errors="backslashreplace")
         if not text.strip():
             raise UserError(f"{name}: is empty; expected a trace as CSV, JSONL or Parquet")
@@ -101,14 +101,13 @@ class Source:
                 raise UserError(f"{name}: {what}; expected one object a line: jq -c . {name}")
             return cls(path, "jsonl", jsontext.keys(samples), compression=packed, samples=samples, document=document)
         aggregates.refuse_text(name, text)
-        header = text.split("\n", 1)[0].rstrip("\r")
-        delimiter = max(",;\t|", key=header.count)
-        return cls(path, "csv", _header(name, header, delimiter), compression=packed, delimiter=delimiter)
+        header = csv_header(name, text)
+        return cls(path, "csv", header.columns, compression=packed, delimiter=header.delimiter, skipped=header.skipped)
 
     @property
     def by_line(self) -> bool:
         """Whether it is read line by line (`lines`), since no reader takes it as it lies."""
-        return self.document
+        return self.document or self.skippable
 
     @property
     def marked(self) -> bool:
@@ -135,15 +134,17 @@ class Source:
         """
         if self.kind == "parquet":
             frame = pl.scan_parquet(self.path, row_index_name=row, glob=False)
+            frame = frame.with_columns(pl.selectors.array().arr.to_list())
         elif self.kind == "jsonl":
             schema = {name: _json_dtype(name == hashes) for name in columns}
             frame = pl.scan_ndjson(literal(self.path), schema=schema, row_index_name=row)
+            return frame.select(row, *columns).map_batches(_without_nul, streamable=True)
         else:
             frame = pl.scan_csv(
                 self.path,
                 separator=self.delimiter,
                 has_header=False,  # a quote in it would make it swallow rows: it is skipped as the line that it is
-                skip_lines=1,
+                skip_lines=self.skipped,
                 schema=dict.fromkeys(self.columns, pl.String()),
                 row_index_name=row,
                 glob=False,
@@ -161,8 +162,8 @@ class Source:
             values = [json.dumps(value) for value in _document(self.path, self.compression)]
             yield from (values[at : at + DOCUMENT_LINES] for at in range(0, len(values), DOCUMENT_LINES))
             return
-        first, rest = True, b""
-        with _open_bytes(self.path, self.compression) as stream:
+        first, rest, before = True, b"", self.skipped if self.kind == "csv" else 0
+        with open_bytes(self.path, self.compression) as stream:
             while True:
                 block = stream.read(BLOCK_BYTES)
                 whole, newline, rest = (rest + block).rpartition(b"\n") if block else (rest, b"", b"")
@@ -173,16 +174,10 @@ class Source:
                     lines = [line.removesuffix("\r") for line in batch.decode(errors="backslashreplace").split("\n")]
                     if self.kind == "jsonl":
                         lines = [line for line in lines if line.strip()]
-                    yield lines[1:] if first and self.kind == "csv" else lines
-                    first = False
+                    yield lines[before:]
+                    first, before = False, max(before - len(lines), 0)
                 if not block:
                     return
-
-
-def shown(text: str, limit: int = 80) -> str:
-    """`text` of a trace as it may be printed on a terminal: one line, no control characters, not endless."""
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text[: limit + 1])
-    return plain if len(text) <= limit else plain[: limit - 1] + "…"
 
 
 def _taking(frame: pl.LazyFrame, row: str, columns: Sequence[str]) -> pl.LazyFrame:
@@ -191,6 +186,12 @@ def _taking(frame: pl.LazyFrame, row: str, columns: Sequence[str]) -> pl.LazyFra
     return frame.with_columns(pl.col(row).cast(pl.UInt64)).map_batches(
         lambda batch: batch.select(row, *columns), schema=schema, projection_pushdown=False, streamable=True
     )
+
+
+def _without_nul(batch: pl.DataFrame) -> pl.DataFrame:
+    if jsontext.holds_nul(batch):
+        raise pl.exceptions.ComputeError("a text with NUL, or a lone surrogate")
+    return batch
 
 
 def _is_utf8(text: str) -> bool:
@@ -247,65 +248,16 @@ def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, pl.DataType
         ) from None
     if not schema:
         raise UserError(f"{shown(path.name)}: Parquet without columns")
-    return tuple(schema), dict(schema)
-
-
-def _compression(magic: bytes) -> Compression | None:
-    if magic[:2] == b"\x1f\x8b":
-        return "gzip"
-    return "zstd" if magic[:4] == b"\x28\xb5\x2f\xfd" else None
-
-
-def _open_bytes(path: Path, compression: Compression | None) -> IO[bytes]:
-    if compression is None:
-        return path.open("rb")
-    import pyarrow as pa  # deferred: only compressed files need it
-
-    stream: IO[bytes] = pa.CompressedInputStream(pa.OSFile(str(path)), compression)
-    return stream
-
-
-def _head(stream: IO[bytes]) -> bytes:
-    """The first lines: at least one whole line, if any line is shorter than LINE_LIMIT."""
-    head = stream.read(HEAD_BYTES)
-    while head and b"\n" not in head and len(head) < LINE_LIMIT:
-        more = stream.read(HEAD_BYTES)
-        if not more:
-            return head
-        head += more
-    return head
-
-
-def _refuse_binary(name: str, head: bytes) -> None:
-    for magic, packer in PACKED.items():
-        if head.startswith(magic):
-            raise UserError(f"{name}: packed with {packer}; unpack it first (gzip and zstd are read as they are)")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{name}: is UTF-16 text; save it as UTF-8: iconv -f UTF-16 -t UTF-8 {name}")
-    first = head.split(b"\n", 1)[0][:4096]
-    if any(byte < 32 and byte not in b"\t\r\f" for byte in first):
-        raise UserError(f"{name}: is not a text file, nor Parquet; expected a trace as CSV, JSONL or Parquet")
-
-
-def _header(name: str, header: str, delimiter: str) -> tuple[str, ...]:
-    try:
-        fields = next(csv.reader([header], delimiter=delimiter, strict=True), [])
-    except csv.Error as error:
-        raise UserError(f"{name}: its first line is no CSV header ({error})") from None
-    columns = [column.strip() or f"column_{i}" for i, column in enumerate(fields, start=1)]
-    if not columns:
-        raise UserError(f"{name}: its first line is blank; expected a CSV header")
-    twice = next((column for i, column in enumerate(columns) if column in columns[:i]), None)
-    if twice is not None:
-        raise UserError(f"{name}: has two columns named {shown(twice)}; rename one")
-    return tuple(columns)
+    return tuple(schema), {
+        name: pl.List(dtype.inner) if isinstance(dtype, pl.Array) else dtype for name, dtype in schema.items()
+    }
 
 
 @functools.lru_cache(maxsize=1)
 def _document(path: Path, compression: Compression | None) -> list[Any]:
     """The elements of a JSON array, or the JSON values that follow each other; UserError where it is neither."""
     name = shown(path.name)
-    with _open_bytes(path, compression) as stream:
+    with open_bytes(path, compression) as stream:
         whole = stream.read(DOCUMENT_LIMIT + 1)
     if len(whole) > DOCUMENT_LIMIT:
         raise UserError(f"{name}: JSON of more than {DOCUMENT_LIMIT >> 20} MB that is not one object a line: jq -c")

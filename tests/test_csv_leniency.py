@@ -1,0 +1,116 @@
+"""CSV as people export it: spaces beside separators, lines before the header, other line ends; and odd packing."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from trace_data import accounted, reader
+
+from lmaas.analysis.errors import UserError
+
+HEAD = "arrival_s,input_tokens,output_tokens,service\n"
+ROWS = [(0.0, 10, 5, "a"), (1.5, 20, 6, "b c")]
+PLAIN = HEAD + "0,10,5,a\n1.5,20,6,b c\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    return reader(tmp_path)
+
+
+def rows(trace):
+    assert accounted(trace) == trace.meta.rows_kept
+    return trace.table("arrival_s", "input_tokens", "output_tokens", "service").rows()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=,\n" + PLAIN,
+        "sep=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n"),
+        '"sep=,"\n' + PLAIN,
+        "\ufeffsep=,\n" + PLAIN,
+        "# exported by hand, 2026\n#\n\n" + PLAIN,
+        "#" + PLAIN,
+        "# by hand\n#" + PLAIN,
+        "\n \n" + PLAIN,
+        HEAD + "0, 10, 5,a\n 1.5 ,20 ,6,b c\n",
+    ],
+)
+def test_lines_before_the_header_and_spaces_around_numbers(read, text):
+    if "#arrival" in text:
+        trace = read(text, mapping={"arrival_s": "#arrival_s"}, time_unit="s")
+        assert rows(trace) == ROWS
+    else:
+        assert rows(read(text)) == ROWS
+
+
+def test_what_stands_before_the_header_is_passed_over_by_the_careful_reader_too(read):
+    trace = read("# one\n# two\n" + PLAIN + '2,1,1,a,too,many\n"broken\n')
+    assert trace.meta.rows_kept == 2 and trace.meta.rows_set_aside == {"malformed line": 1, "too many fields": 1}
+    assert trace.table("source_row")["source_row"].to_list() == [0, 1]
+
+
+def test_spaces_around_dates_are_none_of_theirs_and_those_of_names_stay(read):
+    text = "TIMESTAMP, ContextTokens, GeneratedTokens\n 2024-05-10 00:00:01 , 5, 6\n2024-05-10 00:00:02, 7, 8\n"
+    trace = read(text)
+    assert trace.table("arrival_s", "input_tokens", "output_tokens").rows() == [(0, 5, 6), (1, 7, 8)]
+    assert rows(read(HEAD + "0, 10, 5, a\n", name="b.csv")) == [(0, 10, 5, " a")]
+
+
+def test_a_zero_behind_a_space_is_a_failure_as_without_it(read):
+    text = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,GPT,3, 0,3,API log\n"
+    assert read(text).table("status", "output_tokens").rows() == [("failed", None)]
+
+
+def test_a_field_of_spaces_is_an_unknown_value(read):
+    trace = read("arrival_s,input_tokens,output_tokens,ttft_s\n0,1,2,  \n1,1,2, 0.5\n")
+    assert trace.table("ttft_s")["ttft_s"].to_list() == [None, 0.5]
+
+
+def test_line_ends_of_old_macs_are_told_with_what_would_work(read):
+    with pytest.raises(UserError, match=r"trace\.txt: its lines end with CR alone; .* tr "):
+        read(PLAIN.replace("\n", "\r"))
+
+
+def test_comments_alone_are_no_trace(read):
+    with pytest.raises(UserError, match=r"missing columns .*; found # nothing"):
+        read("# nothing\n# else\n")
+
+
+@pytest.mark.parametrize(
+    "content", [PLAIN, "".join(json.dumps(dict(zip(HEAD.strip().split(","), r, strict=True))) + "\n" for r in ROWS)]
+)
+def test_zstd_that_begins_with_a_frame_to_skip(read, content):
+    whole = b"".join(_skippable(part) + pa.compress(part, codec="zstd", asbytes=True) for part in _halves(content))
+    assert rows(read(whole, name="t.zst")) == ROWS
+
+
+def _halves(content: str) -> tuple[bytes, bytes]:
+    return content[:60].encode(), content[60:].encode()
+
+
+def _skippable(part: bytes) -> bytes:
+    return b"\x50\x2a\x4d\x18" + struct.pack("<II", 4, len(part))
+
+
+def test_hashes_in_lists_of_a_fixed_size(tmp_path: Path, read):
+    lists = pl.Series("block_hashes", [[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2))
+    table = pl.DataFrame({"arrival_s": [0.0, 1.0], "input_tokens": [900, 1000], "output_tokens": [1, 2]})
+    table.with_columns(lists).write_parquet(tmp_path / "fixed.parquet")
+    trace = read(tmp_path / "fixed.parquet")
+    assert trace.table("block_hashes")["block_hashes"].to_list() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_texts_that_differ_in_a_lone_surrogate_stay_apart(read, parts):
+    ids = ["a\ud800", "a\ud801", "a?", "\udfff"]
+    lines = [{"arrival_s": at, "input_tokens": 1, "output_tokens": 1, "session_id": x} for at, x in enumerate(ids)]
+    text = "\n".join(map(json.dumps, lines[:parts]))
+    for content in (text.encode(), gzip.compress(text.encode())):
+        found = read(content, name=f"{len(content)}.jsonl").table("session_id")["session_id"].to_list()
+        assert found == ["a\\ud800", "a\\ud801", "a?", "\\udfff"][:parts]
