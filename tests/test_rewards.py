@@ -69,3 +69,12 @@ def test_families_stand_in_the_order_of_their_reward(tmp_path):
 def test_a_handful_of_requests_is_told_nothing(row, arrival_s):
     for family in FAMILIES - {"scaling", "heterogeneous deployment"}:
         assert row(table(arrival_s=arrival_s), family)["verdict"] == "unknown", family
+
+
+def test_forecasts_of_less_than_a_start_takes_do_not_count(row):
+    rng = np.random.default_rng(4)
+    hour = table(arrival_s=np.sort(rng.random(20_000) * HOUR_S))
+    assert row(hour, "prediction")["verdict"] == "unknown"
+    day = np.sort(np.concatenate([rng.random(3000) * 600 + 1200 * k for k in range(216)]))  # on and off, 20 min each
+    found = row(table(arrival_s=day), "prediction")
+    assert found["value"] is not None and "last value" in found["says"]

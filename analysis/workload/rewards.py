@@ -21,6 +21,8 @@ Judged = tuple[float | None, str]  # the number, null where the trace does not t
 TIERS_KNOWN = {"batch", "interactive-fast", "interactive-normal"}
 PLANNING_S = 600.0  # capacity is planned by windows of at most this
 
+AHEAD_S = 300.0  # replicas take minutes to start: what is foreseen for less cannot be acted upon
+
 COLUMNS: dict[str, dict[str, str]] = {
     "rewards": {
         "family": "what a policy does: scaling, prediction, pooling, heterogeneous deployment, deferral, cache-aware "
@@ -80,9 +82,11 @@ def _scaling(tables: Tables, given: "Given") -> Judged:
 
 def _prediction(tables: Tables, given: "Given") -> Judged:
     found = tables.get("predictability", pl.DataFrame())
-    known = found.filter(pl.col("to_last_value").is_not_null()) if found.height else found
+    known = (
+        found.filter(pl.col("to_last_value").is_not_null(), pl.col("horizon_s") >= AHEAD_S) if found.height else found
+    )
     if known.is_empty():
-        return None, "The trace is too short to test a forecast on its second half."
+        return None, f"The trace is too short to test forecasts {duration(AHEAD_S)} ahead, which scaling needs."
     tokens = known.filter(metric="tokens")
     of = tokens if tokens.height else known
     best = of.filter(pl.col("horizon_s") == pl.col("horizon_s").max()).sort("wape").row(0, named=True)
