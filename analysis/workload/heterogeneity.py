@@ -8,7 +8,7 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 
 from . import demand, types
-from .inequality import F8, cv, evenness, gini
+from .inequality import cv, evenness, gini
 from .tables import NONE
 
 MIN_WINDOW_ROWS = 30  # requests of a window; the variation of fewer is noise
@@ -17,7 +17,7 @@ INDICES = {
     "output_cv": "of their output tokens",
     "prefill_cv": "of their prefill work (see demand)",
     "kv_cv": "of their KV token-seconds (see demand)",
-    "prefill_type_cv": "of prefill work where every request counts as the mean of its type: variation between types",
+    "prefill_type_cv": "of prefill work, every request counting as its type's mean over the trace: between types",
     "kv_type_cv": "of KV token-seconds, likewise",
     "type_evenness": "entropy of the mix of types / its maximum: 0 one alone, 1 all alike; null with one type",
     "service_evenness": "of the mix of services, likewise",
@@ -55,7 +55,7 @@ def tables(
     if found is None:
         return {name: pl.DataFrame(schema=_schema(name)) for name in COLUMNS}
     joint, joint_s = types.wider(joint, joint_s)
-    cells = found.assign(demand.cells(joint, "window", "service", per=per))
+    cells = _with_means(found.assign(demand.cells(joint, "window", "service", per=per)), len(found.names))
     named = tenant_load.filter(pl.col("tenant") != NONE).select(
         window=(pl.col("window") * tenant_s / joint_s).floor().cast(pl.Int64),
         tenant="tenant",
@@ -92,20 +92,22 @@ def _indices(cells: pl.DataFrame, kinds: int, services: int, tenants: pl.DataFra
         "output_cv": cv(each["output"], n),
         "prefill_cv": cv(each["prefill_work"], n),
         "kv_cv": cv(each["kv_token_s"], n),
-        "prefill_type_cv": _between(each["prefill_work"], n, kind, kinds),
-        "kv_type_cv": _between(each["kv_token_s"], n, kind, kinds),
+        "prefill_type_cv": cv(cells["prefill_work of type"].to_numpy(), n) if kinds > 1 else None,
+        "kv_type_cv": cv(cells["kv_token_s of type"].to_numpy(), n) if kinds > 1 else None,
         "type_evenness": evenness(np.bincount(kind, n, minlength=kinds).astype(np.float64), kinds),
         "service_evenness": evenness(by_service, services),
         "tenant_gini": gini(by_tenant, np.ones(len(by_tenant))) if len(by_tenant) > 1 else None,
     }
 
 
-def _between(values: F8, n: F8, kind: np.ndarray, kinds: int) -> float | None:
-    if kinds < 2:
-        return None
-    held, total = (np.bincount(kind, w, minlength=kinds).astype(np.float64) for w in (n, values * n))
-    there = held > 0
-    return cv(total[there] / held[there], held[there])
+def _with_means(cells: pl.DataFrame, kinds: int) -> pl.DataFrame:
+    """`cells` with the mean demands of their type: of the trace, for a window's own would vary by chance alone."""
+    n, kind = cells["n"].cast(pl.Float64).to_numpy(), cells["type"].to_numpy()
+    held = np.bincount(kind, n, minlength=kinds)
+    for metric in ("prefill_work", "kv_token_s"):
+        mean = np.bincount(kind, cells[metric].to_numpy() * n, minlength=kinds) / np.maximum(held, 1)
+        cells = cells.with_columns(pl.Series(f"{metric} of type", mean[kind]))
+    return cells
 
 
 def _summary(index: str, value: float | None, over_time: pl.DataFrame, joint_s: float) -> dict[str, object]:

@@ -46,7 +46,7 @@ def tables(cube: pl.DataFrame, window_s: float, first_s: float, last_s: float) -
     a, b = whole(window_s, first_s, last_s)
     inside = cube.filter(pl.col("window").is_between(a, b, closed="left"))
     enough = b - a >= MIN_WINDOWS and len(inside)
-    saved = _pooling(inside, a, b - a, window_s) if enough else []
+    saved = _pooling(inside, b - a, window_s) if enough else []
     alike = [r for by in KEYS for r in _correlation(inside, by, a, b - a, window_s)] if enough else []
     return {
         "pooling": pl.DataFrame(saved, schema=_schema("pooling")),
@@ -60,30 +60,31 @@ def _schema(name: str) -> dict[str, pl.DataType]:
     return {c: kinds.get(c, pl.Float64()) for c in COLUMNS[name]}
 
 
-def _pooling(inside: pl.DataFrame, a: int, windows: int, window_s: float) -> list[dict[str, object]]:
+def _pooling(inside: pl.DataFrame, windows: int, window_s: float) -> list[dict[str, object]]:
     pools = inside.select(KEYS).unique().height
     if pools < 2:
         return []
+    apart = _peaks(inside, list(KEYS), windows)
     rows: list[dict[str, object]] = []
     for across in (*KEYS, "all"):
         keep = [k for k in KEYS if k != across] if across != "all" else []
         shared = inside.select(keep).unique().height if keep else 1
         if shared == pools:
             continue  # nothing to share between
+        together = _peaks(inside, keep, windows)
         for measure in MEASURES:
-            apart = _peaks(inside, list(KEYS), measure, a, windows)
-            together = _peaks(inside, keep, measure, a, windows)
-            if apart[0] > 0:
+            (top, tail), (low, low_tail) = apart[measure], together[measure]
+            if top > 0:
                 rows.append(
                     {
                         "across": across,
                         "measure": measure,
                         "pools": pools,
                         "shared_pools": shared,
-                        "sum_of_peaks": apart[0] / window_s,
-                        "peak_of_sums": together[0] / window_s,
-                        "saving": 1 - together[0] / apart[0],
-                        "saving_p99": 1 - together[1] / apart[1] if apart[1] > 0 and windows >= 100 else None,
+                        "sum_of_peaks": top / window_s,
+                        "peak_of_sums": low / window_s,
+                        "saving": 1 - low / top,
+                        "saving_p99": 1 - low_tail / tail if tail > 0 and windows >= 100 else None,
                         "windows": windows,
                         "window_s": window_s,
                     }
@@ -91,17 +92,20 @@ def _pooling(inside: pl.DataFrame, a: int, windows: int, window_s: float) -> lis
     return rows
 
 
-def _peaks(inside: pl.DataFrame, keys: list[str], measure: str, a: int, windows: int) -> tuple[float, float]:
-    """Sums over the groups of `keys` of the busiest window and of the 99th percentile one."""
-    loads = inside.group_by(*keys, "window").agg(pl.col(measure).sum().cast(pl.Float64)).sort(*keys, "window")
-    parts = loads.partition_by(keys) if keys else [loads]
-    top = tail = 0.0
-    for part in parts:
-        values = part[measure].to_numpy()
-        padded = np.concatenate((np.zeros(windows - len(values)), values))  # windows without a request are absent
-        top += float(padded.max())
-        tail += float(np.percentile(padded, 99))
-    return top, tail
+def _peaks(inside: pl.DataFrame, keys: list[str], windows: int) -> dict[str, tuple[float, float]]:
+    """Of each measure the sums over the groups of `keys` of the busiest window and of the 99th percentile one."""
+    loads = inside.group_by(*keys, "window").agg(pl.col(MEASURES).sum())
+    # the percentile lies `below` places under the busiest; windows without a request are absent, and 0
+    place = (windows - 1) / 100
+    below, part = int(place), place % 1
+
+    def at(measure: str, k: int) -> pl.Expr:
+        return pl.col(measure).sort(descending=True).slice(k, 1).first().fill_null(0).cast(pl.Float64)
+
+    tops = [pl.col(m).max().alias(f"{m} top") for m in MEASURES]
+    tails = [((1 - part) * at(m, below) + part * at(m, below + 1)).alias(f"{m} tail") for m in MEASURES]
+    groups = loads.group_by(*keys).agg(*tops, *tails).sort(*keys) if keys else loads.select(*tops, *tails)
+    return {m: (float(groups[f"{m} top"].sum()), float(groups[f"{m} tail"].sum())) for m in MEASURES}
 
 
 def _correlation(inside: pl.DataFrame, by: str, a: int, windows: int, window_s: float) -> list[dict[str, object]]:
