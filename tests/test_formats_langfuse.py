@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lmaas.analysis.errors import UserError
+from lmaas.analysis.formats.langfuse import _sum
 from lmaas.analysis.ingest import ingest
 from lmaas.analysis.workspace import Workspace
 
@@ -128,3 +129,19 @@ def test_a_file_of_something_else_is_refused_by_what_it_lacks(read, tmp_path):
     path.write_text("id,type,value\n1,GENERATION,2\n")
     with pytest.raises(UserError, match="missing columns traceId, startTime, completionStartTime"):
         read(path, format="langfuse")
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ('{"input": 7, "output": 2}', (7, 2)),
+        ('{"input": 7, "output": 18446744073709551617}', (7, 2.0**64)),
+        ('{"input": 7, "output": 2' + "0" * 50 + "}", (7, 2e50)),
+        ('{"input": 7, "output": true}', (7, None)),
+        ('{"input": 7, ', (None, None)),
+        ("[" * 100_000, (None, None)),
+        ("3", (None, None)),
+    ],
+)
+def test_usage_of_any_text(usage, tokens):
+    assert _sum(usage)[:2] == tokens

@@ -1,12 +1,12 @@
 """Langfuse's exports of observations (CSV, JSON, JSONL, Parquet; langfuse/langfuse)."""
 
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
+from . import jsontext
 from .base import Reading
 from .cells import first, inside, read_only, unless_zero
 from .durations import between
@@ -118,10 +118,7 @@ def _sum_of_text(usage: str) -> tuple[float | None, float | None, float | None]:
 def _counts(usage: Any) -> dict[str, float]:
     """The numbers by name, of JSON text, a struct or a map (a list of keys and values)."""
     if isinstance(usage, str):
-        try:
-            usage = json.loads(usage, parse_int=float)
-        except (ValueError, RecursionError):
-            return {}
+        usage = jsontext.quickly(usage)
     if isinstance(usage, list):
         usage = {
             pair["key"]: pair["value"] for pair in usage if isinstance(pair, dict) and {"key", "value"} <= set(pair)
