@@ -33,6 +33,24 @@ def test_poisson_arrivals_have_none(rate):
     assert 4 < row["from_s"] < row["to_s"] <= memory.LONGEST_S
 
 
+def test_the_memory_of_a_rate_is_found_under_the_noise_of_arrivals():
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        counts = rng.poisson(np.maximum(6 + 2 * fractional_noise(2**15, 0.8, rng), 0))
+        found.append(memory.long_memory(finest(counts), 1.0, 0.0, float(len(counts)), None).row(0, named=True))
+    assert np.mean([r["hurst"] for r in found]) == pytest.approx(0.8, abs=0.03)
+    assert sum(r["low"] < 0.8 < r["high"] for r in found) >= 7
+
+
+def test_a_load_without_a_level_is_not_given_an_exponent_beyond_its_range():
+    rng = np.random.default_rng(1)
+    counts = rng.poisson(np.exp(4 + 0.02 * np.cumsum(rng.normal(size=2**14))))
+    found = {"long_memory": memory.long_memory(finest(counts), 1.0, 0.0, float(len(counts)), None)}
+    (said,) = memory.findings(found, None)
+    assert found["long_memory"]["hurst"][0] >= 1 and said.startswith("The load wanders")
+
+
 def test_a_rhythm_is_no_memory():
     rate = 3 * daily(14) * np.where(np.arange(14 * DAY_S) // DAY_S % 7 >= 5, 0.5, 1.0)
     counts = np.random.default_rng(2).poisson(rate)

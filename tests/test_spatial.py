@@ -214,14 +214,32 @@ def test_pooling_equals_adding_up_one_by_one(seed):
 
 def test_regions_in_turn_halve_what_is_needed():
     minute = np.arange(0, 7200, 60.0)
-    at = np.repeat(minute, 10)
-    region = np.where(np.repeat(minute, 10) % 3600 < 1800, "day", "night")
+    at = np.repeat(minute, 400)
+    region = np.where(at % 3600 < 1800, "day", "night")
     found = pooling.tables(*(loads(table(arrival_s=at, region=region))[k] for k in (0, 1, 4, 5)))
     r = row(found["pooling"], across="region", measure="requests")
     assert (r["pools"], r["shared_pools"], r["saving"], r["saving_p99"]) == (2, 1, 0.5, 0.5)
     assert row(found["load_correlation"], by="region")["correlation"] == pytest.approx(-1.0)
     (said,) = pooling.findings(found, None)
-    assert said.startswith("Sharing capacity across regions would spare 50%")
+    assert said.startswith("Sharing capacity across regions would spare at least 50%")
+    best = pooling.best(found["pooling"])
+    assert (best["across"], best["pools"]) == ("region", 2)
+    assert best["beyond_chance"] == pytest.approx(0.5 - best["saving_by_chance"])
+
+
+def test_the_saving_of_noise_is_called_chance():
+    rng = np.random.default_rng(0)
+    load = rng.poisson(30, 400)
+    shares = np.array([0.5, 0.3, 0.2])
+    drawn = [rng.multinomial(load, shares).max(axis=0) for _ in range(200)]
+    assert pooling.peak_by_chance(load, shares) == pytest.approx(np.mean(drawn, axis=0), rel=0.05)
+    at = np.sort(rng.random(24_000)) * 14_400
+    found = pooling.tables(
+        *(loads(table(arrival_s=at, region=rng.choice(["x", "y", "z"], 24_000)))[k] for k in (0, 1, 4, 5))
+    )
+    r = row(found["pooling"], across="region", measure="requests")
+    assert r["saving"] > 0.1 and r["saving"] == pytest.approx(r["saving_by_chance"], abs=0.05)
+    assert not list(pooling.findings(found, None))
 
 
 def test_nothing_to_pool_in_one_pool_or_a_short_trace():

@@ -57,6 +57,17 @@ def planted(days, rhythm, rate=0.3, offset=0.0) -> pl.DataFrame:
 # --- load over time
 
 
+@pytest.mark.parametrize(("quantum_s", "base_s"), [(0.001, 1.0), (1.0, 1.0), (3.0, 60.0), (7.0, 300.0), (1e5, 1e5)])
+def test_windows_hold_a_whole_number_of_steps_of_the_clock_or_many(quantum_s, base_s):
+    assert workload_load.base_scale_s(quantum_s) == base_s
+
+
+def test_a_coarse_clock_makes_no_dispersion(store):
+    at = np.floor(poisson(2.0, 4 * 3600.0) / 3) * 3
+    found = analyze(store(table(arrival_s=at), quantum_s=3.0)).tables["scales"]
+    assert found["window_s"].min() == 60 and found["dispersion"].drop_nulls()[0] == pytest.approx(1, abs=0.5)
+
+
 def test_poisson_arrivals_have_dispersion_one_and_no_rhythm(store):
     rate, span = 2.0, 4 * DAY_S
     found = analyze(store(table(arrival_s=poisson(rate, span)))).tables

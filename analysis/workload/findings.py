@@ -8,8 +8,9 @@ from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
 from . import latency_load, prefix_tables, session_columns, spatial, temporal
-from .tables import NONE
+from .tables import NONE, OTHERS
 from .words import duration as _duration
+from .words import number
 
 Tables = Mapping[str, pl.DataFrame]
 
@@ -69,7 +70,8 @@ def _peak(tables: Tables, meta: TraceMeta) -> Iterator[str]:
     if len(scales):
         s = scales.row(-1, named=True)
         yield (
-            f"The busiest {_duration(s['window_s'])} had {s['peak_rps']:.3g} requests/s, {s['peak_to_mean']:.3g} times "
+            f"The busiest {_duration(s['window_s'])} had {s['peak_rps']:.3g} requests/s, "
+            f"{number(s['peak_to_mean'])} times "
             f"the mean: capacity for that peak would be {1 / s['peak_to_mean']:.0%} used on average."
         )
 
@@ -78,7 +80,7 @@ def _dispersion(tables: Tables, meta: TraceMeta) -> Iterator[str]:
     scales = tables["scales"].filter(pl.col("dispersion").is_not_null(), pl.col("window_s") >= 60)
     if len(scales):
         s = scales.row(0, named=True)
-        how = "about as much as" if s["dispersion"] < 1.5 else f"{s['dispersion']:.3g} times as much as"
+        how = "about as much as" if s["dispersion"] < 1.5 else f"{number(s['dispersion'])} times as much as"
         yield (
             f"Requests per {_duration(s['window_s'])} vary {how} Poisson arrivals of the same mean "
             f"(index of dispersion {s['dispersion']:.3g})."
@@ -113,11 +115,12 @@ def _apart(times_s: list[float]) -> float:
 def _services(tables: Tables, meta: TraceMeta) -> Iterator[str]:
     services = tables["shares"].filter(pl.col("by") == "service", pl.col("input_share").is_not_null())
     if len(services) > 1:
-        s = services.sort("input_share", descending=True).row(0, named=True)
-        yield (
-            f"{s['name']} has {s['input_share']:.0%} of the input tokens and {s['output_share'] or 0:.0%} of the "
-            f"output tokens from {s['request_share']:.0%} of the requests."
-        )
+        known = services.filter(~pl.col("name").is_in([OTHERS, NONE]))
+        for s in known.sort("input_share", descending=True).head(1).iter_rows(named=True):
+            yield (
+                f"{s['name']} has {s['input_share']:.0%} of the input tokens and {s['output_share'] or 0:.0%} of the "
+                f"output tokens from {s['request_share']:.0%} of the requests."
+            )
 
 
 def _tenants(tables: Tables, meta: TraceMeta) -> Iterator[str]:
@@ -135,6 +138,9 @@ def _lengths(tables: Tables, meta: TraceMeta) -> Iterator[str]:
     for metric, what in (("input_tokens", "Prompts (ISL)"), ("output_tokens", "Answers (OSL)")):
         found = tables["lengths"].filter(pl.col("n") >= MIN_ROWS, by="all", metric=metric)
         for r in found.iter_rows(named=True):
+            if r["p99"] == r["p50"]:
+                yield f"{what}: the median is {r['p50']:,.0f} tokens, and 99 in 100 have no more (n = {r['n']:,})."
+                continue
             yield (
                 f"{what}: the median is {r['p50']:,.0f} tokens, 1 in 100 has {r['p99']:,.0f} or more, "
                 f"{r['p99'] / r['p50']:.1f} times that (n = {r['n']:,})."
@@ -146,7 +152,8 @@ def _correlation(tables: Tables, meta: TraceMeta) -> Iterator[str]:
     services = found.filter(by="service").sort("n", descending=True)
     if len(services) > 1:
         # over several services the correlation is mostly that of their means
-        found, where = services.head(1), f"In {services['name'][0]}, "
+        named = services.filter(~pl.col("name").is_in([OTHERS, NONE])).head(1)
+        found, where = (named, f"In {named['name'][0]}, ") if len(named) else (named, "")
     else:
         found, where = found.filter(by="all"), ""
     for r in found.iter_rows(named=True):

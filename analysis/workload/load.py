@@ -21,6 +21,7 @@ WEEK_S = 7 * DAY_S
 MAX_WINDOWS = 100_000  # of one series; more is a mistyped window
 MAX_HOURS = 1_000_000  # over a century: a mistyped time, and no rhythm to look for
 MIN_DISPERSION_WINDOWS = 10
+MANY_STEPS = 20  # of the clock in a window: one more or less is noise of 5 %
 EDGE = 0.05  # of a window: a trace of whole days begins and ends a little inside them
 PERIODS = {"day": (DAY_S, 24), "week": (WEEK_S, 7)}  # length, phases
 
@@ -108,8 +109,13 @@ def load(windows: pl.DataFrame, window_s: float, first_s: float, last_s: float) 
 
 
 def base_scale_s(quantum_s: float) -> float:
-    """The finest scale not below the quantum; the quantum where the timestamps are coarser than every scale."""
-    return min((s for s in SCALES_S if s >= quantum_s), default=quantum_s)
+    """The finest scale that is a whole number of the clock's steps, or many; the quantum where none is.
+
+    Windows of 10 s over steps of 3 s hold three or four of them: a rhythm of the clock, not of the load.
+    """
+    steps = {s: s / quantum_s if quantum_s else math.inf for s in SCALES_S}
+    even = (s for s, n in steps.items() if n >= MANY_STEPS or (n >= 1 and math.isclose(n, round(n), rel_tol=1e-6)))
+    return min(even, default=quantum_s)
 
 
 def scales(finest: pl.DataFrame, base_s: float, first_s: float, last_s: float) -> pl.DataFrame:

@@ -50,7 +50,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "noise": "1.96 / sqrt(windows): independent windows stay within it in 19 of 20 traces",
     },
     "long_memory": {
-        "hurst": "Hurst exponent of requests per window by wavelets: 0.5 without long memory, towards 1 with",
+        "hurst": "Hurst exponent of the rate by wavelets, Poisson noise taken off where there is more: 0.5 "
+        "without long memory, towards 1 with; from "
+        "1 on the load has no steady level, and the number is only the steepness",
         "low": "95 % interval of it; likewise high. Widened where the variances do not lie on a line",
         "high": "",
         "from_s": "shortest scale it rests on: below it the variances bend (independent arrivals)",
@@ -99,7 +101,10 @@ def long_memory(
     if series is None or np.ptp(series.requests) == 0:
         return None
     flat, removed = without_rhythm(series, finest, base_s, first_s, last_s, clock_s)
-    found = hurst(flat, LONGEST_S / series.step_s)
+    longest = LONGEST_S / series.step_s
+    found = hurst(flat, longest, float(flat.mean()))
+    if found is None or found.error > MAX_ERROR:
+        found = hurst(flat, longest)
     if found is None or found.error > MAX_ERROR:
         return None
     return pl.DataFrame(
@@ -141,22 +146,24 @@ class Scaling:
     straight: bool
 
 
-def hurst(y: F8, longest: float = np.inf) -> Scaling | None:
+def hurst(y: F8, longest: float = np.inf, noise: float = 0.0) -> Scaling | None:
     """Hurst exponent of a stationary series (increments, not their sum) by Abry and Veitch's weighted regression.
 
     The variance of the wavelet coefficients at octave j grows as 2^(j (2 H - 1)). The first octave is the smallest
     from which on a line fits, so that the independence of single arrivals does not count; all where none does.
-    Octaves up to `longest` windows. None below MIN_OCTAVES.
+    Octaves up to `longest` windows. `noise`: variance of the counts if the rate were known (their mean, where
+    requests come one by one); it is the same at every octave and taken off, or it would hide the rate's memory, and
+    octaves that hold little else are left out. None below MIN_OCTAVES.
     """
     power, n = energies(y)
     octave = np.arange(1.0, len(n) + 1)
-    use = (n >= MIN_COEFFICIENTS) & (power > 0) & (octave >= FIRST_OCTAVE) & (2**octave <= longest)
+    use = (n >= MIN_COEFFICIENTS) & (power > max(0.0, 2 * noise)) & (octave >= FIRST_OCTAVE) & (2**octave <= longest)
     power, n, octave = power[use], n[use], octave[use]
     if len(octave) < MIN_OCTAVES or (np.diff(octave) > 1).any():
         return None
     # mean and variance of log2 of a mean of n squared Gaussians
-    level = np.log2(power) - (digamma(n / 2) / np.log(2) - np.log2(n / 2))
-    variance = zeta(2, n / 2) / np.log(2) ** 2
+    level = np.log2(power - noise) - (digamma(n / 2) / np.log(2) - np.log2(n / 2))
+    variance = zeta(2, n / 2) / np.log(2) ** 2 * (power / (power - noise)) ** 2
     tried = [_line(octave[k:], level[k:], variance[k:]) for k in range(len(octave) - MIN_OCTAVES + 1)]
     return next((t for t in tried if t.straight), tried[0])
 
@@ -192,7 +199,14 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
         m = tables["long_memory"].row(0, named=True)
         if m["low"] > LONG_MEMORY:
             over = f"from {duration(m['from_s'])} to {duration(m['to_s'])}"
-            said = f"{over} (Hurst exponent {m['hurst']:.2f}, 95 % interval {m['low']:.2f} to {m['high']:.2f})"
+            if m["hurst"] >= 1:
+                yield (
+                    f"The load wanders {over} and keeps no level: its variance grows with the scale faster than any "
+                    f"steady load's (wavelet estimate of the Hurst exponent {m['hurst']:.2f}, where 1 is the limit)."
+                )
+                return
+            high = f"to {m['high']:.2f}" if m["high"] < 1 else "and beyond 1"
+            said = f"{over} (Hurst exponent {m['hurst']:.2f}, 95 % interval {m['low']:.2f} {high})"
             yield (
                 f"The load has a long memory {said}: longer windows smooth it less than they would independent "
                 "arrivals. Shifts of level look the same."

@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.stats import binom
 
 from lmaas.analysis.trace import TraceMeta
 
 from .load import whole
 from .skew import MEASURES
+from .words import duration
 
 KEYS = ("service", "region", "tier")
 MIN_WINDOWS = 10  # whole windows; the peaks of fewer say little
-WORTH = 0.05  # of the capacity for the peaks; less is not worth a sentence
+WORTH = 0.05  # of the capacity for the peaks, beyond chance; less is not worth a sentence
+LEVELS = 64  # of the load, windows of about the same together
+SHARES = 40  # of the whole, between which the peak by chance is interpolated
 WORDS = {"service": "services", "region": "regions", "tier": "tiers"}
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -27,6 +32,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "saving": "1 - peak_of_sums / sum_of_peaks: capacity for the peaks that sharing would spare. Perfect sharing, "
         "no cost of distance; independent noise alone saves some in short windows",
         "saving_p99": "the same with each pool's 99th percentile window for its peak; null below 100 windows",
+        "saving_by_chance": "saving of requests if every pool were a constant share of the whole and only chance set "
+        "them apart (each request dealt to a pool by its share); null for tokens, which chance sets further apart",
         "windows": "whole windows, empty ones included",
         "window_s": "their length",
     },
@@ -85,11 +92,38 @@ def _pooling(inside: pl.DataFrame, windows: int, window_s: float) -> list[dict[s
                         "peak_of_sums": low / window_s,
                         "saving": 1 - low / top,
                         "saving_p99": 1 - low_tail / tail if tail > 0 and windows >= 100 else None,
+                        "saving_by_chance": _by_chance(inside, keep, windows) if measure == "requests" else None,
                         "windows": windows,
                         "window_s": window_s,
                     }
                 )
     return rows
+
+
+def _by_chance(inside: pl.DataFrame, keep: list[str], windows: int) -> float:
+    """The saving of pools that are constant shares of the whole, sharing between those alike in `keep`."""
+    busy = inside.group_by("window").agg(pl.col("requests").sum()).sort("requests")["requests"].to_numpy()
+    load = np.concatenate((np.zeros(windows - len(busy)), busy))
+    apart, together = (
+        inside.group_by(keys).agg(pl.col("requests").sum())["requests"].to_numpy() if keys else load.sum()[None]
+        for keys in (list(KEYS), keep)
+    )
+    peaks = peak_by_chance(load, np.concatenate((apart, together)) / load.sum())
+    return float(1 - peaks[len(apart) :].sum() / peaks[: len(apart)].sum())
+
+
+def peak_by_chance(load: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Requests of the busiest window of a pool to which each of load's requests goes by a share; its median."""
+    parts = [p for p in np.array_split(np.sort(load), LEVELS) if len(p)]
+    level, count = np.array([round(p.mean()) for p in parts]), np.array([len(p) for p in parts])
+    at = np.unique(np.geomspace(shares.min(), shares.max(), SHARES).clip(0.0, 1.0))
+    low, high = np.full(len(at), -1.0), np.full(len(at), float(level.max()))
+    while (high - low > 1).any():
+        middle = np.floor((low + high) / 2)
+        enough = binom.logcdf(middle[:, None], level, at[:, None]) @ count >= np.log(0.5)
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    peaks = np.interp(np.log(shares), np.log(at), np.maximum(high, 1.0))
+    return np.asarray(np.where(shares >= 1, load.max(), peaks))
 
 
 def _peaks(inside: pl.DataFrame, keys: list[str], windows: int) -> dict[str, tuple[float, float]]:
@@ -129,14 +163,30 @@ def _correlation(inside: pl.DataFrame, by: str, a: int, windows: int, window_s: 
     return rows
 
 
+def best(found: pl.DataFrame) -> dict[str, Any] | None:
+    """The sharing along one dimension that spares the most beyond chance; None where there is none to try.
+
+    across, window_s, pools, shared_pools, saving (of requests, input and output tokens the least: whichever binds a
+    fleet, at least so much is saved), saving_by_chance, beyond_chance (their difference, at least 0).
+    """
+    known = found.filter(pl.col("across") != "all", pl.col("pools") > pl.col("shared_pools"))
+    if known.is_empty():
+        return None
+    chance = pl.col("saving_by_chance").max().fill_null(0.0)
+    least = known.group_by("across", maintain_order=True).agg(
+        pl.col("saving").min(), chance, pl.col("window_s", "pools", "shared_pools").first()
+    )
+    beyond = (pl.col("saving") - pl.col("saving_by_chance")).clip(lower_bound=0.0)
+    return least.with_columns(beyond_chance=beyond).sort("beyond_chance", descending=True).row(0, named=True)
+
+
 def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[str]:
-    """The sharing that would spare the most capacity, where it spares some."""
+    """The sharing that would spare the most capacity, where it spares more than chance does."""
     found = tables.get("pooling", pl.DataFrame())
-    if found.is_empty():
-        return
-    worth = found.filter(pl.col("saving") >= WORTH, pl.col("across") != "all", measure="requests")
-    for r in worth.sort(["saving", "across"], descending=[True, False]).head(1).iter_rows(named=True):
+    r = best(found) if found.height else None
+    if r is not None and r["beyond_chance"] >= WORTH:
         yield (
-            f"Sharing capacity across {WORDS[r['across']]} would spare {r['saving']:.0%} of what their separate peaks "
-            f"need (requests per {r['window_s']:g} s, {r['pools']} pools made {r['shared_pools']})."
+            f"Sharing capacity across {WORDS[r['across']]} would spare at least {r['saving']:.0%} of what their "
+            f"separate peaks need, of requests as of tokens (windows of {duration(r['window_s'])}, {r['pools']} pools "
+            f"made {r['shared_pools']}); chance alone would spare {r['saving_by_chance']:.0%}."
         )

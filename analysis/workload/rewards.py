@@ -3,12 +3,15 @@
 Nothing is replayed here: the numbers say how much there is to be had, not how much a policy gets (`lmaas evaluate`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from scipy.stats import gamma
 
+from . import pooling, predictability, types
 from .load import whole
 from .words import duration
 
@@ -19,6 +22,12 @@ Tables = Mapping[str, pl.DataFrame]
 Judged = tuple[float | None, str]  # the number, null where the trace does not tell, and the sentence
 
 TIERS_KNOWN = {"batch", "interactive-fast", "interactive-normal"}
+PEAKS = {
+    "peak_to_mean": "requests",
+    "input_peak_to_mean": "input tokens",
+    "output_peak_to_mean": "output tokens",
+}
+CALM = 0.2  # CV of the tokens of a window by chance
 PLANNING_S = 600.0  # capacity is planned by windows of at most this
 
 AHEAD_S = 300.0  # replicas take minutes to start: what is foreseen for less cannot be acted upon
@@ -73,50 +82,65 @@ def _scaling(tables: Tables, given: "Given") -> Judged:
     if scales.is_empty():
         return None, "The trace is too short to tell peaks from the mean."
     s = scales.row(-1, named=True)
-    value = 1 - 1 / max(s[c] or 0 for c in ("peak_to_mean", "input_peak_to_mean", "output_peak_to_mean"))
+    chance = {c: _chance(given, what, s) for c, what in PEAKS.items()}
+    spare = {PEAKS[c]: r / s[c] for c, r in chance.items() if r is not None and s[c]}
+    what = min(spare, key=spare.__getitem__)
+    used = {what: 1 / s[c] for c, what in PEAKS.items() if s[c]}[what]
+    value = max(0.0, 1 - spare[what])
     return value, (
-        f"A fleet sized for the busiest {duration(s['window_s'])} would be {1 - value:.0%} used on average: scaling "
-        f"with the load can save at most {value:.0%} of its GPU-hours."
+        f"A fleet sized for the {duration(s['window_s'])} with most {what} would be {used:.0%} used on average, and "
+        f"{min(1.0, used / spare[what]):.0%} if the load were constant but for chance: scaling with the load can save "
+        f"at most {value:.0%} of its GPU-hours."
     )
+
+
+def _chance(given: "Given", what: str, scale: dict[str, Any]) -> float | None:
+    """Peak to mean of a constant load whose requests come by chance: the median of the largest of gamma sums.
+
+    None for tokens of so few requests a window that single ones make its peak.
+    """
+    n, each = scale["windows"], scale["mean_rps"] * scale["window_s"]
+    spread = 1.0
+    if what != "requests":
+        of = given.states["lengths"].filter(metric=what.replace(" ", "_"))
+        total, squares = float(of["total"].sum()), float((of["total"].cast(pl.Float64) ** 2 / of["n"]).sum())
+        spread = squares * float(of["n"].sum()) / total**2 if total else 1.0  # 1 + CV^2 of the lengths
+        if spread / each > CALM**2:
+            return None
+    shape = each / spread
+    highest = float(gamma.isf(-math.expm1(math.log(0.5) / n), shape))
+    return float(max(1.0, highest / shape))
 
 
 def _prediction(tables: Tables, given: "Given") -> Judged:
     found = tables.get("predictability", pl.DataFrame())
-    known = (
-        found.filter(pl.col("to_last_value").is_not_null(), pl.col("horizon_s") >= AHEAD_S) if found.height else found
-    )
-    if known.is_empty():
+    r = (predictability.gain(found, "tokens") or predictability.gain(found, "requests")) if found.height else None
+    if r is None or r["horizon_s"] < AHEAD_S:
         return None, f"The trace is too short to test forecasts {duration(AHEAD_S)} ahead, which scaling needs."
-    tokens = known.filter(metric="tokens")
-    of = tokens if tokens.height else known
-    best = of.filter(pl.col("horizon_s") == pl.col("horizon_s").max()).sort("wape").row(0, named=True)
-    value = max(0.0, 1 - best["to_last_value"])
-    if value:
-        how = f"{best['method']} errs by {best['wape']:.0%}, {value:.0%} less than taking the last value"
-    else:
-        how = f"nothing beats taking the last value, which errs by {best['wape']:.0%}"
-    return value, f"Forecasting the load {duration(best['horizon_s'])} ahead, {how} (n = {best['n']:,} windows)."
+    value = max(0.0, r["gain"])
+    naive = {"last-value": "the last value", "recent-mean": "the mean of the last 12 windows"}[r["naive"]]
+    less = f"{value:.0%} less than" if value else "no less than"
+    return value, (
+        f"A forecast of the load {duration(r['horizon_s'])} ahead errs by {r['wape']:.0%}, {less} taking {naive} "
+        f"({r['naive_wape']:.0%}; n = {r['n']:,} windows)."
+    )
 
 
 def _pooling(tables: Tables, given: "Given") -> Judged:
     found = tables.get("pooling", pl.DataFrame())
-    if found.height:
-        found = found.filter(pl.col("across") != "all", pl.col("saving").is_not_null())
-        found = found.filter(pl.col("pools") > pl.col("shared_pools"))
-    if found.is_empty():
+    best = pooling.best(found) if found.height else None
+    if best is None:
         return None, "The trace has one pool only, or is too short: there is nothing to share."
-    # of requests, input and output tokens the least: whichever binds a fleet, at least so much is saved
-    least = found.group_by("across", maintain_order=True).agg(pl.col("saving").min(), pl.col("window_s").first())
-    best = least.sort("saving", descending=True).row(0, named=True)
-    return best["saving"], (
-        f"Sharing capacity across {best['across']}s would spare {best['saving']:.0%} of what its pools need for their "
-        f"peaks apart (windows of {duration(best['window_s'])}; of requests, input and output tokens the least)."
+    return best["beyond_chance"], (
+        f"Sharing capacity across {pooling.WORDS[best['across']]} would spare {best['saving']:.0%} of what its pools "
+        f"need for their peaks apart (windows of {duration(best['window_s'])}; of requests, input and output tokens "
+        f"the least); pools that rise and fall together would spare {best['saving_by_chance']:.0%}."
     )
 
 
 def _heterogeneous(tables: Tables, given: "Given") -> Judged:
     found = tables.get("heterogeneity", pl.DataFrame())
-    if found.is_empty():
+    if found.is_empty() or given.states["joint"]["n"].sum() < types.MIN_ROWS:
         return None, "Too few requests state both lengths to tell types apart."
     value = found.filter(index="kv_type_cv")["trace"][0]
     if not value:
@@ -157,9 +181,16 @@ def _caches(tables: Tables, given: "Given") -> Judged:
 
 
 FAMILIES = (
-    Family("scaling", "share of a peak-sized fleet that is idle on average", 0.15, 0.4, "scales", _scaling),
-    Family("prediction", "part of last-value's error that a forecast spares", 0.1, 0.3, "predictability", _prediction),
-    Family("pooling", "capacity that sharing spares", 0.1, 0.25, "pooling", _pooling),
+    Family("scaling", "share of a peak-sized fleet that the load leaves idle", 0.15, 0.4, "scales", _scaling),
+    Family(
+        "prediction",
+        "part of a naive error that a forecast spares",
+        0.1,
+        0.3,
+        "predictability",
+        _prediction,
+    ),
+    Family("pooling", "capacity that sharing spares beyond chance", 0.1, 0.25, "pooling", _pooling),
     Family("heterogeneous deployment", "CV of KV demand between types", 0.2, 0.5, "heterogeneity", _heterogeneous),
     Family("deferral", "part of the peak that batch work makes", 0.1, 0.25, "load", _deferral),
     Family("cache-aware routing", "share of the prompt tokens that repeat", 0.1, 0.3, "prefix", _caches),

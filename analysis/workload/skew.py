@@ -11,6 +11,7 @@ from lmaas.analysis.trace import TraceMeta
 from .inequality import effective, gini
 from .load import whole
 from .tables import NONE, OTHERS
+from .words import duration
 
 MEASURES = ("requests", "input_tokens", "output_tokens")
 PEAK_SHARE = 0.01  # of the windows: the peaks
@@ -143,6 +144,6 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
     for r in tenants.filter(pl.col("excess_share") >= LARGE_PART, clear).head(1).iter_rows(named=True):
         yield (
             f"Tenant {r['name']} makes {r['share']:.0%} of all requests, but {r['peak_share']:.0%} of those of the "
-            f"busiest 1 % of the windows ({r['peak_windows']} of {r['window_s']:g} s): {r['excess_share']:.0%} of what "
-            "these have above the mean."
+            f"busiest 1 % of the time ({r['peak_windows']} windows of {duration(r['window_s'])}): "
+            f"{r['excess_share']:.0%} of what these have above the mean."
         )

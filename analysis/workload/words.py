@@ -10,8 +10,13 @@ def duration(seconds: float) -> str:
     """The largest unit of which there are two: 90 s, 3.5 h."""
     for unit, size in (("days", DAY_S), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
+            return f"{number(seconds / size)} {unit}"
     return f"{seconds:.3g} s"
+
+
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def moment(at_s: float, meta: TraceMeta) -> str:

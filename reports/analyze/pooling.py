@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lmaas.analysis.workload.pooling import best
+
 from .. import figures
-from ..format import number, percent, span
+from ..format import percent, span
 from ..palette import series
 from ..section import Column, Figure, Section, table
 from .tables import GROUPS, rows
@@ -27,6 +29,7 @@ SAVED = (
     Column("saving", "Spared", "share"),
     Column("saving_p99", "Spared at p99", "share"),
     Column("windows", "Windows", "count"),
+    Column("saving_by_chance", "By chance", "share"),
     Column("window_s", "of", "span_s"),
 )
 ALIKE = (
@@ -67,18 +70,13 @@ def section(result: Analysis) -> Section | None:
 
 
 def finding(saved: pl.DataFrame) -> str:
-    """The one dimension whose sharing spares most."""
-    best = (
-        saved.filter(pl.col("across") != "all", measure="requests")
-        .sort(["saving", "across"], descending=[True, False])
-        .head(1)
-    )
-    for r in best.iter_rows(named=True):
-        window = span(r["window_s"])
+    """The one dimension whose sharing spares most beyond chance, of all measures at least."""
+    r = best(saved)
+    if r is not None:
         return (
-            f"Sharing across {ACROSS[r['across']]} would spare {percent(r['saving'])} of the capacity that separate "
-            f"peaks need: {number(r['peak_of_sums'], 3)} instead of {number(r['sum_of_peaks'], 3)} requests/s "
-            f"(windows of {window})."
+            f"Sharing across {ACROSS[r['across']]} would spare at least {percent(r['saving'])} of the capacity that "
+            f"separate peaks need, of requests as of tokens (windows of {span(r['window_s'])}); chance alone would "
+            f"spare {percent(r['saving_by_chance'])}."
         )
     everything = saved.filter(across="all").row(0, named=True)
     return f"Sharing everything would spare {percent(everything['saving'])} of the capacity for the peaks."
