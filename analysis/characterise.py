@@ -1,12 +1,14 @@
 """`analyze`: one trace in, the tables that describe its workload and what they say out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from .errors import Exit, UserError
+from .formats.source import shown
 from .instants import Period
 from .quality import Quality, assess
 from .selection import selected
@@ -17,7 +19,7 @@ from .workload.findings import findings
 from .workload.given import Given
 from .workload.rewards import rewards
 from .workload.summary import Keys, summarise
-from .workload.tables import DIMENSIONS
+from .workload.tables import DIMENSIONS, GROUPINGS
 
 if TYPE_CHECKING:
     from .comparison.against import Comparison
@@ -76,37 +78,60 @@ def analyze(
     where: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    by: Sequence[str] | None = None,
 ) -> Analysis:
     """Characterise a trace: load over time, lengths, who sends, and latency and prefix reuse where it has them.
 
     `window_s` is the window of the load and pool tables (default: `load.default_window_s`). Percentiles
     are exact where the rows fit in memory (`given.IN_MEMORY_ROWS`), else within 1 %: the column `exact` says which.
     `where` (a DuckDB expression over the trace table), `since` and `until` (a date, a time with its zone, or a length
-    of time from the trace's start) say which requests are looked at. UserError (exit 2) where these cannot be, and for
-    a window that is not positive, below the timestamps' quantum, or far too short.
+    of time from the trace's start) say which requests are looked at. `by`: of service, region, tier and tenant those
+    that the tables are broken down by (default: lengths and latencies by the first three, shares by all).
+    UserError (exit 2) where these cannot be, and for a window that is not positive, below the timestamps' quantum, or
+    far too short.
     """
     with selected(trace, Period.parse(since, until), where) as part:
-        return _analyze(part, window_s)
+        return _analyze(part, window_s, None if by is None else check_groupings(by, part.meta))
 
 
-def _analyze(trace: Trace, window_s: float | None) -> Analysis:
+def check_groupings(by: Sequence[str], meta: TraceMeta) -> tuple[str, ...]:
+    """The dimensions to break down by, each once; UserError (exit 2) for one unknown, or that the trace lacks."""
+    there = [d for d in DIMENSIONS if d in meta.columns]
+    for name in by:
+        if name not in DIMENSIONS:
+            raise UserError(f"--by {shown(name)}: must be of {', '.join(DIMENSIONS)}", Exit.USAGE)
+        if name not in there:
+            raise UserError(f"--by {name}: the trace names no {name}; it has {', '.join(there)}", Exit.USAGE)
+    return tuple(dict.fromkeys(by))
+
+
+def _analyze(trace: Trace, window_s: float | None, by: tuple[str, ...] | None) -> Analysis:
     meta = trace.meta
     if window_s is None:
         window_s = load.default_window_s(meta.span_s, meta.quantum_s)
     load.check_window(window_s, meta.span_s, meta.quantum_s)
-    tables = _tables(trace, window_s)
-    return Analysis(meta, assess(trace), window_s, tables, findings(tables, meta))
+    tables = _tables(trace, window_s, by)
+    said = findings(tables, meta)
+    if by is not None:
+        tables = {name: _broken_down(table, by) for name, table in tables.items()}
+    return Analysis(meta, assess(trace), window_s, tables, said)
 
 
-def _tables(trace: Trace, window_s: float) -> dict[str, pl.DataFrame]:
+def _broken_down(table: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
+    """The table without the rows of groupings that were not asked for."""
+    return table.filter(pl.col("by").is_in(("all", *by))) if "by" in table.columns else table
+
+
+def _tables(trace: Trace, window_s: float, by: tuple[str, ...] | None) -> dict[str, pl.DataFrame]:
     scan, meta = trace.scan(), trace.meta
     # the pass that leaves the states needs the names found before
     first = {"overview": described.overview(scan), "status": described.status(scan)}
     tables = _collect(first | {d: described.totals(scan, d) for d in DIMENSIONS})
     totals = {d: tables.pop(d) for d in DIMENSIONS}
     tables["shares"] = pl.concat([described.shares(totals[d], d) for d in DIMENSIONS])
-    keys = Keys.choose(window_s, meta.quantum_s, meta.span_s, totals)
-    given = Given(trace, summarise(scan, keys, meta.columns), totals)
+    groupings = GROUPINGS if by is None else by
+    keys = Keys.choose(window_s, meta.quantum_s, meta.span_s, totals, tenants="tenant" in groupings)
+    given = Given(trace, summarise(scan, keys, meta.columns), totals, groupings)
     for statistics in STATISTICS:
         tables |= statistics(given)
     tables["rewards"] = rewards(tables, given)

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from .options import Compare, Format, Json, Map, Out, Since, TimeUnit, TracePath, Until, Where, Window, mapping
+from .options import By, Compare, Format, Json, Map, Out, Since, TimeUnit, TracePath, Until, Where, Window, mapping
 from .screen import Screen
 
 
@@ -15,6 +15,7 @@ def command(
     since: Since = None,
     until: Until = None,
     where: Where = None,
+    by: By = None,
     compare: Compare = None,
     format: Format = None,
     map: Map = None,
@@ -30,6 +31,7 @@ def command(
                             --map input_tokens=in --map output_tokens=out
       lmaas analyze --since 2024-05-10 --until 2024-05-12 \\
                     --where "service = 'chat' and input_tokens > 1000"
+      lmaas analyze --by service,tenant
       lmaas analyze --since -1d --compare 1d
     """
     from lmaas.analysis import analyze
@@ -49,9 +51,10 @@ def command(
     part: dict[str, Any] = {"since": since, "until": until, "where": where}
     against = None if compare is None else Against.parse(compare, read)
     workspace.use(opened)  # stays the current one
-    asked = part | {"window_s": window, "compare": compare}
+    groupings = None if by is None else [name.strip() for name in by.split(",")]
+    asked = part | {"window_s": window, "by": groupings, "compare": compare}
     with recording(workspace, "analyze", opened.meta.name, screen.argv, asked, out) as recorded:
-        result = analyze(opened, window_s=window, **part)
+        result = analyze(opened, window_s=window, by=groupings, **part)
         written = write_analysis(result if against is None else compared(result, opened, against, **part), recorded)
     screen.present(written, "lmaas evaluate --policy preserve", as_json=as_json)
     return written.exit_code

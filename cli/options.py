@@ -92,6 +92,10 @@ Where = Annotated[
     str | None,
     typer.Option("--where", metavar="EXPR", help="Only requests of which a DuckDB expression over the columns holds."),
 ]
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="NAME,...", help="Break down by these: of service, region, tier, tenant."),
+]
 Compare = Annotated[
     str | None,
     typer.Option(

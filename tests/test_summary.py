@@ -21,11 +21,11 @@ from lmaas.analysis.workload.summary import STATES, Keys, merge, summarise
 ALL = ("tenant", "session_id", "ttft_s", "e2e_s", "queue_s")
 
 
-def keys(rows, window_s=10.0, quantum_s=1e-6):
+def keys(rows, window_s=10.0, quantum_s=1e-6, tenants=False):
     scan = rows.lazy()
     totals = {d: tables.totals(scan, d).collect() for d in tables.DIMENSIONS}
     span = (rows["arrival_s"].max() or 0) - (rows["arrival_s"].min() or 0)
-    return Keys.choose(window_s, quantum_s, span, totals)
+    return Keys.choose(window_s, quantum_s, span, totals, tenants)
 
 
 @st.composite
@@ -78,6 +78,7 @@ def slowly(rows, keys):
         for metric in ("input_tokens", "output_tokens"):
             if (r[metric] or 0) >= 1:
                 found["lengths"][*shared, metric, one(r[metric])].append(r[metric])
+                found["tenant_lengths"][label("tenant", r["tenant"]), metric, one(r[metric])].append(r[metric])
         if min(tokens) >= 1:
             cell = one(tokens[0], COARSE), one(tokens[1], COARSE)
             found["joint"][at(keys.joint_s), shared[0], *cell].append(tokens)
@@ -86,6 +87,7 @@ def slowly(rows, keys):
         for metric, seconds in (("ttft_s", r["ttft_s"]), ("tpot_s", tpot), ("e2e_s", r["e2e_s"])):
             if seconds is not None:
                 found["latency"][*shared, metric, one(us := round(seconds * 1e6))].append(us)
+                found["tenant_latency"][label("tenant", r["tenant"]), metric, one(us)].append(us)
                 found["latency_load"][at(keys.joint_s), metric, one(us)].append(us)
     return found
 
@@ -96,7 +98,7 @@ def one(value, base=FINE):
 
 def columns(name, values):
     """What a state's other columns are for the rows of one key."""
-    if name in ("lengths", "gaps", "latency", "latency_load"):
+    if name not in ("finest", "cube", "hours", "tenant_load", "joint"):
         return {"n": len(values), "total": sum(values), "low": min(values), "high": max(values)}
     return {
         "n" if name == "joint" else "requests": len(values),
@@ -108,7 +110,7 @@ def columns(name, values):
 @settings(max_examples=60)
 @given(traces())
 def test_each_state_is_what_a_loop_over_the_rows_gives(rows):
-    k = keys(rows)
+    k = keys(rows, tenants=True)
     found = summarise(rows.lazy(), k, ALL)
     assert found.rows == len(rows)
     for name, expected in slowly(rows, k).items():
@@ -122,7 +124,7 @@ def test_each_state_is_what_a_loop_over_the_rows_gives(rows):
 @settings(max_examples=60)
 @given(traces(), st.lists(st.floats(0, 1), max_size=4), st.randoms())
 def test_states_of_shards_merge_to_those_of_the_whole(rows, cuts, random):
-    k = keys(rows)
+    k = keys(rows, tenants=True)
     whole = summarise(rows.lazy(), k, ALL)
     at = [0, *sorted(round(c * len(rows)) for c in cuts), len(rows)]
     shards = [summarise(rows[a:b].lazy(), k, ALL) for a, b in pairwise(at)]

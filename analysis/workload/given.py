@@ -8,18 +8,19 @@ from lmaas.analysis.trace import Trace, TraceMeta
 from lmaas.analysis.windows import DAY_S
 
 from .summary import Summary
-from .tables import folded
+from .tables import GROUPINGS, OTHERS, TOP, folded
 
 IN_MEMORY_ROWS = 5_000_000  # percentiles of more are read from histograms
 
 
 @dataclass(frozen=True)
 class Given:
-    """A trace, what one pass over it left, and `tables.totals` of each dimension."""
+    """A trace, what one pass over it left, `tables.totals` of each dimension, and which of these to break down by."""
 
     trace: Trace
     summary: Summary
     totals: dict[str, pl.DataFrame]
+    by: tuple[str, ...] = GROUPINGS
 
     @property
     def meta(self) -> TraceMeta:
@@ -56,3 +57,10 @@ class Given:
     def group(self, dimension: str) -> pl.Expr:
         """The dimension of a row as text, with the groups beyond the largest 20 together; 'all' is one group."""
         return pl.lit("all") if dimension == "all" else folded(dimension, self.totals[dimension])
+
+    def label(self, dimension: str) -> pl.Expr:
+        """`group` for the rows of a state, whose names are text already."""
+        if dimension == "all":
+            return pl.lit("all")
+        top = self.totals[dimension]["name"].head(TOP).implode()
+        return pl.when(pl.col(dimension).is_in(top)).then(dimension).otherwise(pl.lit(OTHERS))

@@ -11,7 +11,6 @@ from .tables import COLUMNS, answered
 if TYPE_CHECKING:
     from .given import Given
 
-GROUPS = ("all", "service", "region", "tier")
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 P999_MIN_ROWS = 10_000  # fewer leave fewer than ten values above it
 LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
@@ -20,30 +19,27 @@ MIN_CORRELATION_ROWS = 3
 
 def describe(given: "Given") -> dict[str, pl.DataFrame]:
     """The tables lengths, correlation and, where the trace has observed latencies, latency."""
-    scan, groups = given.trace.scan(), {by: given.group(by) for by in GROUPS}
+    scan, groups = given.trace.scan(), {by: given.group(by) for by in ("all", *given.by)}
     if not given.in_memory:
-        found = {
-            "lengths": _from_histograms(given.states["lengths"], "lengths", 1.0),
-            "correlation": _from_joint(given.states["joint"]),
-        }
+        found = {"lengths": _from_histograms(given, "lengths", 1.0), "correlation": _from_joint(given)}
         if "latency" in given.states:
-            found["latency"] = _from_histograms(given.states["latency"], "latency", 1e-6)
+            found["latency"] = _from_histograms(given, "latency", 1e-6)
         return found
     metrics = given.summary.metrics
     frames = {
         "lengths": lengths(scan, groups),
-        "correlation": correlation(scan, {k: groups[k] for k in ("all", "service", "tier")}),
+        "correlation": correlation(scan, groups),
     }
     if metrics:
         frames["latency"] = latency(scan, groups, metrics)
     return dict(zip(frames, pl.collect_all(list(frames.values()), engine="streaming"), strict=True))
 
 
-def _from_histograms(state: pl.DataFrame, name: str, scale: float) -> pl.DataFrame:
+def _from_histograms(given: "Given", name: str, scale: float) -> pl.DataFrame:
     """`lengths` or `latency` from the state of that name, within 1 %; scale: of its whole numbers to the unit."""
     parts = []
-    for by in GROUPS:
-        key = pl.lit("all") if by == "all" else pl.col(by)
+    for by in ("all", *given.by):
+        state, key = given.states[f"tenant_{name}" if by == "tenant" else name], given.label(by)
         merged = state.group_by("metric", "bucket", name=key).agg(
             pl.col("n", "total").sum(), pl.col("low").min(), pl.col("high").max()
         )
@@ -54,11 +50,13 @@ def _from_histograms(state: pl.DataFrame, name: str, scale: float) -> pl.DataFra
     return pl.concat(parts).with_columns(p999=rare, exact=pl.lit(False)).select(COLUMNS[name].keys())
 
 
-def _from_joint(state: pl.DataFrame) -> pl.DataFrame:
+def _from_joint(given: "Given") -> pl.DataFrame:
     """`correlation` of all and by service from the joint histogram: ranks of its coarse buckets, each one large tie."""
     parts = []
     for by, key in (("all", pl.lit("all")), ("service", pl.col("service"))):
-        cells = state.group_by("in_bucket", "out_bucket", name=key).agg(pl.col("n").sum())
+        if by not in ("all", *given.by):
+            continue
+        cells = given.states["joint"].group_by("in_bucket", "out_bucket", name=key).agg(pl.col("n").sum())
         for side in ("in", "out"):
             each = cells.group_by("name", f"{side}_bucket").agg(of=pl.col("n").sum()).sort("name", f"{side}_bucket")
             rank = (pl.col("of").cum_sum().over("name") - pl.col("of") / 2).alias(side)

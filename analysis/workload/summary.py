@@ -55,6 +55,8 @@ STATES = {
     "joint": State(("window", "service", "in_bucket", "out_bucket"), ("n", *ADDED[1:])),  # of joint_s; answered rows
     "gaps": State(("bucket",), **SPREAD),  # between arrivals, microseconds
     "latency": State((*SHARED, "metric", "bucket"), **SPREAD),  # microseconds, answered rows
+    "tenant_lengths": State(("tenant", "metric", "bucket"), **SPREAD),  # as lengths; where asked for
+    "tenant_latency": State(("tenant", "metric", "bucket"), **SPREAD),
     "latency_load": State(("window", "metric", "bucket"), **SPREAD),  # of joint_s; as latency
     "sessions": State(("register",), most=("rank",)),  # HyperLogLog
 }
@@ -73,9 +75,12 @@ class Keys:
     joint_s: float
     names: dict[str, tuple[str, ...]]
     folded: frozenset[str]
+    tenants: bool  # whether there are histograms by tenant
 
     @classmethod
-    def choose(cls, window_s: float, quantum_s: float, span_s: float, totals: dict[str, pl.DataFrame]) -> "Keys":
+    def choose(
+        cls, window_s: float, quantum_s: float, span_s: float, totals: dict[str, pl.DataFrame], tenants: bool = False
+    ) -> "Keys":
         """Windows by the trace's span and time step; names by `tables.totals` of each dimension, the largest first."""
         most = {d: TENANTS if d == "tenant" else TOP for d in totals}
         return cls(
@@ -85,6 +90,7 @@ class Keys:
             joint_s=_scale(quantum_s, span_s / MAX_JOINT),
             names={d: tuple(of["name"].head(most[d])) for d, of in totals.items()},
             folded=frozenset(d for d, of in totals.items() if len(of) > most[d]),
+            tenants=tenants,
         )
 
     def by(self, dimension: str) -> pl.Expr:
@@ -174,6 +180,9 @@ def _frames(rows: pl.LazyFrame, keys: Keys, columns: set[str]) -> dict[str, pl.L
         frames["hours"] = _counts(rows, keys, HOUR_S, SHARED[:2])
     if "tenant" in columns:
         frames["tenant_load"] = _counts(rows, keys, keys.tenant_s, ("tenant",))
+    if keys.tenants:
+        by_tenant = [_spread(rows, keys, ("tenant",), m, pl.col(m), least=1) for m in ADDED[1:]]
+        frames["tenant_lengths"] = pl.concat(by_tenant)
     if "session_id" in columns:
         frames["sessions"] = _registers(rows)
     metrics = {m: tpot_s() if m == "tpot_s" else pl.col(m) for m in observed(columns)}
@@ -181,6 +190,9 @@ def _frames(rows: pl.LazyFrame, keys: Keys, columns: set[str]) -> dict[str, pl.L
         micro = {m: (seconds * 1e6).round().clip(upper_bound=MAX_US) for m, seconds in metrics.items()}
         window = rows.with_columns(window=_window(keys.joint_s))
         frames["latency"] = pl.concat([_spread(rows, keys, SHARED, m, v) for m, v in micro.items()])
+        if keys.tenants:
+            by_tenant = [_spread(rows, keys, ("tenant",), m, v) for m, v in micro.items()]
+            frames["tenant_latency"] = pl.concat(by_tenant)
         frames["latency_load"] = pl.concat([_spread(window, keys, ("window",), m, v) for m, v in micro.items()])
     return frames
 

@@ -9,6 +9,7 @@ import polars as pl
 from lmaas.analysis.windows import DEFAULT_ORIGIN
 
 DIMENSIONS = ("service", "region", "tier", "tenant")
+GROUPINGS = ("service", "region", "tier")  # what lengths and latencies are told apart by, unless asked otherwise
 TOP = 20  # groups of a dimension shown by name; the rest is one row, OTHERS
 OTHERS = "(others)"
 NONE = "(none)"  # rows whose source names no tenant or tier
@@ -87,7 +88,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "output_share": "",
     },
     "lengths": {
-        "by": "all, service, region or tier",
+        "by": "all, service, region or tier, or as asked",
         "name": "which of them",
         "metric": "input_tokens (ISL) or output_tokens (OSL)",
         "n": "answered rows that have it and at least one token",
@@ -96,14 +97,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "exact": "false: percentiles from a histogram, within 1 %; n, mean, min and max are exact",
     },
     "correlation": {
-        "by": "all, service or tier",
+        "by": "all, service, region or tier, or as asked",
         "name": "which of them",
         "n": "answered rows with both lengths",
         "spearman": "rank correlation of input and output tokens; null below 3 rows or without variation",
-        "exact": "false: of ranks of buckets a quarter of an octave wide, not by tier",
+        "exact": "false: of ranks of buckets a quarter of an octave wide, of all and by service only",
     },
     "latency": {
-        "by": "all, service, region or tier",
+        "by": "all, service, region or tier, or as asked",
         "name": "which of them",
         "metric": "observed ttft_s, tpot_s = (e2e_s - ttft_s)/(output_tokens - 1), e2e_s or queue_s",
         "n": "answered rows that have it",
