@@ -6,7 +6,8 @@ import pytest
 from trace_data import storer, table
 
 from lmaas.analysis import analyze
-from lmaas.reports.analyze.rewards import finding
+from lmaas.analysis.workload.rewards import gains
+from lmaas.reports.analyze import overview
 
 HOUR_S = 3600.0
 FAMILIES = {"scaling", "prediction", "pooling", "heterogeneous deployment", "deferral", "cache-aware routing"}
@@ -86,7 +87,7 @@ def test_families_stand_in_the_order_of_their_reward(tmp_path):
     found = analyze(storer(tmp_path)(table(arrival_s=evenly([600] * 23 + [6000])))).tables["rewards"]
     order = ["much", "some", "little", "unknown"]
     assert found["verdict"].to_list() == sorted(found["verdict"], key=order.index)
-    assert finding(found).startswith("Much to gain from scaling")
+    assert gains(found).startswith("Much to gain from scaling")
 
 
 @pytest.mark.parametrize("arrival_s", [[0.0], [7.0, 7.0], [0.0, 1e9]])
@@ -102,3 +103,18 @@ def test_forecasts_of_less_than_a_start_takes_do_not_count(row):
     day = np.sort(np.concatenate([rng.random(3000) * 600 + 1200 * k for k in range(216)]))  # on and off, 20 min each
     found = row(table(arrival_s=day), "prediction")
     assert found["value"] is not None and "last value" in found["says"]
+
+
+def test_what_is_rewarded_is_among_the_first_things_said_and_the_overview_is_short(tmp_path):
+    rng = np.random.default_rng(1)
+    at = np.sort(rng.random(50_000)) * 4 * 24 * HOUR_S
+    lengths = {c: 1 + rng.pareto(1.5, len(at)) * 300 for c in ("input_tokens", "output_tokens")}
+    latencies = {c: rng.gamma(2, 0.1, len(at)) for c in ("ttft_s", "e2e_s")}
+    tenant = np.where(rng.random(len(at)) < 0.3, "big", rng.choice(40, len(at)).astype(str))
+    found = analyze(storer(tmp_path)(table(arrival_s=at, tenant=tenant, **lengths, **latencies)))
+    assert found.findings[1].startswith("What policies can gain here at most: ")
+    shown = overview.section(found)
+    more = len(found.findings) - overview.SHOWN
+    assert more > 0 and shown.notes[-1] == f"{more} more in the sections below and in metrics.json."
+    assert (shown.finding, *shown.notes[:-1]) == found.findings[: overview.SHOWN]
+    assert found.metrics()["findings"] == list(found.findings)

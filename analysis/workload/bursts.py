@@ -21,6 +21,7 @@ BASELINE_S = 3600.0
 FACTOR = 2.0
 CHANCE = 0.01  # of one false window in a trace of Poisson arrivals
 LISTED = 10
+WORTH = 0.002  # of the requests; less is not worth a sentence
 
 COLUMNS: dict[str, dict[str, str]] = {
     "burstiness": {
@@ -109,7 +110,7 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
     if "burstiness" not in tables:
         return
     b = tables["burstiness"].row(0, named=True)
-    if b["bursts"]:
+    if b["request_share"] >= WORTH:
         many = "1 burst" if b["bursts"] == 1 else f"{b['bursts']:,} bursts"
         yield (
             f"{many} ({duration(b['window_s'])} windows with at least {b['factor']:g} times the local median): "

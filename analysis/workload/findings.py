@@ -7,7 +7,25 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
-from . import latency_load, prefix_tables, session_columns, spatial, temporal
+from . import (
+    arrivals,
+    bursts,
+    changes,
+    demand,
+    heterogeneity,
+    latency_load,
+    memory,
+    mixdrift,
+    pooling,
+    predictability,
+    prefix_tables,
+    rewards,
+    rhythm,
+    session_columns,
+    skew,
+    tails,
+    types,
+)
 from .tables import NONE, OTHERS
 from .words import duration as _duration
 from .words import number
@@ -28,20 +46,32 @@ def findings(tables: Tables, meta: TraceMeta) -> tuple[str, ...]:
     say: tuple[Callable[[Tables, TraceMeta], Iterator[str]], ...] = (
         _volume,
         _failures,
+        rewards.findings,
         _peak,
-        _dispersion,
         _rhythm,
-        temporal.findings,
+        _lengths,
+        prefix_tables.findings,
+        pooling.findings,
+        skew.findings,
+        bursts.findings,
+        types.findings,
+        _latency,
+        latency_load.findings,
+        changes.findings,
         _regions,
         _services,
         _tenants,
-        _lengths,
-        _correlation,
-        spatial.findings,
-        prefix_tables.findings,
+        predictability.findings,
+        rhythm.findings,
         session_columns.findings,
-        _latency,
-        latency_load.findings,
+        _dispersion,
+        arrivals.findings,
+        memory.findings,
+        tails.findings,
+        demand.findings,
+        heterogeneity.findings,
+        mixdrift.findings,
+        _correlation,
         _quantum,
     )
     if tables["overview"]["rows"].item() < MIN_ROWS:

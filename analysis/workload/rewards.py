@@ -4,7 +4,7 @@ Nothing is replayed here: the numbers say how much there is to be had, not how m
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from .load import whole
 from .words import duration
 
 if TYPE_CHECKING:
+    from lmaas.analysis.trace import TraceMeta
+
     from .given import Given
 
 Tables = Mapping[str, pl.DataFrame]
@@ -178,6 +180,32 @@ def _caches(tables: Tables, given: "Given") -> Judged:
         f"{value:.0%} of the prompt tokens repeat a prefix seen before: so much prefill can be saved at most, by "
         "requests that go where their prefix is."
     )
+
+
+def gains(found: pl.DataFrame) -> str:
+    """The families with most to gain, and those with little."""
+    parts = []
+    for verdict, word in (("much", "much to gain from"), ("some", "some from"), ("little", "little from")):
+        families = found.filter(verdict=verdict)["family"].to_list()
+        if families:
+            parts.append(f"{word} {_and(families)}")
+    sentence = "; ".join(parts)
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def _and(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def findings(tables: Tables, meta: "TraceMeta") -> Iterator[str]:
+    """What policies can gain here, where the trace tells of any."""
+    known = tables["rewards"].filter(pl.col("verdict") != "unknown") if "rewards" in tables else pl.DataFrame()
+    if len(known):
+        yield f"What policies can gain here at most: {_lower(gains(known))}"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]
 
 
 FAMILIES = (

@@ -1,10 +1,6 @@
 """How requests differ at one time: types, demand, tails, heterogeneity, skew, peaks, pooling, and drift of the mix."""
 
-from collections.abc import Iterator, Mapping
-
 import polars as pl
-
-from lmaas.analysis.trace import TraceMeta
 
 from . import demand, heterogeneity, mixdrift, pooling, skew, tails, types
 from .given import Given
@@ -33,9 +29,3 @@ def describe(given: Given) -> dict[str, pl.DataFrame]:
 
 
 TENANTS = {"window": pl.Int64, "tenant": pl.String} | dict.fromkeys(skew.MEASURES, pl.Int64)
-
-
-def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[str]:
-    """What the tables of COLUMNS say."""
-    for group in GROUPS:
-        yield from group.findings(tables, meta)

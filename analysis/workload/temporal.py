@@ -1,11 +1,8 @@
 """How the load changes: the statistics of time as one group, from the states `finest` and `gaps` alone."""
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import polars as pl
-
-from lmaas.analysis.trace import TraceMeta
 
 from . import arrivals, bursts, changes, memory, predictability, rhythm
 from .buckets import edges
@@ -41,9 +38,3 @@ def describe(given: "Given") -> dict[str, pl.DataFrame]:
         "predictability": predictability.predictability(*span),
     }
     return {name: table for name, table in tables.items() if table is not None and len(table)}
-
-
-def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[str]:
-    """What the tables of time say."""
-    for group in (arrivals, bursts, memory, rhythm, changes, predictability):
-        yield from group.findings(tables, meta)

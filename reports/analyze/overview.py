@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
 
 
+SHOWN = 10  # findings: the most important
+
+
 def section(result: Analysis) -> Section:
     """The first finding of the analysis is its volume, and the headline; the others support it."""
     found = rows(result, "overview")
     facts = found.row(0, named=True) if found.height else {}
     headline, *others = map(text, result.findings or ("The trace holds no request.",))
+    more = len(others) + 1 - SHOWN
+    if more > 0:
+        others[SHOWN - 1 :] = [f"{more} more in the sections below and in metrics.json."]
     shown = tiles(result, facts, busiest(rows(result, "scales")))
     return Section("overview", "Overview", headline, tiles=shown, notes=tuple(others), brief=True)
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lmaas.analysis.workload.rewards import gains
+
 from ..format import number, share
 from ..section import Column, Section, table
 from .tables import rows
@@ -39,23 +41,8 @@ def section(result: Analysis) -> Section | None:
     return Section(
         "rewards",
         "What this trace rewards",
-        finding(found),
+        gains(found),
         tables=(table("At most, by family of policies", shown, COLUMNS, "rewards.parquet"),),
         notes=(NOTE,),
         brief=True,
     )
-
-
-def finding(found: pl.DataFrame) -> str:
-    """The families with most to gain, and those with little."""
-    parts = []
-    for verdict, word in (("much", "much to gain from"), ("some", "some from"), ("little", "little from")):
-        families = found.filter(verdict=verdict)["family"].to_list()
-        if families:
-            parts.append(f"{word} {_and(families)}")
-    sentence = "; ".join(parts)
-    return sentence[0].upper() + sentence[1:] + "."
-
-
-def _and(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
