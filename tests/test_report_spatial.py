@@ -38,7 +38,7 @@ def planted(tmp_path_factory):
 
 def test_each_section_says_its_number(planted):
     said = {module.__name__.rsplit(".", 1)[-1]: module.section(planted).finding for module in SECTIONS}
-    assert said["types"].startswith("2 types of request: medium in, medium out is the largest")
+    assert said["types"].startswith("2 types of request: typical is the largest")
     assert "of the KV memory over time" in said["types"]
     assert "varies by" in said["heterogeneity"] and "times its mean" in said["heterogeneity"]
     assert said["pooling"].startswith("Sharing across regions would spare ")

@@ -27,6 +27,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "types": {
         "type": "number of the type, from 0 for the shortest (by the product of its centre's lengths)",
         "name": "its lengths beside the trace's medians: above 1.5 times is long, below 1/1.5 short, else medium; "
+        "'typical' where both are medium; "
         "'one type' where the lengths form one cloud",
         "requests": "answered requests with both lengths, all of the trace, whose nearest centre is this type's",
         "request_share": "of them; likewise of their input and output tokens, prefill work and KV token-seconds",
@@ -101,7 +102,8 @@ def names(centres: F8, medians: Sequence[float]) -> tuple[str, ...]:
     """A name each, beside the medians (both log2 tokens); alike ones are told apart by their centres."""
     if len(centres) == 1:
         return ("one type",)
-    said = [f"{_size(c[0] - medians[0])} in, {_size(c[1] - medians[1])} out" for c in centres]
+    sizes = [[_size(c[k] - medians[k]) for k in (0, 1)] for c in centres]
+    said = ["typical" if i == o == "medium" else f"{i} in, {o} out" for i, o in sizes]
     about = [" → ".join(f"{float(f'{2**x:.2g}'):,.0f}" for x in c) for c in centres]
     return tuple(f"{s} ({a})" if said.count(s) > 1 else s for s, a in zip(said, about, strict=True))
 
@@ -210,7 +212,9 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
     found = tables.get("types", pl.DataFrame())
     if len(found) < 2 or found["requests"].sum() < MIN_ROWS:
         return
-    r = found.sort(pl.col("kv_share") - pl.col("request_share"), descending=True).row(0, named=True)
+    # of more than half of the requests most of anything is no news
+    rare = found.filter(pl.col("request_share") <= 0.5)
+    r = rare.sort((pl.col("kv_share") - pl.col("request_share")).abs(), descending=True).row(0, named=True)
     yield (
         f"Requests fall into {len(found)} types: '{r['name']}' (about {r['input_centre']:,.0f} tokens in, "
         f"{r['output_centre']:,.0f} out) is {_part(r['request_share'])} of the requests and holds "
@@ -219,4 +223,4 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
 
 
 def _part(share: float) -> str:
-    return "over 99%" if 0.99 < share < 1 else f"{share:.0%}"
+    return "over 99%" if 0.99 < share < 1 else "under 1%" if 0 < share < 0.01 else f"{share:.0%}"
