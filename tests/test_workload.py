@@ -62,6 +62,12 @@ def test_windows_hold_a_whole_number_of_steps_of_the_clock_or_many(quantum_s, ba
     assert workload_load.base_scale_s(quantum_s) == base_s
 
 
+def test_poisson_arrivals_are_called_exponential(store):
+    found = [analyze(store(table(arrival_s=poisson(2.0, 3600.0, seed)))).tables["gap_fits"] for seed in range(5)]
+    assert [fits["family"][0] for fits in found] == ["exponential"] * 5
+    assert all(fits["aic_over_best"].min() == 0 for fits in found)
+
+
 def test_a_coarse_clock_makes_no_dispersion(store):
     at = np.floor(poisson(2.0, 4 * 3600.0) / 3) * 3
     found = analyze(store(table(arrival_s=at), quantum_s=3.0)).tables["scales"]

@@ -20,6 +20,7 @@ MIN_GAPS = 100
 MIN_CELLS = 10  # fewer different gaps have no shape
 MAX_ZERO = 0.5  # share of gaps below the quantum from which on the distribution is that of the clock
 CLOSE = 0.05  # largest distance of distribution functions that still resemble each other
+SIMPLER = 10.0  # of AIC: what a shape gains less by is no shape (Burnham and Anderson)
 POINTS = 120  # of the curves
 KS_5_PERCENT = 1.358  # / sqrt(n): Kolmogorov's 5 % point of a distribution known beforehand
 
@@ -37,7 +38,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "reason": "why it does not; empty where it does",
     },
     "gap_fits": {
-        "family": "exponential, gamma, weibull or lognormal, likeliest first; absent where not resolvable",
+        "family": "exponential, gamma, weibull or lognormal, likeliest first, but the exponential where a shape gains "
+        "less than 10 of AIC; absent where not resolvable",
         "shape": "shape of gamma and Weibull (1: exponential), sigma of the lognormal",
         "scale_s": "scale of gamma and Weibull, mean of the exponential, median of the lognormal",
         "aic": "Akaike's criterion of the grouped likelihood",
@@ -88,10 +90,14 @@ def gaps(lower_us: F8, upper_us: F8, n: F8, total_us: F8, quantum_s: float) -> d
         )
     }
     if not reason:
-        fits = sorted((fit(f, lower, upper, n, mean) for f in FAMILIES), key=lambda f: f.aic)
+        fits = sorted((fit(f, lower, upper, n, mean) for f in FAMILIES), key=_worth)
         found["gap_fits"] = _fits(fits, lower, upper, n)
         found["gap_curve"] = _curve(fits, lower, n)
     return found
+
+
+def _worth(of: Fit) -> float:
+    return of.aic - (SIMPLER if of.family == "exponential" else 0.0)
 
 
 def cells(lower: F8, upper: F8, quantum: float) -> tuple[F8, F8]:
@@ -130,7 +136,7 @@ def distance(one: Fit, lower: F8, upper: F8, n: F8) -> float:
 
 
 def _fits(fits: list[Fit], lower: F8, upper: F8, n: F8) -> pl.DataFrame:
-    best = fits[0].aic
+    best = min(f.aic for f in fits)
     return pl.DataFrame(
         [
             {
