@@ -16,7 +16,7 @@ from .trace import Trace, TraceMeta
 from .workload import latency_load, lengths, load, prefix, sessions, spatial, temporal
 from .workload import tables as described
 from .workload.findings import findings
-from .workload.given import Given
+from .workload.given import Given, in_memory
 from .workload.rewards import rewards
 from .workload.summary import Keys, summarise
 from .workload.tables import DIMENSIONS, GROUPINGS
@@ -125,13 +125,17 @@ def _broken_down(table: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
 def _tables(trace: Trace, window_s: float, by: tuple[str, ...] | None) -> dict[str, pl.DataFrame]:
     scan, meta = trace.scan(), trace.meta
     # the pass that leaves the states needs the names found before
-    first = {"overview": described.overview(scan), "status": described.status(scan)}
+    few = in_memory(meta.rows_kept)
+    first = {"overview": described.overview(scan, count_sessions=few), "status": described.status(scan)}
     tables = _collect(first | {d: described.totals(scan, d) for d in DIMENSIONS})
     totals = {d: tables.pop(d) for d in DIMENSIONS}
     tables["shares"] = pl.concat([described.shares(totals[d], d) for d in DIMENSIONS])
     groupings = GROUPINGS if by is None else by
     keys = Keys.choose(window_s, meta.quantum_s, meta.span_s, totals, tenants="tenant" in groupings)
     given = Given(trace, summarise(scan, keys, meta.columns), totals, groupings)
+    if not few:
+        estimate = round(given.summary.distinct_sessions or 0)
+        tables["overview"] = tables["overview"].with_columns(sessions=pl.lit(estimate, pl.UInt32))
     for statistics in STATISTICS:
         tables |= statistics(given)
     tables["rewards"] = rewards(tables, given)

@@ -211,6 +211,7 @@ def test_percentiles_of_a_trace_too_large_for_memory_are_within_one_percent_and_
         region=rng.choice(["eu", "us"], n),
         input_tokens=rng.lognormal(6, 1.5, n).astype(int),
         output_tokens=rng.lognormal(4, 1, n).astype(int),
+        session_id=[f"s{i % 3000}" for i in range(n)],
         ttft_s=ttft,
         e2e_s=ttft + rng.random(n),
         status=rng.choice(["ok", "failed"], n),
@@ -220,7 +221,11 @@ def test_percentiles_of_a_trace_too_large_for_memory_are_within_one_percent_and_
     monkeypatch.setattr(limits, "IN_MEMORY_ROWS", n - 1)
     histograms = analyze(trace).tables
     assert exact.keys() == histograms.keys()
-    same = [name for name in exact if name not in ("lengths", "latency", "correlation")]
+    same = [name for name in exact if name not in ("overview", "lengths", "latency", "correlation")]
+    counted, estimated = exact["overview"].row(0, named=True), histograms["overview"].row(0, named=True)
+    assert (counted["sessions"], counted["sessions_exact"]) == (3000, True)
+    assert estimated.pop("sessions") == pytest.approx(3000, rel=0.05) and not estimated.pop("sessions_exact")
+    assert estimated.items() <= counted.items()
     for name in same:
         assert_frame_equal(exact[name], histograms[name])
     for name, unit in (("lengths", 1.0), ("latency", 1e-6)):

@@ -13,6 +13,11 @@ from .tables import GROUPINGS, OTHERS, TOP, folded
 IN_MEMORY_ROWS = 5_000_000  # percentiles of more are read from histograms
 
 
+def in_memory(rows: int) -> bool:
+    """Whether so many rows are looked at one by one: their percentiles and distinct values are exact."""
+    return rows <= IN_MEMORY_ROWS
+
+
 @dataclass(frozen=True)
 class Given:
     """A trace, what one pass over it left, `tables.totals` of each dimension, and which of these to break down by."""
@@ -45,7 +50,7 @@ class Given:
     @property
     def in_memory(self) -> bool:
         """Whether the rows fit in memory, so that percentiles are exact."""
-        return self.summary.rows <= IN_MEMORY_ROWS
+        return in_memory(self.summary.rows)
 
     @property
     def clock_s(self) -> float:

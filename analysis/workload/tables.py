@@ -28,6 +28,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "tiers": "",
         "tenants": "",
         "sessions": "",
+        "sessions_exact": "false: sessions are an estimate (HyperLogLog), within some 3 %",
     },
     "status": {
         "status": "ok, failed, cancelled, rejected, incomplete; 'unknown' where the source does not say",
@@ -128,9 +129,8 @@ def named(dimension: str) -> pl.Expr:
     return pl.col(dimension).cast(pl.String).fill_null(missing)
 
 
-def overview(table: pl.LazyFrame) -> pl.LazyFrame:
-    """One row; columns as in COLUMNS['overview']."""
-    kinds = {f"{c.removesuffix('_id')}s": c for c in (*DIMENSIONS, "session_id")}
+def overview(table: pl.LazyFrame, *, count_sessions: bool = True) -> pl.LazyFrame:
+    """One row; columns as in COLUMNS['overview']. `sessions` is null unless counted: as many may be as requests."""
     span = pl.col("arrival_s").max() - pl.col("arrival_s").min()
     return table.select(
         rows=pl.len(),
@@ -140,7 +140,9 @@ def overview(table: pl.LazyFrame) -> pl.LazyFrame:
         mean_rps=pl.when(span > 0).then(pl.len() / span),
         input_tokens=pl.col("input_tokens").cast(pl.UInt64).sum(),
         output_tokens=pl.col("output_tokens").cast(pl.UInt64).sum(),
-        **{name: pl.col(c).drop_nulls().n_unique() for name, c in kinds.items()},
+        **{f"{d}s": pl.col(d).drop_nulls().n_unique() for d in DIMENSIONS},
+        sessions=pl.col("session_id").drop_nulls().n_unique() if count_sessions else pl.lit(None, pl.UInt32),
+        sessions_exact=pl.lit(count_sessions),
     )
 
 
