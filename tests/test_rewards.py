@@ -57,6 +57,20 @@ def test_pure_noise_rewards_nothing(tmp_path, rate, span_s):
         assert not any("Sharing capacity" in f or f.startswith("Tenant") for f in found.findings)
 
 
+def test_types_that_differ_in_prefill_alone_are_worth_machines_of_their_own(row):
+    rng = np.random.default_rng(3)
+    long = rng.random(10_000) < 0.3  # 8,000 tokens in, 50 out, against 200 and 600: about as much memory over time
+    inputs = np.where(long, 8000, 200) * rng.lognormal(0, 0.4, 10_000)
+    outputs = np.where(long, 50, 600) * rng.lognormal(0, 0.4, 10_000)
+    at = np.sort(rng.random(10_000)) * 2 * HOUR_S
+    rows = table(arrival_s=at, input_tokens=inputs.astype(int), output_tokens=outputs.astype(int))
+    found = row(rows, "heterogeneous deployment")
+    prefill = inputs + 2e-5 * inputs**2
+    mean = np.where(long, prefill[long].mean(), prefill[~long].mean())
+    assert found["value"] == pytest.approx(mean.std() / mean.mean(), rel=0.02)
+    assert found["verdict"] == "much" and "prefill work" in found["says"]
+
+
 def test_a_handful_of_requests_has_no_types(row):
     few = row(table(arrival_s=[0.0, 1.0, 2.0]), "heterogeneous deployment")
     assert (few["verdict"], few["value"]) == ("unknown", None)

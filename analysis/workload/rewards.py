@@ -29,6 +29,7 @@ PEAKS = {
     "input_peak_to_mean": "input tokens",
     "output_peak_to_mean": "output tokens",
 }
+BETWEEN = {"kv_type_cv": "KV memory over time", "prefill_type_cv": "prefill work"}
 CALM = 0.2  # CV of the tokens of a window by chance
 PLANNING_S = 600.0  # capacity is planned by windows of at most this
 
@@ -144,11 +145,14 @@ def _heterogeneous(tables: Tables, given: "Given") -> Judged:
     found = tables.get("heterogeneity", pl.DataFrame())
     if found.is_empty() or given.states["joint"]["n"].sum() < types.MIN_ROWS:
         return None, "Too few requests state both lengths to tell types apart."
-    value = found.filter(index="kv_type_cv")["trace"][0]
+    # what machines differ in is both: long prompts ask for compute, long answers for memory
+    between = {what: found.filter(index=index)["trace"][0] or 0.0 for index, what in BETWEEN.items()}
+    what = max(between, key=between.__getitem__)
+    value = between[what]
     if not value:
         return 0.0, "Lengths form one cloud: there are no types that separate deployments could serve."
     return value, (
-        f"Requests of {tables['types'].height} types differ in KV demand by a CV of {value:.2f} between types "
+        f"Requests of {tables['types'].height} types differ in {what} by a CV of {value:.2f} between types "
         "(OServe's gain over one deployment for all grew from 1.14 to 2.66 times as its CV grew from 0.11 to 0.69)."
     )
 
@@ -219,7 +223,14 @@ FAMILIES = (
         _prediction,
     ),
     Family("pooling", "capacity that sharing spares beyond chance", 0.1, 0.25, "pooling", _pooling),
-    Family("heterogeneous deployment", "CV of KV demand between types", 0.2, 0.5, "heterogeneity", _heterogeneous),
+    Family(
+        "heterogeneous deployment",
+        "CV of KV memory or prefill work between types",
+        0.2,
+        0.5,
+        "heterogeneity",
+        _heterogeneous,
+    ),
     Family("deferral", "part of the peak that batch work makes", 0.1, 0.25, "load", _deferral),
     Family("cache-aware routing", "share of the prompt tokens that repeat", 0.1, 0.3, "prefix", _caches),
 )
