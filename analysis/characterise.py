@@ -126,8 +126,9 @@ def _tables(trace: Trace, window_s: float, by: tuple[str, ...] | None) -> dict[s
     scan, meta = trace.scan(), trace.meta
     # the pass that leaves the states needs the names found before
     few = in_memory(meta.rows_kept)
-    first = {"overview": described.overview(scan, count_sessions=few), "status": described.status(scan)}
-    tables = _collect(first | {d: described.totals(scan, d) for d in DIMENSIONS})
+    tables = {"overview": described.overview(scan, count_sessions=few)}
+    frames = {"status": described.status(scan)} | {d: described.totals(scan, d) for d in DIMENSIONS}
+    tables |= described.collected(frames)
     totals = {d: tables.pop(d) for d in DIMENSIONS}
     tables["shares"] = pl.concat([described.shares(totals[d], d) for d in DIMENSIONS])
     groupings = GROUPINGS if by is None else by
@@ -140,11 +141,6 @@ def _tables(trace: Trace, window_s: float, by: tuple[str, ...] | None) -> dict[s
         tables |= statistics(given)
     tables["rewards"] = rewards(tables, given)
     return tables
-
-
-def _collect(frames: dict[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
-    # together, so that one scan of the file serves them all
-    return dict(zip(frames, pl.collect_all(list(frames.values()), engine="streaming"), strict=True))
 
 
 def _plain(value: Any) -> Any:

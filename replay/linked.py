@@ -17,6 +17,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from numba import types
+from numba.core import event, lowering, typeinfer
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags
 from numba.core.compiler_machinery import PassManager
@@ -166,8 +167,15 @@ def swiftly() -> Iterator[None]:
 
 
 def _shortcuts() -> list[tuple[Any, str, Any]]:
-    """Put shortcuts in place of two of numba's functions; returns what to put back."""
-    shortcuts = [(BaseFunction, "get_call_type", _remembered), (Inst, "_rec_list_vars", _variables)]
+    """Put shortcuts in place of some of numba's functions; returns what to put back."""
+    shortcuts = [
+        (BaseFunction, "get_call_type", _remembered),
+        (Inst, "_rec_list_vars", _variables),
+        (lowering, "new_error_context", _context),
+        (typeinfer, "new_error_context", _context),
+        (event, "start_event", _untold),
+        (event, "end_event", _untold),
+    ]
     undo = [(owner, name, getattr(owner, name)) for owner, name, _ in shortcuts]
     for (owner, name, shortcut), (_, _, function) in zip(shortcuts, undo, strict=True):
         setattr(owner, name, shortcut(function))
@@ -207,6 +215,32 @@ def _variables(find: Any) -> Any:
         return find(self, value)  # type: ignore[no-any-return]
 
     return rec_list_vars
+
+
+def _context(enter: Any) -> type:
+    """What says where an error was: seventy thousand generators, of which none is needed unless there is one."""
+
+    class Context:
+        __slots__ = ("said",)
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.said = args, kwargs
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+            if error is not None:
+                args, kwargs = self.said
+                with enter(*args, **kwargs):
+                    raise error
+
+    return Context
+
+
+def _untold(tell: Any) -> Any:
+    """Nobody listens for the locks and passes of this compilation."""
+    return lambda *args, **kwargs: None
 
 
 _limited: list[str] = []

@@ -1,7 +1,7 @@
-"""One streaming pass over the rows of a trace: what it leaves are partial states, small tables that merge.
+"""What streaming over the rows of a trace leaves: partial states, small tables that merge.
 
 A state has key columns and columns of whole numbers that add up (or whose least or greatest is kept), so the states of
-shards that follow each other in time merge to exactly those of one pass. Everything that is said of a trace too large
+shards that follow each other in time merge to exactly those of the whole. Everything that is said of a trace too large
 for memory is computed from them.
 """
 
@@ -15,7 +15,7 @@ import polars as pl
 from .buckets import COARSE, bucket
 from .lengths import LATENCIES, tpot_s
 from .load import SCALES_S, base_scale_s, counts
-from .tables import OTHERS, TOP, answered, named
+from .tables import OTHERS, TOP, answered, collected, named
 
 HOUR_S = 3600.0
 TENANTS = 200  # told apart in loads by tenant; the rest together
@@ -108,7 +108,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Summary:
-    """What one pass over rows in order of arrival left; `states` by the names of STATES, absent where not asked for."""
+    """What streaming over rows in order of arrival left; `states` as named in STATES, absent where not asked for."""
 
     keys: Keys
     rows: int
@@ -129,13 +129,13 @@ class Summary:
 
 
 def summarise(rows: pl.LazyFrame, keys: Keys, columns: Sequence[str]) -> Summary:
-    """One streaming pass over `rows`, a trace table sorted by arrival.
+    """Stream over `rows`, a trace table sorted by arrival, once a state.
 
     `columns` of the table that hold any value: states of the others are left out.
     """
     frames = _frames(rows, keys, set(columns))
     frames["ends"] = rows.select(rows=pl.len(), first_s=pl.col("arrival_s").min(), last_s=pl.col("arrival_s").max())
-    found = dict(zip(frames, pl.collect_all(list(frames.values()), engine="streaming"), strict=True))
+    found = collected(frames)
     ends = found.pop("ends").row(0, named=True)
     if "hours" not in found:
         each = round(HOUR_S / keys.window_s)
