@@ -128,7 +128,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_readmes_commands_run_one_after_another(folder, capsys):
     found = commands()
-    assert len(found) == 4
+    assert len(found) == 5
     for command in found:
         assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr())
 
