@@ -58,6 +58,7 @@ def run_windows(
         **dict.fromkeys((*MISSED, "outside_windows")),
         "goodput_rps": scored["slo_attainment"] * scored["arrived"] / (ready.horizon_s - ready.cut_s),
         "goodput_tok_s": None,
+        "gpu_hours_donated": 0.0,  # windows refuse to donate
         "preemptions": None,
         "prefix_hit_share": None,
         "worst_hour_attainment": None,

@@ -51,7 +51,7 @@ def once(at_s, actions):
 def test_donated_hours_are_a_score_of_their_own_and_in_no_other():
     fleet = Fleet((Pool("s", "r", A),))
     rows, outcome = replayed(fleet, [2], [0.0, 100.0], controller=once(40.0, Actions(donate={0: 1})))
-    assert rows["status"].to_list() == ["completed"] * 2
+    assert rows["status"].to_list() == ["ok"] * 2
     scores = cost_scores(outcome, 0.0, 100.0)
     assert scores["gpu_hours_donated"] == pytest.approx((101 - 40) / 3600)
     assert scores["gpu_hours_provisioned"] == pytest.approx((101 + 40) / 3600)
