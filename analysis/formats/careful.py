@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from . import jsontext
+from .batches import scan_batches
 from .prose import has_prose
 from .source import RESERVED, Source
 
@@ -30,28 +30,13 @@ def scan_carefully(source: Source, columns: Sequence[str], row: str, hashes: str
     """As `Source.scan`, with the column MALFORMED: a line is a row, whatever is in it, or, in a CSV, several lines that
     a quoted field spans.
     """
-    schema: dict[str, pl.DataType] = {row: pl.UInt64()}
-    schema |= {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in columns}
-    schema[MALFORMED] = pl.String()
     take = _csv_rows if source.kind == "csv" else json_rows
 
-    def batches(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        start = 0
-        read = (take(source, lines, columns, hashes) for lines in _batches(source))
-        for frame in source.frames(columns, hashes) or read:
-            frame = frame.with_row_index(row, offset=start).cast({row: pl.UInt64})
-            start += frame.height
-            if n_rows is not None:
-                frame, n_rows = frame.head(n_rows), max(n_rows - frame.height, 0)
-            if predicate is not None:
-                frame = frame.filter(predicate)
-            yield frame.select(with_columns or list(schema))
-            if n_rows == 0:
-                return
+    def read(whole: bool) -> Iterable[pl.DataFrame]:
+        lines = (take(source, lines, columns, hashes) for lines in _batches(source))
+        return source.frames(columns, hashes) or lines
 
-    return register_io_source(batches, schema=schema, is_pure=True)
+    return scan_batches(read, columns, row, hashes, MALFORMED)
 
 
 def texts_of(source: Source, rows: np.ndarray) -> Iterator[tuple[int, list[str]]]:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 import polars as pl
-from polars.io.plugins import register_io_source
 
+from .batches import scan_batches
 from .source import Source, literal
 
 ROWS = 50_000  # a batch
@@ -32,27 +32,13 @@ def scan_fast(source: Source, columns: Sequence[str], row: str, hashes: str | No
 
 def scan_json(source: Source, columns: Sequence[str], row: str, hashes: str | None = None) -> pl.LazyFrame:
     """As `Source.scan`; a PolarsError where a line is no JSON object, or not for certain read as it should be."""
-    schema: dict[str, pl.DataType] = {row: pl.UInt64()}
-    schema |= {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in columns}
 
-    def batches(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        start = 0
-        if n_rows is None:
+    def read(whole: bool) -> Iterator[pl.DataFrame]:
+        if whole:
             _refuse_lax(source, hashes)
-        for frame in _read(source, columns, hashes):
-            frame = frame.with_row_index(row, offset=start).cast({row: pl.UInt64})
-            start += frame.height
-            if n_rows is not None:
-                frame, n_rows = frame.head(n_rows), max(n_rows - frame.height, 0)
-            if predicate is not None:
-                frame = frame.filter(predicate)
-            yield frame.select(with_columns or list(schema))
-            if n_rows == 0:
-                return
+        yield from _read(source, columns, hashes)
 
-    return register_io_source(batches, schema=schema, is_pure=True)
+    return scan_batches(read, columns, row, hashes)
 
 
 def _refuse_lax(source: Source, hashes: str | None) -> None:
