@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests_data import scramble, small_tables, table, traffic
 
-from lmaas.analysis.lengths import MIN_BINS, MIN_TREES, LengthPredictor, residual_table
-from lmaas.analysis.lengths_features import RECENT, Features
+from lmaas.analysis.lengths import LengthPredictor, residual_table
+from lmaas.analysis.lengths.features import RECENT, Features
+from lmaas.analysis.lengths.trees import MIN_BINS, MIN_TREES
 from lmaas.analysis.windows import PRIOR_OUTPUT_TOKENS
 
 CUT_S = 3600.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from .windows import DAY_S
+from ..windows import DAY_S
 
 CATEGORIES = ("service", "tier", "region", "tenant")
 MAX_LEVELS = 200  # of a category, the most frequent; the others share one level

@@ -1,47 +1,19 @@
-"""Output length at arrival: a predictor trained before the cut, its floors, and what outlived predictions grow by."""
+"""Output length at arrival: trees trained before the cut, beside their floors."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from .lengths_features import Features
-from .windows import PRIOR_OUTPUT_TOKENS
+from ..windows import PRIOR_OUTPUT_TOKENS
+from .bins import InputBinMean
+from .features import Features
 
 MIN_TREES = 500  # training rows below which trees only learn noise
 MIN_BINS = 20  # training rows below which input bins do
 MAX_ROWS = 200_000  # trained on, drawn with the seed; more changed no score by 1 %
-MIN_TAIL = 10  # rows that outlive a grid point for its expected rest to be learned
 ROUNDS = 30  # 60 at half the rate: the same errors, 350 k predictions/s instead of 580 k
-
-
-@dataclass(frozen=True, eq=False)
-class InputBinMean:
-    """E[output | service, half octave of the input] (Aladdin's estimate); means of the service or all elsewhere."""
-
-    bins: pl.DataFrame  # service, bin, mean
-    services: pl.DataFrame  # service, service_mean
-    mean: float
-
-    @classmethod
-    def learn(cls, training: pl.DataFrame) -> "InputBinMean":
-        """From service, input_tokens, output_tokens; at least one row."""
-        rows = training.select(*_bin(), pl.col("output_tokens").cast(pl.Float64))
-        bins = rows.group_by("service", "bin").agg(mean=pl.mean("output_tokens"), n=pl.len())
-        services = rows.group_by("service").agg(service_mean=pl.mean("output_tokens"))
-        return cls(bins.filter(pl.col("n") >= 5).drop("n"), services, float(rows["output_tokens"].mean()))  # type: ignore[arg-type]
-
-    def predict(self, requests: pl.DataFrame) -> np.ndarray:
-        """f8[rows] >= 1."""
-        joined = (
-            requests.select(*_bin())
-            .join(self.bins, on=["service", "bin"], how="left", maintain_order="left", nulls_equal=True)
-            .join(self.services, on="service", how="left", maintain_order="left")
-        )
-        mean = joined.select(pl.coalesce("mean", "service_mean").fill_null(self.mean)).to_series()
-        return np.asarray(np.maximum(mean.to_numpy(), 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,42 +147,6 @@ class LengthPredictor:
         return pl.concat([every, each]).sort("predictor", "service", nulls_last=False)
 
 
-def residual_table(training: pl.DataFrame, services: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(grid f8[G], tokens f8[services, G]): E[output - g | output > g] at g = grid, 0 and half octaves up.
-
-    For requests that generated as much as predicted and go on: the entry of the largest grid point not above
-    what is generated is how much more to expect, at least 1. Learned from `training` (service, output_tokens;
-    rows done before the cut); where fewer than MIN_TAIL outlive g, the value of the last g where enough do.
-    A service without rows takes those of all; without any, PRIOR_OUTPUT_TOKENS.
-    """
-    rows = training.select(pl.col("service").cast(pl.String), pl.col("output_tokens").cast(pl.Float64)).filter(
-        pl.col("output_tokens") >= 1
-    )
-    longest = rows["output_tokens"].max()
-    octaves = np.log2(max(float(longest), 2.0)) if isinstance(longest, float) else 1.0
-    grid = np.unique(np.concatenate([[0.0], np.round(2.0 ** np.arange(0, octaves + 0.5, 0.5))]))
-    every = np.sort(rows["output_tokens"].to_numpy())
-    tokens = np.empty((len(services), len(grid)))
-    for s, service in enumerate(services):
-        own = np.sort(rows.filter(pl.col("service") == service)["output_tokens"].to_numpy())
-        tokens[s] = _mean_residual(own if len(own) >= MIN_TAIL else every, grid)
-    return grid, tokens
-
-
-def _mean_residual(output: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """E[output - g | output > g] of rising outputs."""
-    if not len(output):
-        return np.full(len(grid), PRIOR_OUTPUT_TOKENS)
-    beyond = np.searchsorted(output, grid, side="right")
-    count = len(output) - beyond
-    above = np.concatenate([np.cumsum(output[::-1])[::-1], [0.0]])[beyond]
-    enough = count >= min(MIN_TAIL, len(output))
-    rest = np.where(enough, above / np.maximum(count, 1) - grid, np.nan)
-    last = np.flatnonzero(enough)[-1]  # g = 0 always is: every output is at least 1
-    rest[last:] = rest[last]
-    return np.maximum(rest, 1.0)
-
-
 def _scale(known: pl.DataFrame, output: np.ndarray, raw: np.ndarray) -> tuple[dict[str, float], float]:
     """Factors that make predictions sum to the outputs, by service and for unknown ones (Duan's smearing)."""
     sums = (
@@ -220,8 +156,3 @@ def _scale(known: pl.DataFrame, output: np.ndarray, raw: np.ndarray) -> tuple[di
     )
     by_service = dict(zip(sums["service"].to_list(), (sums["output"] / sums["raw"]).to_list(), strict=True))
     return by_service, float(output.sum() / raw.sum())
-
-
-def _bin() -> tuple[pl.Expr, pl.Expr]:
-    half_octave = (pl.col("input_tokens").cast(pl.Float64).clip(1.0).log(2.0) * 2).floor().cast(pl.Int32)
-    return pl.col("service").cast(pl.String), half_octave.alias("bin")
