@@ -30,17 +30,17 @@ class Inputs:
             return self._made[key]
 
     def demand(self, model: str, lead_s: float) -> pl.DataFrame:
-        """Rolling-origin forecasts of every window of the evaluated part (analysis.forecast), or the truth."""
+        """Rolling-origin forecasts of every window of the evaluated part, or the truth."""
         return self._once((model, lead_s), lambda: self._forecast(model, lead_s))  # type: ignore[no-any-return]
 
     def _forecast(self, model: str, lead_s: float) -> pl.DataFrame:
-        from lmaas.analysis import forecast
+        from lmaas.analysis.forecasting.rolling import forecast, truth
 
         ready = self.ready
         ask = {"window_s": ready.window_s, "cut_s": ready.cut_s, "end_s": ready.horizon_s, "lead_s": lead_s}
         if model == "truth":
-            return forecast.truth(ready.requests, window_s=ready.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
-        return forecast.forecast(ready.requests, model=model, **ask)
+            return truth(ready.requests, window_s=ready.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
+        return forecast(ready.requests, model=model, **ask)
 
     def predictor(self) -> Any:
         """The length predictor trained on what was done before the cut."""

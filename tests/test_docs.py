@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 import pytest
 from conftest import ROOT
 
-from lmaas.analysis.forecast import FORECASTERS
+from lmaas.analysis.forecasting.forecaster import FORECASTERS
 from lmaas.analysis.formats import FORMATS
 from lmaas.cli.main import main
 from lmaas.policies.registry import POLICIES

@@ -7,9 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests_data import scramble, small_tables, table, traffic
 
-from lmaas.analysis import forecast_auto as auto
 from lmaas.analysis.errors import Exit, UserError
-from lmaas.analysis.forecast import FORECASTERS, SCHEMA, Forecaster, LastValue, Task, forecast, truth, wape
+from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task
+from lmaas.analysis.forecasting.models import auto
+from lmaas.analysis.forecasting.models.naive import LastValue
+from lmaas.analysis.forecasting.rolling import forecast, truth
+from lmaas.analysis.forecasting.scores import wape
 from lmaas.analysis.windows import demand, known_demand
 
 laws = settings(deadline=None, max_examples=30)

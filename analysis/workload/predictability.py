@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lmaas.analysis.forecast import Task
-from lmaas.analysis.forecast_auto import Auto
+from lmaas.analysis.forecasting.forecaster import Task
+from lmaas.analysis.forecasting.models.auto import Auto
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 

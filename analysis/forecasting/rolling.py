@@ -1,72 +1,14 @@
 """Demand forecasts with a rolling origin: a forecast issued at t is made from what was known at t."""
 
-from dataclasses import dataclass
 from math import ceil
-from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from .errors import Exit, UserError
-from .registry import Registry
-from .windows import DAY_S, Known, count_windows, demand, known_demand
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.windows import DAY_S, Known, count_windows, demand, known_demand
 
-SCHEMA: dict[str, pl.DataType] = {
-    "issued_s": pl.Float64(),  # a window boundary; made from what was known then
-    "start_s": pl.Float64(),  # of the window that is forecast
-    "length_s": pl.Float64(),
-    "service": pl.String(),
-    "origin": pl.String(),  # region the requests come from; `default` where unknown
-    "tier": pl.String(),  # null: all tiers
-    "type": pl.String(),  # null: all request types
-    "metric": pl.String(),  # one of windows.METRICS
-    "quantile": pl.Float64(),  # null: the point forecast
-    "value": pl.Float64(),  # requests or tokens in the window
-}
-
-FORECASTERS = Registry(
-    "forecaster",
-    group="lmaas.forecasters",
-    builtin={
-        "auto": "lmaas.analysis.forecast_auto:Auto",
-        "last-value": "lmaas.analysis.forecast:LastValue",
-    },
-)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be forecast, the same at every issue."""
-
-    series: pl.DataFrame  # service, origin, metric (one of KNOWN_METRICS): the rows of every array
-    day: int  # windows a day
-    ahead: int  # the target is the ahead-th window after the last ended one
-
-
-class Forecaster(Protocol):
-    """A frozen dataclass whose fields are its parameters; made without arguments from the registry."""
-
-    def start(self, task: Task) -> Any:
-        """What it remembers between issues."""
-
-    def issue(self, seen: np.ndarray, state: Any) -> np.ndarray:
-        """f8[series]: demand in the target window, from seen, f8[series, ended windows >= 1].
-
-        Called at one boundary after the other; `seen` is a fresh array of what is known there, so values of
-        the last windows may differ from those at the issue before (Known).
-        """
-
-
-@dataclass(frozen=True)
-class LastValue:
-    """The floor: the window that ended last, as known at issue."""
-
-    def start(self, task: Task) -> None:
-        """Nothing to remember."""
-
-    def issue(self, seen: np.ndarray, state: None) -> np.ndarray:
-        """See Forecaster."""
-        return seen[:, -1]
+from .forecaster import FORECASTERS, SCHEMA, Forecaster, Task
 
 
 def forecast(
@@ -115,23 +57,6 @@ def truth(requests: pl.DataFrame, *, window_s: float, cut_s: float, end_s: float
         pl.lit(None, dtype=pl.Float64).alias("quantile"),
         "value",
     )
-
-
-def wape(forecasts: pl.DataFrame, actual: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """Columns *by, wape: sum |forecast - actual| / sum actual over the windows of `actual` (from `demand`).
-
-    Point forecasts only; a window without forecast counts as forecast 0, a window cut short by the end of the
-    trace is left out, and wape is null where nothing arrived.
-    """
-    keys = ["start_s", "service", "origin", "metric"]
-    point = forecasts.filter(pl.col("quantile").is_null()).select(*keys, forecast="value")
-    # the last window is shorter where the trace ends within it
-    whole = actual.filter(pl.col("length_s") >= pl.col("length_s").max() * (1 - 1e-9))
-    error = (pl.col("forecast").fill_null(0.0) - pl.col("value")).abs().sum()
-    total = pl.col("value").sum()
-    score = pl.when(total > 0).then(error / total).alias("wape")
-    joined = whole.join(point, on=keys, how="left")
-    return joined.group_by(by).agg(score).sort(by) if by else joined.select(score)
 
 
 def _issue_all(known: Known, forecaster: Forecaster, ended: np.ndarray, ahead: int) -> np.ndarray:

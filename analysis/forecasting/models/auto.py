@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .forecast import Task
+from lmaas.analysis.forecasting.forecaster import Task
 
 Path = Callable[[np.ndarray, int, int], np.ndarray]  # (history, steps, windows a day) -> the next steps
 CARRY = np.array([0.1, 0.2, 0.35, 0.5, 0.7, 1.0])  # c above, chosen per series and model by the backtest

@@ -1,0 +1,54 @@
+"""What a demand forecaster is, what it is asked, and which there are."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from lmaas.analysis.registry import Registry
+
+SCHEMA: dict[str, pl.DataType] = {
+    "issued_s": pl.Float64(),  # a window boundary; made from what was known then
+    "start_s": pl.Float64(),  # of the window that is forecast
+    "length_s": pl.Float64(),
+    "service": pl.String(),
+    "origin": pl.String(),  # region the requests come from; `default` where unknown
+    "tier": pl.String(),  # null: all tiers
+    "type": pl.String(),  # null: all request types
+    "metric": pl.String(),  # one of windows.METRICS
+    "quantile": pl.Float64(),  # null: the point forecast
+    "value": pl.Float64(),  # requests or tokens in the window
+}
+
+FORECASTERS = Registry(
+    "forecaster",
+    group="lmaas.forecasters",
+    builtin={
+        "auto": "lmaas.analysis.forecasting.models.auto:Auto",
+        "last-value": "lmaas.analysis.forecasting.models.naive:LastValue",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be forecast, the same at every issue."""
+
+    series: pl.DataFrame  # service, origin, metric (one of KNOWN_METRICS): the rows of every array
+    day: int  # windows a day
+    ahead: int  # the target is the ahead-th window after the last ended one
+
+
+class Forecaster(Protocol):
+    """A frozen dataclass whose fields are its parameters; made without arguments from the registry."""
+
+    def start(self, task: Task) -> Any:
+        """What it remembers between issues."""
+
+    def issue(self, seen: np.ndarray, state: Any) -> np.ndarray:
+        """f8[series]: demand in the target window, from seen, f8[series, ended windows >= 1].
+
+        Called at one boundary after the other; `seen` is a fresh array of what is known there, so values of
+        the last windows may differ from those at the issue before (Known).
+        """

@@ -1,0 +1,1 @@
+"""The forecasters that ship, a file per family; `forecaster.FORECASTERS` names them."""
