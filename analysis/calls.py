@@ -26,11 +26,23 @@ def parse_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
     given: dict[str, Any] = {}
     for keyword in node.keywords:
         try:
-            given[keyword.arg or ""] = ast.literal_eval(keyword.value)
+            word = _word(keyword.value)
+            given[keyword.arg or ""] = ast.literal_eval(keyword.value) if word is None else word
         except (ValueError, TypeError, RecursionError, MemoryError):
             value = ast.unparse(keyword.value)
             raise UserError(f"{kind} '{text}': {keyword.arg}={value} is not a plain value", Exit.USAGE) from None
     return form["name"], given
+
+
+def _word(node: ast.expr) -> str | None:
+    """A bare name, such as mstl or last-value, as text: names need no quotes; None where it is no name."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+        left = _word(node.left)
+        right = str(node.right.value) if isinstance(node.right, ast.Constant) else _word(node.right)
+        return f"{left}-{right}" if left is not None and right is not None else None
+    return None
 
 
 def check_parameters(given: dict[str, Any], known: Sequence[str], what: str) -> None:

@@ -12,6 +12,7 @@ from lmaas.replay.prefixes import Prefixes
 
 from .prepare import Prepared, prefixes_of
 from .sessions import Chains, chains
+from .told import TRUE, TRUTH, demand_off, off
 
 
 class Inputs:
@@ -29,8 +30,15 @@ class Inputs:
                 self._made[key] = make()
             return self._made[key]
 
-    def demand(self, model: str, lead_s: float) -> pl.DataFrame:
-        """Rolling-origin forecasts of every window of the evaluated part, or the truth."""
+    def demand(self, model: str, lead_s: float, error: float = 0.0) -> pl.DataFrame:
+        """Rolling-origin forecasts of every window of the evaluated part, or the truth.
+
+        error: of the truth, as told.demand_off injects it.
+        """
+        if error:
+            key = ("truth", error)
+            return self._once(key, lambda: demand_off(self.demand(TRUTH, 0.0), error, self.ready.seed))  # type: ignore[no-any-return]
+        lead_s = 0.0 if model == TRUTH else lead_s  # known whenever it is asked for
         return self._once((model, lead_s), lambda: self._forecast(model, lead_s))  # type: ignore[no-any-return]
 
     def _forecast(self, model: str, lead_s: float) -> pl.DataFrame:
@@ -38,7 +46,7 @@ class Inputs:
 
         ready = self.ready
         ask = {"window_s": ready.window_s, "cut_s": ready.cut_s, "end_s": ready.horizon_s, "lead_s": lead_s}
-        if model == "truth":
+        if model == TRUTH:
             return truth(ready.requests, window_s=ready.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
         return forecast(ready.requests, model=model, **ask)
 
@@ -81,14 +89,21 @@ class Inputs:
         """Where less was known than a policy asks for, a sentence each."""
         return sorted(self._notes)
 
-    def lengths(self, kind: str | None) -> np.ndarray:
-        """f8 by replayed request: predicted, true, or (None) the training median of its service."""
-        replayed = self.ready.replayed
-        if kind == "true":
-            return replayed["output_tokens"].to_numpy().astype(np.float64)
-        if kind == "predicted":
-            return self._once("lengths", lambda: self.predictor().predict(replayed))  # type: ignore[no-any-return]
-        return self._once("median", self._medians)  # type: ignore[no-any-return]
+    def lengths(self, kind: str | None, error: float = 0.0) -> np.ndarray:
+        """f8 by replayed request: by a predictor of told.LENGTHS (None: the median), or true, off by `error`."""
+        if kind == TRUE:
+            true = self.ready.replayed["output_tokens"].to_numpy().astype(np.float64)
+            # at least one token, as every answer has
+            return np.maximum(off(true, error, self.ready.seed), 1.0) if error else true
+        return self._once(("lengths", kind or "median"), lambda: self._predicted(kind or "median"))  # type: ignore[no-any-return]
+
+    def _predicted(self, kind: str) -> np.ndarray:
+        if kind == "median":
+            return self._medians()
+        predictor = self.predictor()
+        if kind == "input-bin":
+            return self._medians() if predictor.bins is None else predictor.bins.predict(self.ready.replayed)
+        return np.asarray(predictor.predict(self.ready.replayed))
 
     def _medians(self) -> np.ndarray:
         ready = self.ready
@@ -102,9 +117,9 @@ class Inputs:
         joined = ready.replayed.join(medians, on="service", how="left", maintain_order="left")
         return joined["median"].fill_null(overall).to_numpy().astype(np.float64)
 
-    def extension(self, kind: str | None) -> Extension:
+    def extension(self, kind: str | None, error: float = 0.0) -> Extension:
         """What outlived predictions grow by: the expected rest, learned before the cut."""
-        if kind == "true":
+        if kind == TRUE and not error:
             return NO_EXTENSION  # never outlived
         ready = self.ready
 

@@ -1,7 +1,6 @@
 """The floor of every forecast: the next window will be like the last one known."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from .planning import Planned
 
@@ -10,4 +9,4 @@ from .planning import Planned
 class LastValue(Planned):
     """Tier-1 sizing on the last completely observed window's demand (asked for in ai-dynamo/dynamo#14238)."""
 
-    forecaster: ClassVar[str] = "last-value"
+    forecaster: str = "last-value"

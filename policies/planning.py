@@ -11,6 +11,8 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.replay.fleet import DECODE, PREFILL, SHARED, Fleet, onward, preferences
 from lmaas.replay.protocol import Actions, History, Seen
 
+from .told import Told
+
 WHOLE = 1 - 1e-9  # a window has ended at its end, though start + length may round to a hair after it
 TOKENS = ("prompt_tokens", "output_tokens", "total_tokens")  # the rates a plan is sized by
 
@@ -113,7 +115,7 @@ class PlanState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class Planned(Told):
     """Scales ahead of each window on the forecast of its demand.
 
     A window's replicas are asked for lead_s before it begins (default: the longest cold start of the fleet), and
@@ -124,12 +126,10 @@ class Planned:
     headroom: float = 0.0  # share added to the forecast demand
     router: str = "least-requests"
 
-    foresight: ClassVar[bool] = False
-    forecaster: ClassVar[str] = "auto"
-    lengths: ClassVar[str | None] = None
     instant_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.lead_s is not None and not 0 <= self.lead_s <= 86_400:
             raise ValueError(f"lead_s is {self.lead_s}; a time from 0 to 86,400 s")
         if not -1 < self.headroom <= 100:

@@ -1,7 +1,6 @@
 """PreServe (ICSE'26, arXiv 2504.03702): scale on forecast token demand, route on anticipated load."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from .planning import Planned
 
@@ -16,5 +15,4 @@ class PreServe(Planned):
     """
 
     router: str = "preserve"
-
-    lengths: ClassVar[str | None] = "predicted"
+    lengths: str = "trees"

@@ -20,6 +20,7 @@ from .prepare import Prepared
 from .registry import Named
 from .restarts import restart_times, restarting, unbounded
 from .starts import starting_counts
+from .told import errors_of
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,11 @@ def run_policy(
     policy = named.policy
     state = policy.start(ready.fleet, ready.history)
     forecasts = None
+    demand_error, length_error = errors_of(policy)
     if policy.forecaster is not None:
-        forecasts = inputs.demand(policy.forecaster, state.lead_s)
+        forecasts = inputs.demand(policy.forecaster, state.lead_s, demand_error)
     progress(0.2)
-    predicted = inputs.lengths(policy.lengths)
+    predicted = inputs.lengths(policy.lengths, length_error)
     initial, denied = starting_counts(policy, state, forecasts, ready)
     replayed, fleet, controller = ready.replayed, ready.fleet, _controller(policy, state, forecasts, ready)
     scales = controller is not NEVER
@@ -125,7 +127,7 @@ def run_policy(
         initial,
         policy.router,
         guarded(controller, fleet),
-        inputs.extension(policy.lengths),
+        inputs.extension(policy.lengths, length_error),
         instant_start=policy.instant_start,
         scales=scales,
         seed=ready.seed,
@@ -163,7 +165,7 @@ def _scored(
         "outside_windows": int((~within(rows, ready.edges_s)).sum()),
         "not_replayed": ready.not_replayed,
         "forecast_wape": _wape(compared),
-        "length_mae_tokens": error if named.policy.lengths == "predicted" else None,
+        "length_mae_tokens": error if named.policy.lengths is not None else None,
         "starts_denied": int(outcome.denied.sum()),
         "starts_denied_down": int(outcome.denied_down.sum()),
         "replicas_min": float(span["provisioned"].min()),  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ def starting_counts(policy: Any, state: Any, forecasts: pl.DataFrame | None, rea
     ValueError where the policy answers with anything but a whole number from 0 a pool.
     """
     wanted = policy.initial(ready.fleet, ready.history, state)
-    if wanted is None and policy.foresight and forecasts is not None:
+    if wanted is None and policy.instant_start and forecasts is not None:
         wanted = _first_window(policy, state, forecasts, ready)
     if wanted is None:
         wanted = common_start(ready.fleet, ready.history)
@@ -49,7 +49,7 @@ def check_starts(policies: Sequence[Named], ready: Prepared) -> None:
 
 
 def _first_window(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> list[int]:
-    """A policy with foresight starts at its own size: that of its first window."""
+    """A policy whose replicas start at once begins at its own size: that of its first window."""
     plan = policy.plan_all(forecasts, state)
     counts = peak_actions(plan.filter(pl.col("start_s") == pl.col("start_s").min()), ready.fleet).replicas
     return own_counts(ready.fleet, [counts.get(p, pool.minimum) for p, pool in enumerate(ready.fleet.pools)])

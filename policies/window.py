@@ -20,6 +20,7 @@ from .guard import checked_plan
 from .inputs import Inputs
 from .planning import WHOLE, common_start, peak_actions
 from .prepare import FEW, Prepared
+from .told import errors_of
 from .window_demand import Steps, Work, lazy_requests, mix_of, scan_steps
 from .window_plan import SUMS, Grid, by_setting, levels, plan_settings, score
 from .window_react import scan
@@ -97,7 +98,7 @@ class Windows:
         if reacts:
             return self._react(first, states[0], lead)
         if hasattr(first, "plan_all"):
-            forecasts = self.inputs.demand(first.forecaster, lead)
+            forecasts = self.inputs.demand(first.forecaster, lead, errors_of(first)[0])
             plans = plan_settings(list(policies), states, forecasts, ready.fleet, self.grid)
         begin = self._initial(policies, states)
         frames = []
@@ -112,13 +113,15 @@ class Windows:
         return frames
 
     def _initial(self, policies: Sequence[Any], states: Sequence[Any]) -> list[list[int] | None]:
-        """Replicas each policy begins with; None: those of its first window (foresight)."""
+        """Replicas each policy begins with; None: those of its first window, which start at once."""
         ready = self.ready
         common = common_start(ready.fleet, ready.history)
         begin: list[list[int] | None] = []
         for policy, state in zip(policies, states, strict=True):
             own = policy.initial(ready.fleet, ready.history, state)
-            begin.append(None if own is None and policy.foresight else common if own is None else [int(n) for n in own])
+            begin.append(
+                None if own is None and policy.instant_start else common if own is None else [int(n) for n in own]
+            )
         return begin
 
     def _react(self, policy: Any, state: Any, lead_s: float) -> list[pl.DataFrame]:
@@ -134,7 +137,7 @@ class Windows:
     def _decided(self, policy: Any, state: Any, lead_s: float) -> pl.DataFrame:
         """t, pool, replicas: what a policy that plans besides reacting asks for, at its decision times."""
         ready, start = self.ready, pl.col("start_s")
-        forecasts = self.inputs.demand(policy.forecaster, lead_s)
+        forecasts = self.inputs.demand(policy.forecaster, lead_s, errors_of(policy)[0])
         plan = checked_plan(policy.plan_all(forecasts, state))
         times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
         rows = []
@@ -205,7 +208,8 @@ def _alike(policies: Sequence[Any]) -> list[list[int]]:
     """Places of policies that can share a pass: the same class, forecast, lead and start; those that react alone."""
     groups: dict[Any, list[int]] = {}
     for k, policy in enumerate(policies):
-        key: Any = k if hasattr(policy, "react") else (type(policy), getattr(policy, "lead_s", None))
+        names = ("lead_s", "forecaster", "demand_error")
+        key: Any = k if hasattr(policy, "react") else (type(policy), *(getattr(policy, name, None) for name in names))
         groups.setdefault(key, []).append(k)
     return list(groups.values())
 

@@ -164,9 +164,9 @@ class _Within(Inputs):
         super().__init__(part)
         self.whole = whole
 
-    def demand(self, model: str, lead_s: float) -> pl.DataFrame:
+    def demand(self, model: str, lead_s: float, error: float = 0.0) -> pl.DataFrame:
         """Forecasts of the part's windows."""
-        return self.whole.demand(model, lead_s).filter(pl.col("start_s") < self.ready.horizon_s)
+        return self.whole.demand(model, lead_s, error).filter(pl.col("start_s") < self.ready.horizon_s)
 
 
 def with_agreement(

@@ -148,9 +148,10 @@ class Policy(Protocol):
     """A frozen dataclass whose fields are its parameters; it remembers nothing but the state it is handed back.
 
     Optional, looked for by name: `plan(t, demand, seen, state)` at `decisions(start_s, end_s, state)`;
-    `plan_all(demand, state)`; `react(t, seen, state)` every `control_s`. Class attributes: `foresight` (it reads
-    the future), `forecaster` (name in FORECASTERS, or "truth"; None: no demand), `lengths` ("predicted", "true" or
-    None), `router`, `instant_start`.
+    `plan_all(demand, state)`; `react(t, seen, state)` every `control_s`. Attributes, of the class or the instance:
+    `foresight` (it reads the future), `forecaster` (name in FORECASTERS, or "truth"; None: no demand), `lengths` (a
+    length predictor, or "true"; None: it has no use for them), `router`, `instant_start` (replicas start at once).
+    Optional: `demand_error`, `length_error`, injected into the truth.
     """
 
     @property
