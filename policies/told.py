@@ -79,7 +79,7 @@ def off(values: np.ndarray, error: float, seed: int) -> np.ndarray:
 
 
 def demand_off(truth: pl.DataFrame, error: float, seed: int) -> pl.DataFrame:
-    """The true demand (analysis.forecasting.rolling.truth), every window's prompt tokens, output tokens and requests off alone.
+    """The true demand (forecasting.rolling.truth) with every window's prompt tokens, output tokens and requests off.
 
     total_tokens is the sum of what is then said of both, as in a forecast.
     """
