@@ -99,7 +99,7 @@ def check_groupings(by: Sequence[str], meta: TraceMeta) -> tuple[str, ...]:
     there = [d for d in DIMENSIONS if d in meta.columns]
     for name in by:
         if name not in DIMENSIONS:
-            raise UserError(f"--by {shown(name)}: must be of {', '.join(DIMENSIONS)}", Exit.USAGE)
+            raise UserError(f"--by '{shown(name)}': must be of {', '.join(DIMENSIONS)}", Exit.USAGE)
         if name not in there:
             raise UserError(f"--by {name}: the trace names no {name}; it has {', '.join(there)}", Exit.USAGE)
     return tuple(dict.fromkeys(by))

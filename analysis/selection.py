@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import ExitStack, contextmanager
 
 import polars as pl
 
 from .errors import Exit, UserError
+from .folders import own_folder
 from .formats.source import shown
 from .instants import Period, at_s, moment
 from .trace import ROW_GROUP, SCHEMA, Selection, Trace
@@ -27,8 +26,9 @@ def selected(trace: Trace, period: Period | None = None, where: str | None = Non
         yield trace
         return
     since_s, until_s, ends = bounds(trace, period)
-    with TemporaryDirectory(prefix=".part-", dir=trace.path.parent, ignore_cleanup_errors=True) as folder:
-        part = Path(folder) / "trace.parquet"
+    with ExitStack() as stack:
+        with environment_errors(trace.path.parent):
+            part = stack.enter_context(own_folder(trace.path.parent, "part")) / "trace.parquet"
         inside = _inside(since_s, until_s)
         total = int(trace.scan().select(inside.sum()).collect(engine="streaming").item() or 0)
         if not total:

@@ -7,13 +7,11 @@ finishes the job. A catalogue that is deleted is made again from the folders.
 
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -21,6 +19,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from .errors import Exit, UserError
+from .folders import own_folder
 from .formats.source import shown
 from .trace import Trace, TraceMeta
 
@@ -33,9 +32,6 @@ CATALOGUE = "lmaas.duckdb"
 SHORT_ID = 6
 LOCK_WAIT_S = 10.0  # another process holds the catalogue for milliseconds; a longer wait means something is wrong
 HEADER_BYTES = 3 * 4096  # of a DuckDB file
-STALE_S = (
-    86_400.0  # unfinished folders of other machines are removed after a day, of this one when their process is gone
-)
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS traces (
@@ -92,16 +88,8 @@ class Workspace:
                     for folder in new:
                         folder.rmdir()
 
-    @contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """A new folder beside the traces, whose name tells whose it is; those of killed processes go."""
-        self._remove_stale()
-        staging = self.root / "traces" / f".tmp-{_host_mark()}-{os.getpid()}-{uuid4().hex[:8]}"
-        staging.mkdir(parents=True)
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    def _staging(self) -> AbstractContextManager[Path]:
+        return own_folder(self.root / "traces", "tmp")
 
     def find(self, trace_id: str) -> Trace | None:
         """The stored trace with exactly this id, whether or not the catalogue knows it."""
@@ -225,18 +213,6 @@ class Workspace:
         if not ignore.exists():
             ignore.write_text("*\n")
 
-    def _remove_stale(self) -> None:
-        """Remove what killed ingests left behind."""
-        for folder in (self.root / "traces").glob(".tmp-*-*-*"):
-            _, host, pid, _ = folder.name.split("-", 3)
-            gone = host == _host_mark() and pid.isdigit() and not _alive(int(pid))
-            try:
-                old = time.time() - folder.stat().st_mtime > STALE_S
-            except FileNotFoundError:  # its process just finished
-                continue
-            if gone or old:
-                shutil.rmtree(folder, ignore_errors=True)
-
 
 @contextmanager
 def environment_errors(root: Path) -> Iterator[None]:
@@ -283,21 +259,6 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _host_mark() -> str:
-    """Tells machines (and containers) that share the folder apart."""
-    return blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _connect(path: Path) -> "duckdb.DuckDBPyConnection":

@@ -17,7 +17,7 @@ FIGURE_POINTS = 16_000  # all series of a figure together: ten such figures stay
 
 @dataclass(frozen=True)
 class Clock:
-    """Trace seconds on a time axis: dates where the trace's epoch is known or assumed, else hours since its start."""
+    """Trace seconds on a time axis: dates where the trace's epoch is known or assumed, else hours of `arrival_s`."""
 
     epoch: datetime | None
 
@@ -30,7 +30,7 @@ class Clock:
     def axis(self) -> dict[str, Any]:
         """Layout of the time axis."""
         if self.epoch is None:
-            return axis("hours since the trace's start")
+            return axis("hours on the trace's clock")
         return axis("UTC") | {"type": "date"}
 
     def write(self, seconds: float) -> str:

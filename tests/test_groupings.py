@@ -65,7 +65,8 @@ def test_large_traces_are_broken_down_by_tenant_too(trace, monkeypatch):
 @pytest.mark.parametrize(
     ("by", "said"),
     [
-        (["model"], "--by model: must be of service, region, tier, tenant"),
+        ([""], "--by '': must be of service, region, tier, tenant"),
+        (["model"], "--by 'model': must be of service, region, tier, tenant"),
         (["tier"], "the trace names no tier; it has"),
     ],
 )

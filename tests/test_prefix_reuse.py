@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from trace_data import storer, table
 
 from lmaas.analysis import analyze
+from lmaas.analysis.workload import prefix as module
 from lmaas.analysis.workload.prefix import prefix
 from lmaas.analysis.workload.prefix_tables import COLUMNS, KEPT_S
 from lmaas.analysis.workload.tables import OTHERS, TOP
+from lmaas.reports.analyze import reuse
+from lmaas.reports.format import share
 
 H = 4  # tokens a block
 SIZES = (3, 4, 11, 12, 24, 60, 400)  # tokens of caches
@@ -191,6 +194,22 @@ def test_services_beyond_the_largest_have_caches_of_their_own_and_one_row():
     assert len(found) == 2 + TOP
     assert found.filter(by="service")["requests"].sum() == 2 * n
     assert found.filter(name=OTHERS).select("requests", "hit_blocks").row(0) == (2 * (n - TOP), 2 * (n - TOP))
+
+
+def test_of_a_longer_trace_the_first_requests_are_played_and_it_is_said(store, monkeypatch):
+    rows = conversations().head(400)
+    monkeypatch.setattr(module, "MAX_REQUESTS", 100)
+    found = analyze(store(rows, block_size=H))
+    whole = found.tables["prefix"].filter(by="all").row(0, named=True)
+    first = prefix(rows.head(100).lazy(), H)["prefix"].filter(by="all").row(0, named=True)
+    assert whole == first | {"read_share": 0.25} and first["read_share"] == 1
+    assert any("(n = 100, in the first 25% of the requests)" in said for said in found.findings)
+    section = reuse.section(found)
+    assert "of the first 100 requests" in section.finding
+    assert any(f"Only the first {share(0.25)} of the trace's requests were looked at" in note for note in section.notes)
+    monkeypatch.undo()
+    every = reuse.section(analyze(store(rows, block_size=H)))
+    assert "first" not in every.finding + " ".join(every.notes)
 
 
 def test_no_time_below_the_quantum():

@@ -86,7 +86,7 @@ def test_without_a_clock_there_is_no_calendar(tmp_path):
     section = rhythm.section(planted(tmp_path, epoch=None))
     assert [f.spec["data"][0]["type"] for f in section.figures] == ["scatter"]
     assert isinstance(section.figures[0].spec["layout"]["shapes"][0]["x0"], float)
-    assert "changes once by" in section.finding and " h;" in section.finding
+    assert "changes once by" in section.finding and " h on the trace's clock;" in section.finding
     assert not any(t.caption.startswith("Weekdays") for t in section.tables)
 
 

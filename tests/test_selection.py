@@ -1,6 +1,10 @@
 """A part of a trace: what --since, --until and --where keep, count and say."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -148,6 +152,46 @@ def test_the_file_is_gone_afterwards(hours):
         assert path.is_file()
     assert not path.exists()
     assert [p.name for p in hours.path.parent.iterdir()] == ["trace.parquet"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lmaas.analysis.instants import Period
+from lmaas.analysis.selection import selected
+from lmaas.analysis.trace import Trace, TraceMeta
+folder = Path(sys.argv[1])
+meta = TraceMeta.model_validate_json(sys.stdin.read())
+with selected(Trace(meta, folder / "trace.parquet"), Period(since=9.0)):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_parts_of_the_dead_go_with_the_next_and_those_of_the_living_stay(hours):
+    folder = hours.path.parent
+    command = [sys.executable, "-c", KILLED, str(folder)]
+    dead = subprocess.run(command, input=hours.meta.model_dump_json(), text=True, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    (left,) = folder.glob(".part-*")
+    assert (left / "trace.parquet").is_file()
+    with selected(hours, Period(since=9.0)) as first:
+        assert not left.exists()
+        with selected(hours, Period(until=9000.0)):
+            assert first.path.is_file()
+
+
+def test_parts_of_other_machines_go_after_a_day(hours):
+    folder = hours.path.parent
+    names = (".part-00000000-1-aaaaaaaa", ".part-0000abcd", ".part-00000000-²-x", f".part-0-{10**30}-y")
+    elsewhere = [folder / name for name in names]
+    for path in elsewhere:
+        path.mkdir()
+    with selected(hours, Period(since=9.0)):
+        assert all(path.exists() for path in elsewhere)
+    for path in elsewhere:
+        os.utime(path, (0, 0))
+    with selected(hours, Period(since=9.0)):
+        assert not any(path.exists() for path in elsewhere)
 
 
 def test_rows_are_counted_wherever_they_went(hours):

@@ -107,6 +107,26 @@ def test_tables_name_services_and_leave_out_small_ones():
     assert sentence.startswith("Prompts of") and "exponent 1.5" in sentence
 
 
+@pytest.mark.parametrize("sigma", [0.2, 1.0, 2.0])
+def test_the_curve_follows_steep_falls_down_to_the_longest(sigma):
+    rng = np.random.default_rng(4)
+    outputs = np.maximum(1, np.rint(rng.lognormal(6, sigma, 50_000)))
+    found = tails.tables(summary_of(requests(outputs, outputs)).states["lengths"])
+    curve = found["tail_curve"].filter(metric="output_tokens")
+    tokens, share = curve["tokens"].to_numpy(), curve["share"].to_numpy()
+    bins = pl.DataFrame({"v": outputs.astype(np.int64)}).group_by(b=bucket(pl.col("v"))).len().sort("b")
+    every = np.maximum(1, np.ceil(edges(bins["b"].to_numpy())[0] - 1e-6))
+    assert share.tolist() == [(outputs >= t).mean() for t in tokens]
+    assert (tokens[0], tokens[-1]) == (every[0], every[-1])
+    place = np.searchsorted(every, tokens)
+    skips = np.diff(place) > 1  # from one bin to the next nothing can be drawn between
+    assert skips.any()
+    for values in (tokens, share):
+        even = abs(math.log(values[-1] / values[0])) / 99
+        # each step ends at the next bin's edge
+        assert np.abs(np.diff(np.log(values)))[skips].max() < 2 * even + abs(np.diff(np.log(values))[~skips]).max()
+
+
 def test_no_rows_no_tails():
     rows = requests([10.0, 20.0], [5.0, 5.0])
     found = tails.tables(summary_of(rows).states["lengths"])

@@ -27,8 +27,7 @@ from . import (
     types,
 )
 from .tables import NONE, OTHERS
-from .words import duration as _duration
-from .words import number
+from .words import duration, number
 
 Tables = Mapping[str, pl.DataFrame]
 
@@ -85,7 +84,7 @@ def _volume(tables: Tables, meta: TraceMeta) -> Iterator[str]:
     if o["mean_rps"] is None:
         yield f"{rows} at one instant: there is no rate to speak of."
     else:
-        yield f"{rows} in {_duration(o['span_s'])}, {o['mean_rps']:.3g} requests/s on average."
+        yield f"{rows} in {duration(o['span_s'])}, {o['mean_rps']:.3g} requests/s on average."
 
 
 def _failures(tables: Tables, meta: TraceMeta) -> Iterator[str]:
@@ -100,7 +99,7 @@ def _peak(tables: Tables, meta: TraceMeta) -> Iterator[str]:
     if len(scales):
         s = scales.row(-1, named=True)
         yield (
-            f"The busiest {_duration(s['window_s'])} had {s['peak_rps']:.3g} requests/s, "
+            f"The busiest {duration(s['window_s'])} had {s['peak_rps']:.3g} requests/s, "
             f"{number(s['peak_to_mean'])} times "
             f"the mean: capacity for that peak would be {1 / s['peak_to_mean']:.0%} used on average."
         )
@@ -112,7 +111,7 @@ def _dispersion(tables: Tables, meta: TraceMeta) -> Iterator[str]:
         s = scales.row(0, named=True)
         how = "about as much as" if s["dispersion"] < 1.5 else f"{number(s['dispersion'])} times as much as"
         yield (
-            f"Requests per {_duration(s['window_s'])} vary {how} Poisson arrivals of the same mean "
+            f"Requests per {duration(s['window_s'])} vary {how} Poisson arrivals of the same mean "
             f"(index of dispersion {s['dispersion']:.3g})."
         )
 
@@ -209,7 +208,7 @@ def _latency(tables: Tables, meta: TraceMeta) -> Iterator[str]:
 def _quantum(tables: Tables, meta: TraceMeta) -> Iterator[str]:
     if meta.quantum_s >= 1:
         yield (
-            f"Timestamps are multiples of {_duration(meta.quantum_s)}: nothing is said about shorter times, and "
+            f"Timestamps are multiples of {duration(meta.quantum_s)}: nothing is said about shorter times, and "
             "bursts within one step may be an artefact of the log."
         )
 

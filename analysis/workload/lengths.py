@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from .buckets import quantiles
-from .tables import COLUMNS, answered
+from .tables import COLUMNS, answered, collected
 
 if TYPE_CHECKING:
     from .given import Given
@@ -32,7 +32,7 @@ def describe(given: "Given") -> dict[str, pl.DataFrame]:
     }
     if metrics:
         frames["latency"] = latency(scan, groups, metrics)
-    return dict(zip(frames, pl.collect_all(list(frames.values()), engine="streaming"), strict=True))
+    return collected(frames)
 
 
 def _from_histograms(given: "Given", name: str, scale: float) -> pl.DataFrame:

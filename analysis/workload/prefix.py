@@ -56,6 +56,7 @@ def prefix(
     """
     services = table.head(MAX_REQUESTS).group_by(name=named("service")).agg(n=pl.len()).collect(engine="streaming")
     services = services.sort(["n", "name"], descending=[True, False])
+    all_rows = table.select(pl.len()).collect(engine="streaming").item()
     has_sessions = bool(table.select(pl.col("session_id").is_not_null().any()).collect(engine="streaming").item())
     draw = 0  # a block stays where so many bits of its hash are zero
     while True:
@@ -65,7 +66,8 @@ def prefix(
             if reuse.entries > max_blocks:
                 break
         else:
-            return tables(reuse, quantum_s) if reuse.requests.any() else {}
+            read_share = services["n"].sum() / all_rows if all_rows else 1.0
+            return tables(reuse, quantum_s, read_share) if reuse.requests.any() else {}
         # as if blocks to come were new as often as those so far
         draw += max(1, math.ceil(math.log2(services["n"].sum() / part.read)))
 

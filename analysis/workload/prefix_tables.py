@@ -41,6 +41,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "across_reuse": "reuse - session_reuse: what only sharing between sessions saves",
         "distinct_tokens": "tokens of the distinct whole blocks: what a cache of unlimited size holds in the end",
         "looked_at": "share of the distinct blocks that was drawn, by their hashes, to stand for all; 1: all, exact",
+        "read_share": "share of the trace's rows looked at, the first ones; below 1 beyond 50 million rows",
     },
     "prefix_sizes": {
         "by": "all or service",
@@ -74,12 +75,12 @@ INTEGERS = ("requests", "blocks", "n", "cache_blocks", "cache_tokens", "input_to
 TEXT = ("by", "name")
 
 
-def tables(reuse: Reuse, quantum_s: float) -> dict[str, pl.DataFrame]:
+def tables(reuse: Reuse, quantum_s: float, read_share: float) -> dict[str, pl.DataFrame]:
     """Tables prefix, prefix_sizes, prefix_kept and prefix_intervals; columns as in COLUMNS."""
     groups = list(_groups(reuse))
     curves = groups if len(groups) > 2 else groups[:1]  # a single service would repeat `all`
     rows: dict[str, list[dict[str, Any]]] = {
-        "prefix": [_whole(g) for g in groups],
+        "prefix": [_whole(g) | {"read_share": read_share} for g in groups],
         "prefix_sizes": [r for g in curves for r in _sizes(g)],
         "prefix_kept": [r for g in curves for r in _kept(g, quantum_s)],
         "prefix_intervals": [r for g in curves for r in _intervals(g)],
@@ -227,10 +228,12 @@ def findings(tables: Mapping[str, pl.DataFrame], meta: TraceMeta) -> Iterator[st
     if "prefix" not in tables:
         return
     whole = tables["prefix"].filter(by="all").row(0, named=True)
+    read = f"{100 * whole['read_share']:.3g}%"
+    first = "" if whole["read_share"] == 1 else f", in the first {read} of the requests"
     error = "" if whole["reuse_se"] is None else f", ± {100 * whole['reuse_se']:.2g} points, from a sample of blocks"
     yield (
         f"{whole['block_reuse']:.1%} of the prompt blocks repeat a prefix seen before: an unlimited prefix cache "
-        f"would save {whole['reuse']:.1%} of the prompt tokens (n = {whole['requests']:,}{error})."
+        f"would save {whole['reuse']:.1%} of the prompt tokens (n = {whole['requests']:,}{first}{error})."
     )
     if whole["reuse"] < WORTH:
         return

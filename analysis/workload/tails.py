@@ -13,6 +13,7 @@ from .tailfit import Tail, fit, verdict
 
 MIN_ROWS = 1000  # of a length; fewer have no tail to speak of
 SERVICES = 5  # the largest, each by itself
+POINTS = 100  # of a curve, along each axis
 
 COLUMNS: dict[str, dict[str, str]] = {
     "tails": {
@@ -101,10 +102,12 @@ def _described(tail: Tail) -> dict[str, object]:
 
 
 def _curve(key: dict[str, str], low: F8, n: F8, tail: Tail) -> pl.DataFrame:
-    """About 100 points of the histogram and of both fits."""
+    """Points of the histogram and of both fits, at most 200: even in length, and in share where it falls steeply."""
     share = np.cumsum(n[::-1])[::-1] / n.sum()
     x = np.maximum(np.ceil(low - 1e-6), 1.0)
-    keep = np.unique(np.searchsorted(x, np.geomspace(x[0], x[-1], 100)).clip(0, len(x) - 1))
+    by_length = np.searchsorted(x, np.geomspace(x[0], x[-1], POINTS)).clip(0, len(x) - 1)
+    by_share = np.searchsorted(-share, -np.geomspace(share[0], share[-1], POINTS)).clip(0, len(x) - 1)
+    keep = np.union1d(by_length, by_share)
     inside = x[keep] >= tail.threshold
     part = tail.n.sum() / n.sum()
     at = np.maximum(x[keep] - 0.5, tail.threshold)

@@ -20,7 +20,7 @@ def number(value: float) -> str:
 
 
 def moment(at_s: float, meta: TraceMeta) -> str:
-    """An instant: a date where the trace's epoch is known, else the time since it."""
+    """An instant: a date where the trace's epoch is known, else what `arrival_s` says."""
     if meta.epoch is None:
-        return f"{duration(at_s)} after the trace's start"
+        return f"at {duration(at_s)} on the trace's clock"
     return f"on {meta.epoch + timedelta(seconds=at_s):%Y-%m-%d at %H:%M} UTC"

@@ -74,7 +74,8 @@ def section(result: Analysis) -> Section | None:
 def finding(found: pl.DataFrame, sizes: pl.DataFrame) -> str:
     """What an unlimited cache saves, and how large one that saves most of it is."""
     whole = found.filter(pl.col("by") == "all").row(0, named=True)
-    unlimited = f"A prefix cache without limits would save {share(whole['reuse'] or 0.0)} of the prompt tokens"
+    first = "" if whole["read_share"] == 1 else f" of the first {whole['requests']:,} requests"
+    unlimited = f"A prefix cache without limits would save {share(whole['reuse'] or 0.0)} of the prompt tokens{first}"
     most = sizes.filter((pl.col("by") == "all") & (pl.col("of_unlimited") >= 0.9)).head(1)
     if most.is_empty() or most["cache_tokens"][0] <= sizes["cache_tokens"].min():
         return f"{unlimited}."
@@ -83,18 +84,20 @@ def finding(found: pl.DataFrame, sizes: pl.DataFrame) -> str:
 
 
 def notes(found: pl.DataFrame) -> tuple[str, ...]:
-    """How to read it, and whether it was sampled."""
-    said = (
+    """How to read it, whether it was sampled, and whether all requests were looked at."""
+    said = [
         "Each service has one cache, in which a prompt is found and kept at its arrival: a real fleet has a cache each "
         "replica, fills it later, and saves less unless requests are routed by prefix.",
-    )
-    looked_at = found["looked_at"].min()
-    if looked_at == 1:
-        return said
-    return (
-        *said,
-        f"Estimated from {share(float(looked_at or 0))} of the distinct blocks, drawn by their hashes.",  # type: ignore[arg-type]
-    )
+    ]
+    whole = found.filter(pl.col("by") == "all").row(0, named=True)
+    if whole["looked_at"] < 1:
+        said.append(f"Estimated from {share(whole['looked_at'])} of the distinct blocks, drawn by their hashes.")
+    if whole["read_share"] < 1:
+        said.append(
+            f"Only the first {share(whole['read_share'])} of the trace's requests were looked at: caches may do better "
+            "or worse later. Look at other parts with --since and --until."
+        )
+    return tuple(said)
 
 
 def _sizes(found: pl.DataFrame, several: bool) -> Figure | None:

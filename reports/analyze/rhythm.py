@@ -102,8 +102,8 @@ def finding(result: Analysis, clock: figures.Clock) -> str:
         largest = jumps.sort(pl.col("change").log1p().abs(), descending=True).row(0, named=True)
         times = "once" if jumps.height == 1 else f"{jumps.height} times, most by"
         by = " by" if jumps.height == 1 else ""
-        when = "at" if clock.epoch else "after"
-        most = f"{change(largest['change'])} {when} {clock.write(largest['at_s'])}"
+        where = "" if clock.epoch else " on the trace's clock"
+        most = f"{change(largest['change'])} at {clock.write(largest['at_s'])}{where}"
         said.append(f"The level of the load changes {times}{by} {most}")
     elif trends.height:
         said.append("No lasting change of the load's level stands out")

@@ -97,7 +97,7 @@ def finding(found: pl.DataFrame) -> str:
 
 
 def _figure(curve: pl.DataFrame, found: pl.DataFrame, shown: pl.DataFrame) -> Figure:
-    data = []
+    data, fits = [], ""
     for metric, (label, _, color) in METRICS.items():
         seen = curve.filter(metric=metric)
         if seen.is_empty():
@@ -109,11 +109,12 @@ def _figure(curve: pl.DataFrame, found: pl.DataFrame, shown: pl.DataFrame) -> Fi
         if verdict in FITS:
             law, dash = FITS[verdict]
             fitted = seen.filter(pl.col(law).is_not_null())
+            fits = "; lines: the tails that fit"
             x = {"x": figures.rounded(fitted["tokens"])}
             data.append(figures.line(f"{label}, {verdict}", x, fitted[law], Style("@ink", dash, "x")))
     x = figures.axis("tokens", type="log", tickformat="~s", dtick=1)
     y = figures.axis("share of requests at least so long", type="log", tickformat="~%", dtick=1, exponentformat="none")
-    caption = "Share of answered requests of at least so many tokens, both axes logarithmic; lines: the tails that fit."
+    caption = f"Share of answered requests of at least so many tokens, both axes logarithmic{fits}."
     layout = figures.layout(x, y, hovermode="closest", showlegend=True)
     return Figure(
         {"data": data, "layout": layout}, caption, table("Lengths and fits", shown, CURVE, "tail_curve.parquet"), 380

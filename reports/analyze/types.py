@@ -34,7 +34,7 @@ TYPES = (
 COUNTS = (
     Column("types", "Types", "count"),
     Column("score", "Score a request", "number"),
-    Column("chosen", "Chosen", "mark"),
+    Column("chosen", "Chosen"),
 )
 CELLS = (
     Column("input_from", "Input from", "number"),
@@ -50,7 +50,7 @@ DRIFT = (
     Column("n", "Requests", "count"),
     Column("distance", "Distance", "number"),
     Column("floor", "Chance (p95)", "number"),
-    Column("drifted", "Above chance", "mark"),
+    Column("drifted", "Above chance"),
 )
 FULLEST = 40  # cells in the table under the map
 
@@ -69,7 +69,8 @@ def section(result: Analysis) -> Section | None:
         drawn.append(_drift(drift, clock))
     tables = [table("Types by their nearest centre, answered requests", found, TYPES, "types.parquet")]
     if rows(result, "type_count").height > 1:
-        tables.append(table("Why so many types: the highest score is chosen", rows(result, "type_count"), COUNTS))
+        counts = _said(rows(result, "type_count"), "chosen", "chosen")
+        tables.append(table("Why so many types: the highest score is chosen", counts, COUNTS))
     note = (
         f"Clusters of (log input, log output) in the first half of the time ({percent(found['fitted_share'][0])} of "
         "the requests), to which all belong by the nearest centre; long and short are beside that half's medians.",
@@ -93,6 +94,11 @@ def finding(found: pl.DataFrame) -> str:
         return f"{said} and holds {percent(heavy['kv_share'])} of the KV memory over time."
     part = f"{percent(heavy['request_share'])} of the requests"
     return f"{said}; {heavy['name']} holds {percent(heavy['kv_share'])} of the KV memory over time with {part}."
+
+
+def _said(found: pl.DataFrame, column: str, word: str) -> pl.DataFrame:
+    """A boolean in words: a cross where it is false would look like a failure."""
+    return found.with_columns(pl.when(column).then(pl.lit(word)).otherwise(pl.lit("")).alias(column))
 
 
 def _styles(found: pl.DataFrame) -> dict[str, Style]:
@@ -188,7 +194,8 @@ def _drift(drift: pl.DataFrame, clock: figures.Clock) -> Figure:
         figures.line("chance alone (p95)", x, every["floor"], Style("@grey", "dash", "square")),
     ]
     y = figures.axis("Jensen-Shannon distance", rangemode="tozero")
-    shown = drift.with_columns(time=pl.Series([clock.write(float(at)) for at in drift["start_s"]], dtype=pl.String))
+    times = pl.Series([clock.write(float(at)) for at in drift["start_s"]], dtype=pl.String)
+    shown = _said(drift, "drifted", "yes").with_columns(time=times)
     caption = f"How far the mix of lengths moved from one part of {span(length)} to the next (0 not at all, 1 wholly)."
     layout = figures.layout(clock.axis(), y, showlegend=True)
     return Figure(
