@@ -4,20 +4,18 @@
 first problem. Unknown stays null; nothing is repaired, rounded or guessed.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from threading import Lock
+from collections.abc import Collection, Mapping
 from typing import TypeGuard
 
 import polars as pl
 
+from .account import Account
 from .errors import UserError
 from .formats import times
 from .formats.base import SINCE_1970, Reading
 from .formats.careful import MALFORMED
 from .formats.merged import FILE, OWN
+from .formats.padding import without_padding
 from .formats.source import RESERVED, shown
 from .trace import REQUIRED, SCHEMA, STATUSES, TIERS
 
@@ -31,56 +29,20 @@ ALWAYS = (*REQUIRED, "service", "status", "source_row")  # stored whatever the s
 NOT_HASHES = "block_hashes not unsigned 64-bit integers"
 
 
-@dataclass
-class Account:
-    """What became of the rows, counted as they pass; complete when the kept rows are written."""
-
-    folder: Path  # for the rows set aside, a file for each batch that has any
-    texts: bool = True  # whether rows set aside are stored with what was read
-    rows: int = 0  # kept
-    naive: int = 0  # of them, dates without a zone
-    values: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SCHEMA, 0))  # per trace column, not null
-    files: Counter[str] = field(default_factory=Counter)  # of a merged source: the rows of each, kept or not
-    set_aside: list[Path] = field(default_factory=list)
-    lock: Lock = field(default_factory=Lock)  # Polars hands batches over from several threads
-
-    @property
-    def rejected(self) -> dict[str, pl.DataType]:
-        """The columns of rows set aside."""
-        file = {"file": pl.String()} if self.files else {}
-        return {"source_row": pl.UInt64(), **file, "reason": pl.String(), "text": pl.String()}
-
-    def keep(self, rows: pl.DataFrame, naive: int) -> None:
-        """Count kept rows."""
-        with self.lock:
-            self.rows += rows.height
-            self.naive += naive
-            for column in rows.iter_columns():
-                self.values[column.name] += rows.height - column.null_count()
-
-    def count(self, files: pl.Series) -> None:
-        """Count rows by the file they are from."""
-        counts = dict(files.value_counts().iter_rows())
-        with self.lock:
-            self.files.update(counts)
-
-    def put_aside(self, rows: pl.DataFrame) -> None:
-        """Store rows in a file whose name tells their place in the source."""
-        path = self.folder / f"aside-{rows.item(0, 'source_row'):020d}.parquet"
-        rows = rows if self.texts else rows.with_columns(pl.lit(None, pl.String).alias("text"))
-        rows.write_parquet(path, compression="zstd")
-        with self.lock:
-            self.set_aside.append(path)
-
-
 def checked(
-    raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType], base_ns: int, account: Account
+    raw: pl.LazyFrame,
+    reading: Reading,
+    types: Mapping[str, pl.DataType],
+    base_ns: int,
+    account: Account,
+    padded: Collection[str] = (),
 ) -> pl.LazyFrame:
     """The kept rows of `raw` (ROW, the source columns, maybe MALFORMED) in its order, with the columns of the trace
     table that the source can give; when it is collected, once, `account` gets the other rows as source_row, reason
     and text (the values read, as JSON), of a merged source also file.
 
     `types`: of the source columns. `base_ns`: the instant that arrival_s = 0 stands for, where times are dates.
+    `padded`: those of `numbers`, as far as there may be spaces around them.
     """
     columns: dict[str, str | pl.Expr] = {"arrival_s": reading.arrival, **reading.columns}
     checks = {root for bad in reading.checks.values() for root in bad.meta.root_names()}
@@ -92,39 +54,62 @@ def checked(
     from_file = [pl.col(FILE)] if FILE in types else []
     given = pl.struct(*(pl.col(name) for name in reading.source_columns() if name not in OWN)).alias(_in("text"))
     taken = [_raw(sources[name], kinds[name]).alias(_in(name)) for name in columns]
-    frame = raw.select(ROW, *from_file, given, problem.alias(MALFORMED), *taken)
-    frame = frame.with_columns(
-        _parsed(pl.col(_in(name)), kinds[name], name, reading).alias(_num(name)) for name in columns if _counts(name)
-    )
-    frame = frame.with_columns(
-        *(_value(name, kinds.get(name), reading, base_ns).alias(name) for name in table if name != "source_row"),
-        pl.col(ROW).cast(pl.UInt64).alias("source_row"),
-    )
-    good = pl.all_horizontal(
-        pl.col(MALFORMED).is_null(),
-        *(_good(name) for name in columns),
-        *(_not_missing(name) for name in REQUIRED if name != "arrival_s"),
-        *(~bad.fill_null(False) for bad in reading.checks.values()),
-    )
-    frame = frame.with_columns(good.fill_null(False).alias(_in("good")))
+    row = pl.col(ROW).cast(pl.UInt64).alias("source_row")
+    frame = raw.select(row, *from_file, given, problem.alias(MALFORMED), *taken)
+    counts = [name for name in columns if _counts(name)]
+    whole = [name for name in counts if SCHEMA[name].is_unsigned_integer() and _is_text(kinds[name])]
+    parsed = {name: _parsed(pl.col(_in(name)), kinds[name], name, reading).alias(_num(name)) for name in counts}
+    values = {name: _value(name, kinds.get(name), reading, base_ns).alias(name) for name in table}
+    del values["source_row"]
+    # whole numbers as they are usually written, at a third of the cost; `slowly` takes the others for what they are
+    quick = {name: pl.col(_in(name)).cast(SCHEMA[name], strict=False).alias(name) for name in whole}
+    rest = [_not_missing(name) for name in REQUIRED if name != "arrival_s"]
+    rest += [pl.col(MALFORMED).is_null(), *(~bad.fill_null(False) for bad in reading.checks.values())]
+    good = pl.all_horizontal(*(_good(name) for name in columns), *rest).fill_null(False).alias(_in("good"))
+    sure = [_made(name) if name in whole else _good(name) for name in columns]
     reason, text = _reason(list(columns), kinds, reading), pl.col(_in("text")).struct.json_encode()
     file = [column.alias("file") for column in from_file]
     rejects = [pl.col("source_row"), *file, reason.alias("reason"), text.alias("text")]
+    bare = ["source_row", *(FILE for _ in from_file), _in("text"), MALFORMED, *map(_in, columns)]
+    spaced = [_in(name) for name in counts if isinstance(column := columns[name], str) and column in padded]
+    stored = [*table, *([_num("arrival_s")] if reading.dated else [])]
+
+    def slowly(batch: pl.DataFrame) -> pl.DataFrame:
+        """The good ones among rows in doubt; the others are put aside."""
+        rows = without_padding(batch.lazy().select(bare), spaced)
+        rows = rows.with_columns(_raw(pl.col(name), pl.String()).alias(name) for name in spaced)
+        rows = rows.with_columns(parsed.values()).with_columns(values.values())
+        batch = rows.with_columns(good).collect(engine="in-memory")
+        kept = batch.get_column(_in("good"))
+        if not kept.all():
+            account.put_aside(batch.filter(~kept).select(rejects))
+        return batch.filter(kept)[stored]
 
     def split(batch: pl.DataFrame) -> pl.DataFrame:
         if from_file:
             account.count(batch.get_column(FILE))
-        good = batch.get_column(_in("good"))
-        if not good.all():
-            account.put_aside(batch.filter(~good).select(rejects))
-            batch = batch.filter(good)
+        sure = batch.get_column(_in("good"))
+        if not sure.all():
+            batch = pl.concat([batch.filter(sure)[stored], slowly(batch.filter(~sure))]).sort("source_row")
         naive = batch.get_column(_num("arrival_s")).struct.field("naive").sum() if reading.dated else 0
         batch = batch[list(table)]
         account.keep(batch, int(naive))
         return batch
 
+    frame = frame.with_columns(number for name, number in parsed.items() if name not in whole)
+    frame = frame.with_columns((values | quick).values())
+    frame = frame.with_columns(pl.all_horizontal(*sure, *rest).fill_null(False).alias(_in("good")))
     # one look at every batch: splitting with three lazy filters over a cache took a third longer, measured
     return frame.map_batches(split, schema=table, streamable=True)
+
+
+def numbers(reading: Reading) -> set[str]:
+    """The source columns that are read as numbers or dates, just as they stand, and as nothing else."""
+    columns = {"arrival_s": reading.arrival, **reading.columns}
+    plain = {column for name, column in columns.items() if isinstance(column, str) and _counts(name)}
+    other = {c for n, c in columns.items() if isinstance(c, str) and not _counts(n)}
+    inside = [c for c in (*columns.values(), *reading.asides.values()) if not isinstance(c, str)]
+    return plain - other - {root for expression in inside for root in expression.meta.root_names()}
 
 
 def arrivals_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
@@ -231,7 +216,7 @@ def _whole(lists: pl.Series) -> pl.Series:
 def _default(name: str) -> pl.Expr:
     dtype = SCHEMA[name]
     if name == "request_id":
-        return pl.col(ROW).cast(pl.String)
+        return pl.col("source_row").cast(pl.String)
     known = {"service": "default", "status": "ok"}
     return pl.lit(known.get(name), pl.String).cast(dtype) if not isinstance(dtype, pl.List) else pl.lit(None, dtype)
 
@@ -257,10 +242,14 @@ def _good(name: str) -> pl.Expr:
     """A value was made of what the source gives, or it gives none; NaN is none, except as a time."""
     if name == "arrival_s":
         return pl.col(name).is_not_null()
-    made = pl.col(_in(name)).is_null() | pl.col(name).is_not_null()
     if SCHEMA[name].is_numeric():
-        return made | pl.col(_num(name)).is_nan()
-    return pl.col(_in(name)).is_null() | pl.col(_in(name)).is_in(SPELLED[name]) if name in SPELLED else made
+        return _made(name) | pl.col(_num(name)).is_nan()
+    spelled = name in SPELLED
+    return pl.col(_in(name)).is_null() | pl.col(_in(name)).is_in(SPELLED[name]) if spelled else _made(name)
+
+
+def _made(name: str) -> pl.Expr:
+    return pl.col(_in(name)).is_null() | pl.col(name).is_not_null()
 
 
 def _not_missing(name: str) -> pl.Expr:

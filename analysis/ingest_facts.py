@@ -1,6 +1,7 @@
 """What is known of a trace beside its rows: epoch, time step, order, duplicates, in its metadata."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,8 +103,16 @@ def _merged(written: Written) -> list[str]:
 def in_order(trace: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
     """The rows of a stored trace, some row groups at a time."""
     rows = pl.scan_parquet(trace, glob=False).select(columns)
-    for at in range(0, pl.scan_parquet(trace, glob=False).select(pl.len()).collect().item(), PART):
-        yield rows.slice(at, PART).collect()
+    length = pl.scan_parquet(trace, glob=False).select(pl.len()).collect().item()
+
+    def read(at: int) -> pl.DataFrame:
+        return rows.slice(at, PART).collect()
+
+    with ThreadPoolExecutor(1) as ahead:  # reads the next part while this one is looked at
+        part = ahead.submit(read, 0)
+        for at in range(PART, length + PART, PART):
+            here, part = part, ahead.submit(read, at)
+            yield here.result()
 
 
 def time_step(arrivals_s: np.ndarray) -> tuple[float, bool]:

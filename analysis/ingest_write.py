@@ -11,8 +11,9 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
+from .account import Account
 from .anonymise import Anonymiser
-from .checks import NS, ROW, Account, arrivals_ns, checked, seconds
+from .checks import NS, ROW, arrivals_ns, checked, numbers, seconds
 from .errors import UserError
 from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
@@ -110,12 +111,12 @@ def _write(
     anonymiser: Anonymiser | None,
 ) -> Written:
     types = {**types, **OWN} if isinstance(source, Merged) else types
-    if source.kind == "csv":
-        raw = without_padding(raw, (name for name in reading.source_columns() if name not in OWN))
+    padded = {name for name in reading.source_columns() if name not in OWN} if source.kind == "csv" else set[str]()
+    late = padded & numbers(reading)  # looked at only where they are no numbers as they stand
     try:
-        base_ns = _base_ns(raw, reading, types) if reading.dated else 0
+        base_ns = _base_ns(without_padding(raw, padded), reading, types) if reading.dated else 0
         account = Account(folder, texts=anonymiser is None)
-        kept = checked(raw, reading, types, base_ns, account)
+        kept = checked(without_padding(raw, padded - late), reading, types, base_ns, account, late)
     except UserError as error:
         named = str(error).startswith(source.name)
         raise UserError(str(error) if named else f"{source.name}: {error}", error.code) from None

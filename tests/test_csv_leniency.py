@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import struct
 from pathlib import Path
 
@@ -70,6 +71,27 @@ def test_a_zero_behind_a_space_is_a_failure_as_without_it(read):
 def test_a_field_of_spaces_is_an_unknown_value(read):
     trace = read("arrival_s,input_tokens,output_tokens,ttft_s\n0,1,2,  \n1,1,2, 0.5\n")
     assert trace.table("ttft_s")["ttft_s"].to_list() == [None, 0.5]
+
+
+@pytest.mark.parametrize("dated", [False, True])
+def test_rows_are_the_same_however_their_numbers_are_written(read, dated):
+    rng = random.Random(0)
+    columns = "TIMESTAMP,ContextTokens,GeneratedTokens\n" if dated else "arrival_s,input_tokens,output_tokens\n"
+    odd = ["{}.0", "{}e0", " {}", "{} ", "+{}", "000{}", "{}"]
+    plain, written = [columns], [columns]
+    for k in range(5000):
+        date = f"2024-05-10 {k // 3600:02}:{k // 60 % 60:02}:{k % 60:02}"
+        time = [date, f"{date}Z", f" {date}.000 ", date.replace(" ", "T")] if dated else [f"{k}", f" {k}", f"{k}.0"]
+        numbers = [rng.randrange(1, 1 << 32), rng.randrange(1, 5000)]
+        spelled = [rng.choice(odd if rng.random() < 0.3 else ["{}"]).format(number) for number in numbers]
+        plain.append(",".join(map(str, [time[0], *numbers])) + "\n")
+        bad = f"{time[0]},{rng.choice(['-1', 'x', ' ', '1.5'])},1\n" if rng.random() < 0.1 else None
+        written.append(",".join([rng.choice(time), *spelled]) + "\n")
+        written += [bad] if bad else []
+    one, other = read("".join(plain)), read("".join(written), name="odd.csv")
+    assert accounted(other) - accounted(one) == sum(other.meta.rows_set_aside.values()) > 0
+    wanted = ["arrival_s", "input_tokens", "output_tokens", "status"]
+    assert other.table(*wanted).equals(one.table(*wanted))
 
 
 def test_line_ends_of_old_macs_are_told_with_what_would_work(read):
