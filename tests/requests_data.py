@@ -73,6 +73,25 @@ def traffic(rng, *, hours, rate=0.05, daily=0.0, services=("chat", "code"), regi
     return pl.concat(parts).sort("arrival_s", maintain_order=True)
 
 
+def habits(rng, *, hours=2.0, rate=2.0, noise=0.3):
+    """Traffic whose outputs depend on service, input and tenant, lognormal around that."""
+    n = int(rate * hours * 3600)
+    t = np.sort(rng.random(n) * hours * 3600)
+    tenant, service = rng.integers(0, 6, n), rng.integers(0, 2, n)
+    tokens = np.exp(rng.normal(6, 1, n))
+    output = np.exp(2 + 0.4 * np.log(tokens) + 0.4 * tenant + service + rng.normal(0, noise, n)).astype(int) + 1
+    return table(
+        arrival_s=t,
+        service=np.where(service == 1, "chat", "<code>").tolist(),
+        tenant=[f"t{i}" for i in tenant],
+        tier=rng.choice(["batch", "interactive-fast"], n).tolist(),
+        region=rng.choice(["us", "eu"], n).tolist(),
+        input_tokens=np.maximum(tokens.astype(int), 1),
+        output_tokens=output,
+        done_s=t + 0.5 + 0.02 * output,
+    )
+
+
 def scramble(requests, t, rng):
     """Everything that is not known at t, drawn anew: later requests, and the outputs of those still running."""
     n = requests.height

@@ -5,14 +5,17 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from requests_data import scramble, small_tables, table, traffic
+from requests_data import habits, scramble, small_tables, table, traffic
 
 from lmaas.analysis.lengths import LengthPredictor, residual_table
-from lmaas.analysis.lengths.features import RECENT, Features
-from lmaas.analysis.lengths.trees import MIN_BINS, MIN_TREES
+from lmaas.analysis.lengths.features import Features
+from lmaas.analysis.lengths.history import RECENT
+from lmaas.analysis.lengths.predictor import MIN_ROWS
+from lmaas.analysis.lengths.scores import scores
 from lmaas.analysis.windows import PRIOR_OUTPUT_TOKENS
 
 CUT_S = 3600.0
+MIN_BINS, MIN_TREES = MIN_ROWS["input-bin"], MIN_ROWS["trees"]
 
 
 @pytest.fixture
@@ -20,27 +23,14 @@ def rng():
     return np.random.default_rng(11)
 
 
-def habits(rng, *, hours=2.0, rate=2.0, noise=0.3):
-    """Traffic whose outputs depend on service, input and tenant, lognormal around that."""
-    n = int(rate * hours * 3600)
-    t = np.sort(rng.random(n) * hours * 3600)
-    tenant, service = rng.integers(0, 6, n), rng.integers(0, 2, n)
-    tokens = np.exp(rng.normal(6, 1, n))
-    output = np.exp(2 + 0.4 * np.log(tokens) + 0.4 * tenant + service + rng.normal(0, noise, n)).astype(int) + 1
-    return table(
-        arrival_s=t,
-        service=np.where(service == 1, "chat", "<code>").tolist(),
-        tenant=[f"t{i}" for i in tenant],
-        tier=rng.choice(["batch", "interactive-fast"], n).tolist(),
-        region=rng.choice(["us", "eu"], n).tolist(),
-        input_tokens=np.maximum(tokens.astype(int), 1),
-        output_tokens=output,
-        done_s=t + 0.5 + 0.02 * output,
-    )
+def compared(requests, cut_s=CUT_S):
+    """Trees beside the floors."""
+    kinds = ("trees", "input-bin", "median")
+    return scores({kind: LengthPredictor.train(requests, cut_s=cut_s, kind=kind) for kind in kinds}, requests)
 
 
-def every(scores, predictor, measure):
-    return scores.filter(pl.col("service").is_null() & (pl.col("predictor") == predictor))[measure].item()
+def every(found, predictor, measure):
+    return found.filter(pl.col("service").is_null() & (pl.col("predictor") == predictor))[measure].item()
 
 
 # --- worth ---
@@ -48,22 +38,22 @@ def every(scores, predictor, measure):
 
 def test_trees_find_what_lengths_depend_on_and_stay_unbiased(rng):
     requests = habits(rng)
-    scores = LengthPredictor.train(requests, cut_s=CUT_S).scores(requests)
+    found = compared(requests)
     mean = requests["output_tokens"].mean()
-    for floor in ("input-bin mean", "median"):
-        assert every(scores, "predicted", "mae_tokens") < 0.6 * every(scores, floor, "mae_tokens")
-        assert every(scores, "predicted", "acc_100") > every(scores, floor, "acc_100")
-    for row in scores.filter(pl.col("predictor") == "predicted").to_dicts():
+    for floor in ("input-bin", "median"):
+        assert every(found, "trees", "mae_tokens") < 0.6 * every(found, floor, "mae_tokens")
+        assert every(found, "trees", "acc_100") > every(found, floor, "acc_100")
+    for row in found.filter(pl.col("predictor") == "trees").to_dicts():
         assert abs(row["bias_tokens"]) < 0.03 * mean, row
 
 
 def test_predictions_sum_to_the_outputs_where_a_median_would_not(rng):
     """Load is a sum: with a heavy tail the median predicts far too little of it."""
     requests = habits(rng, noise=1.2)
-    scores = LengthPredictor.train(requests, cut_s=CUT_S).scores(requests)
+    found = compared(requests)
     mean = requests["output_tokens"].mean()
-    assert abs(every(scores, "predicted", "bias_tokens")) < 0.06 * mean
-    assert every(scores, "median", "bias_tokens") < -0.3 * mean
+    assert abs(every(found, "trees", "bias_tokens")) < 0.06 * mean
+    assert every(found, "median", "bias_tokens") < -0.3 * mean
 
 
 def test_a_tenants_completed_requests_inform_its_later_ones(rng):
@@ -143,12 +133,12 @@ def test_the_same_seed_trains_the_same_predictor(rng):
 def test_any_few_requests_train_something(requests, cut_s):
     predictor = LengthPredictor.train(requests, cut_s=cut_s)
     assert (predictor.predict(requests) >= 1).all()
-    scores = predictor.scores(requests)
+    found = compared(requests, cut_s)
     expected = requests.filter(pl.col("arrival_s") >= cut_s)
     if expected.height:
-        assert every(scores, "median", "n") == expected.height
+        assert every(found, "median", "n") == expected.height
     else:
-        assert scores.is_empty()
+        assert found.is_empty()
 
 
 def test_scores_are_their_definitions_and_never_in_sample(rng):
@@ -156,21 +146,22 @@ def test_scores_are_their_definitions_and_never_in_sample(rng):
     predictor = LengthPredictor.train(requests, cut_s=CUT_S)
     late = requests.filter(pl.col("arrival_s") >= CUT_S)
     error = predictor.predict(requests)[-late.height :] - late["output_tokens"].to_numpy()
-    scores = predictor.scores(requests)
-    assert every(scores, "predicted", "n") == late.height
-    assert every(scores, "predicted", "mae_tokens") == pytest.approx(np.abs(error).mean())
-    assert every(scores, "predicted", "acc_100") == pytest.approx((np.abs(error) <= 100).mean())
-    assert every(scores, "predicted", "bias_tokens") == pytest.approx(error.mean())
-    assert every(scores, "median", "bias_tokens") == pytest.approx(
+    found = compared(requests)
+    assert every(found, "trees", "n") == late.height
+    assert every(found, "trees", "mae_tokens") == pytest.approx(np.abs(error).mean())
+    assert every(found, "trees", "acc_100") == pytest.approx((np.abs(error) <= 100).mean())
+    assert every(found, "trees", "bias_tokens") == pytest.approx(error.mean())
+    assert every(found, "median", "bias_tokens") == pytest.approx(
         requests.filter(pl.col("done_s") < CUT_S)["output_tokens"].median() - late["output_tokens"].mean()
     )
-    parts = scores.filter(pl.col("service").is_not_null() & (pl.col("predictor") == "predicted"))
+    parts = found.filter(pl.col("service").is_not_null() & (pl.col("predictor") == "trees"))
     assert parts["n"].sum() == late.height
 
 
 def test_the_hour_is_a_feature_only_once_every_hour_was_seen_twice(rng):
     for days, expected in ((1.0, False), (1.9, False), (2.0, True), (4.0, True)):
-        assert Features.learn(habits(rng, hours=24 * days, rate=0.01)).hour == expected
+        numbers = Features.learn(habits(rng, hours=24 * days, rate=0.01)).numbers
+        assert ("hour_sin" in numbers) == expected
 
 
 def test_recent_outputs_are_those_done_before_arrival(rng):
@@ -178,7 +169,7 @@ def test_recent_outputs_are_those_done_before_arrival(rng):
     requests = habits(rng, rate=0.1, hours=1)
     features = Features.learn(requests.head(300))
     later = requests[300:]
-    column = features.matrix(later)[:, 5]
+    column = features.matrix(later)[:, features.names.index("recent")]
     remembered = features.history.to_dicts()
     rows = later.to_dicts()
     for row, got in zip(rows, column, strict=True):

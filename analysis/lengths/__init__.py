@@ -1,4 +1,5 @@
 """Output lengths predicted at arrival from what was known by then, and re-predicted for what outlives that."""
 
+from .predictor import LengthPredictor as LengthPredictor
+from .predictor import train as train
 from .residual import residual_table as residual_table
-from .trees import LengthPredictor as LengthPredictor

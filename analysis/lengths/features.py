@@ -1,104 +1,115 @@
-"""What a router knows of a request at its arrival, as numbers for the length predictor."""
+"""What a router knows of a request at its arrival, as numbers for the length predictors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from ..windows import DAY_S
+from .history import Past, events, remembered
 
 CATEGORIES = ("service", "tier", "region", "tenant")
 MAX_LEVELS = 200  # of a category, the most frequent; the others share one level
-RECENT = 32  # completed requests whose mean output is a tenant's recent length
-KEY = ("service", "tenant")
+NUMBERS = {  # name -> what it is; those that the training rows tell are made
+    "input": "input tokens",
+    "max_tokens": "the limit that the request asks for",
+    "recent": "mean of the tenant's last 32 outputs done by then (of the service's, without tenants)",
+    "turn": "requests of the session before it",
+    "gap": "time since the session's last request",
+    "previous_input": "input tokens of the session's last request",
+    "previous_output": "the session's last output done by then",
+    "session_recent": "mean of the session's last 32 outputs done by then",
+    "hour_sin": "time of day",
+    "hour_cos": "time of day",
+}
+OF_SESSIONS = ("turn", "gap", "previous_input", "previous_output", "session_recent")
+OF_DAYS = ("hour_sin", "hour_cos")
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """The encoding learned on the training rows: category levels, and the last completions of every tenant."""
+    """The encoding learned on the training rows: category levels, which numbers there are, and what to look back on."""
 
     levels: dict[str, tuple[str, ...]]
-    hour: bool  # whether the hour of the day is a feature
-    history: pl.DataFrame  # service, tenant, arrival_s, done_s, output_tokens
+    numbers: tuple[str, ...]  # of NUMBERS
+    history: pl.DataFrame  # history.SCHEMA
+    clock: bool = True  # whether times of day are those of the training
 
     @classmethod
     def learn(cls, training: pl.DataFrame) -> "Features":
-        """From rows that are all done: CATEGORIES, arrival_s, done_s, input_tokens, output_tokens."""
+        """From rows that are all done: CATEGORIES, arrival_s, done_s, input_tokens, and what else there is of them."""
         levels = {}
         for name in CATEGORIES:
             counts = training.select(pl.col(name).cast(pl.String)).drop_nulls().to_series().value_counts()
             frequent = counts.sort(["count", name], descending=[True, False]).head(MAX_LEVELS)
-            levels[name] = tuple(frequent[name].to_list())
-        history = _outcomes(training).sort("done_s").group_by(KEY, maintain_order=True).tail(RECENT)
+            if frequent.height > 1 or 0 < frequent["count"].sum() < training.height:
+                levels[name] = tuple(frequent[name].to_list())
+        memory = remembered(training)
+        known = {"max_tokens": "max_tokens" in training.columns and training["max_tokens"].count() > 0}
+        known |= dict.fromkeys(OF_SESSIONS, events(training)["session"].count() > 0)
         # before every hour was seen twice it only says how late it is, and trees extend that into the future:
         # with it, outputs on one hour of Azure conversations came out a fifth too short, without it 2 % too long
-        span_s = _span_s(training)
-        return cls(levels, span_s >= 2 * DAY_S * 0.99, history)
+        known |= dict.fromkeys(OF_DAYS, _span_s(training) >= 2 * DAY_S * 0.99)
+        return cls(levels, tuple(name for name in NUMBERS if known.get(name, True)), memory)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One per column of `matrix`."""
+        return (*self.levels, *self.numbers)
 
     @property
     def types(self) -> list[str]:
         """xgboost feature types: q number, c category; one per column of `matrix`."""
-        return ["c"] * len(CATEGORIES) + ["q"] * (4 if self.hour else 2)
+        return ["c"] * len(self.levels) + ["q"] * len(self.numbers)
+
+    def elsewhere(self) -> "Features":
+        """For a trace whose times are not the training's: nothing to look back on, and no time of day."""
+        return replace(self, history=self.history.clear(), clock=False)
 
     def matrix(self, requests: pl.DataFrame) -> np.ndarray:
-        """f4[rows, features], NaN where nothing is known; rows as in `requests`.
+        """f4[rows, features], NaN where nothing is known; rows as in `requests`, of which what is absent is unknown.
 
-        A tenant's recent output counts requests with done_s < this arrival_s only: those of `requests`, where
-        it has output_tokens and done_s, and remembered ones that arrived before its first row.
+        Outcomes count only where done_s < this arrival_s: those of `requests`, where it has output_tokens and done_s,
+        and remembered ones that arrived before its first row.
         """
-        columns = [pl.col(c).cast(pl.String) for c in CATEGORIES]
-        coded = requests.select(
-            column.replace_strict(
-                list(self.levels[name]),
-                list(range(len(self.levels[name]))),
-                default=len(self.levels[name]),
-                return_dtype=pl.Float32,
-            ).fill_null(len(self.levels[name]))
-            for name, column in zip(CATEGORIES, columns, strict=True)
-        )
-        numbers = [requests.select(pl.col("input_tokens").cast(pl.Float32).log1p()).to_series(), self._recent(requests)]
-        if self.hour:
-            angle = requests["arrival_s"] % DAY_S * (2 * np.pi / DAY_S)
-            numbers += [angle.sin(), angle.cos()]
-        parts = [*coded.get_columns(), *numbers]
         # xgboost reads row by row: copying into its order here costs less than striding there
-        matrix = np.empty((requests.height, len(parts)), dtype=np.float32)
-        for i, part in enumerate(parts):
-            matrix[:, i] = part.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+        matrix = np.empty((requests.height, len(self.names)), dtype=np.float32)
+        for i, (name, levels) in enumerate(self.levels.items()):
+            matrix[:, i] = level_codes(requests[name], levels) if name in requests.columns else len(levels)
+        past = Past.of(requests, self.history)
+        for i, name in enumerate(self.numbers, len(self.levels)):
+            matrix[:, i] = self._number(name, requests, past)
         return matrix
 
-    def _recent(self, requests: pl.DataFrame) -> pl.Series:
-        """ln(1 + mean output of the tenant's last RECENT completions by each arrival); null: none."""
-        rows = requests.select(*_key(), "arrival_s").with_row_index("row")
-        outcomes = self.history
-        if {"output_tokens", "done_s"} <= set(requests.columns) and requests.height:
-            before = self.history.filter(pl.col("arrival_s") < requests["arrival_s"].min())
-            outcomes = pl.concat([before, _outcomes(requests)])
-        means = (
-            outcomes.sort("done_s", "arrival_s", "output_tokens")  # a total order: rows may come in any
-            .with_columns(recent=pl.col("output_tokens").rolling_mean(RECENT, min_samples=1).over(KEY).log1p())
-            .select(*KEY, "done_s", "recent")
-        )
-        joined = rows.sort("arrival_s").join_asof(
-            means,
-            left_on="arrival_s",
-            right_on="done_s",
-            by=list(KEY),
-            check_sortedness=False,
-            allow_exact_matches=False,  # done as it arrives (a duration of 0) is its own answer
-        )
-        return joined.sort("row")["recent"]
+    def _number(self, name: str, requests: pl.DataFrame, past: Past) -> np.ndarray:
+        """One of NUMBERS; of counts, tokens and times ln(1 + x)."""
+        match name:
+            case "hour_sin" | "hour_cos":
+                angle = past.arrival_s % DAY_S * (2 * np.pi / DAY_S) if self.clock else past.arrival_s * np.nan
+                return np.asarray(np.sin(angle) if name == "hour_sin" else np.cos(angle))
+            case "input":
+                counted = _given(requests, "input_tokens")
+            case "max_tokens":
+                counted = _given(requests, "max_tokens")
+            case "recent":
+                counted = past.outputs("service", "tenant")[0]
+            case "session_recent" | "previous_output":
+                counted = past.session_outputs[name == "previous_output"]
+            case _:
+                counted = past.turns[("turn", "gap", "previous_input").index(name)]
+        return np.asarray(np.log1p(counted))
 
 
-def _key() -> list[pl.Expr]:
-    return [pl.col("service").cast(pl.String), pl.col("tenant").cast(pl.String).fill_null("")]
+def level_codes(column: pl.Series, levels: tuple[str, ...]) -> np.ndarray:
+    """The place of each value in `levels`; their number where it is none of them, or null."""
+    coded = column.cast(pl.String).cast(pl.Enum(levels), strict=False).to_physical()
+    return np.asarray(coded.cast(pl.Float32).fill_null(float(len(levels))).to_numpy())
 
 
-def _outcomes(requests: pl.DataFrame) -> pl.DataFrame:
-    known = requests.filter(pl.col("output_tokens").is_not_null() & pl.col("done_s").is_not_null())
-    # done before it arrives is a broken clock, and would reveal the answer to the question
-    done = pl.max_horizontal("done_s", "arrival_s").alias("done_s")
-    return known.select(*_key(), "arrival_s", done, pl.col("output_tokens").cast(pl.Float64))
+def _given(requests: pl.DataFrame, name: str) -> np.ndarray:
+    if name not in requests.columns:
+        return np.full(requests.height, np.nan, np.float32)
+    return np.asarray(requests[name].cast(pl.Float32).fill_null(float("nan")).to_numpy())
 
 
 def _span_s(training: pl.DataFrame) -> float:

@@ -1,158 +1,103 @@
-"""Output length at arrival: trees trained before the cut, beside their floors."""
+"""Gradient-boosted trees on what a router knows of a request: the expected output, and its quantiles."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ..windows import PRIOR_OUTPUT_TOKENS
-from .bins import InputBinMean
-from .features import Features
+from .features import Features, level_codes
+from .intervals import LEVELS
 
-MIN_TREES = 500  # training rows below which trees only learn noise
-MIN_BINS = 20  # training rows below which input bins do
 MAX_ROWS = 200_000  # trained on, drawn with the seed; more changed no score by 1 %
 ROUNDS = 30  # 60 at half the rate: the same errors, 350 k predictions/s instead of 580 k
+MIN_CHILD = 20  # rows of a leaf
+PARAMETERS = {
+    "tree_method": "hist",
+    "max_bin": 128,
+    "max_depth": 5,
+    "eta": 0.2,  # 0.3: 0.5 to 2 % more error on the hour-long traces, 0.15: no better
+    # one thread: two have been seen five times slower than one on a small machine
+    "nthread": 1,
+}
 
 
 @dataclass(frozen=True, eq=False)
-class LengthPredictor:
-    """Expected output tokens of a request from what a router knows when it arrives.
+class Trees:
+    """Expected output tokens: squared error on ln(output), scaled back per service so that predictions sum to outputs.
 
-    Gradient-boosted trees on ln(output), scaled back per service so that predictions sum to the outputs: load
-    is a sum, so bias matters more than the typical error. Measured after three cuts of four traces: squared
+    Load is a sum, so bias matters more than the typical error. Measured after three cuts of four traces: squared
     error on tokens is 2 to 10 % long on resampled production traces where this is within 2 %, and has 3 to
     14 % more absolute but 4 to 11 % less squared error there; on Azure conversations it is the better by 2 to
     4 %. Absolute error and unscaled logarithms predict medians, 17 % short on the sample and about 50 % and
     40 % on code completion. A gamma loss diverged on the production traces' tails.
     """
 
-    cut_s: float
-    note: str | None  # why it is not the trees, where it is not
-    trees: Any = None
-    features: Features | None = None
-    scale: tuple[dict[str, float], float] = ({}, 1.0)  # by service; of unknown services
-    bins: InputBinMean | None = None
-    median: float = PRIOR_OUTPUT_TOKENS
-    longest: float = np.inf  # output seen in training
+    features: Features
+    booster: Any
+    services: tuple[str, ...]
+    scale: np.ndarray  # f8[services + 1]; the last is of all, for others
 
     @classmethod
-    def train(cls, requests: pl.DataFrame, *, cut_s: float, seed: int = 0) -> "LengthPredictor":
-        """From the rows done before cut_s; `requests` may hold others.
-
-        Columns arrival_s, done_s, service, tier, region, tenant, input_tokens, output_tokens. With few rows it
-        falls back, and says so in `note`: to means by input bin, to the median, to PRIOR_OUTPUT_TOKENS.
-        """
-        # arrival as well: a clock that is wrong in the source must not let an answer through
-        done = (pl.col("done_s") < cut_s) & (pl.col("arrival_s") < cut_s)
-        known = requests.filter(done & (pl.col("output_tokens") >= 1)).sort("arrival_s", maintain_order=True)
-        n = known.height
-        if n == 0:
-            return cls(
-                cut_s, f"no request was done before the cut: outputs are taken as {PRIOR_OUTPUT_TOKENS:g} tokens"
-            )
-        output = known["output_tokens"].cast(pl.Float64).to_numpy()
-        only = f"only {n} requests were done before the cut: outputs are predicted by their"
-        floor = cls(cut_s, f"{only} median", median=float(np.median(output)), longest=float(output.max()))
-        if n < MIN_BINS:
-            return floor
-        floor = replace(floor, note=f"{only} mean by input length", bins=InputBinMean.learn(known))
-        if n < MIN_TREES:
-            return floor
-        return floor._grow(known, output, seed)
-
-    def _grow(self, known: pl.DataFrame, output: np.ndarray, seed: int) -> "LengthPredictor":
-        import xgboost
-
+    def learn(cls, known: pl.DataFrame, seed: int = 0) -> "Trees":
+        """From rows that are all done, by arrival."""
         features = Features.learn(known)
-        matrix = features.matrix(known)
-        if len(output) > MAX_ROWS:
-            drawn = np.sort(np.random.default_rng(seed).choice(len(output), MAX_ROWS, replace=False))
-            known, matrix, output = known[drawn], matrix[drawn], output[drawn]
-        data = xgboost.QuantileDMatrix(
-            matrix, np.log(output), feature_types=features.types, enable_categorical=True, max_bin=128, nthread=1
-        )
-        # one thread: two have been seen five times slower than one on a small machine
-        parameters = {
-            "objective": "reg:squarederror",
-            "tree_method": "hist",
-            "max_bin": 128,
-            "max_depth": 5,
-            "eta": 0.3,
-            "min_child_weight": 20,
-            "nthread": 1,
-            "seed": seed,
-        }
-        trees = xgboost.train(parameters, data, ROUNDS)
-        return replace(
-            self,
-            note=None,
-            trees=trees,
-            features=features,
-            scale=_scale(known, output, np.exp(trees.inplace_predict(matrix))),
-        )
+        known, matrix = drawn(known, features, seed)
+        output = known["output_tokens"].cast(pl.Float64).to_numpy()
+        parameters = {"objective": "reg:squarederror", "min_child_weight": MIN_CHILD}
+        booster = boosted(matrix, np.log(output), features, parameters, seed, ROUNDS)
+        raw = np.exp(booster.inplace_predict(matrix).astype(np.float64))
+        services = tuple(known["service"].cast(pl.String).unique().drop_nulls().sort().to_list())
+        code = level_codes(known["service"], services).astype(np.int64)
+        sums = np.array([np.bincount(code, weights, len(services) + 1) for weights in (output, raw)])
+        sums[:, -1] = output.sum(), raw.sum()
+        return cls(features, booster, services, sums[0] / sums[1])  # Duan's smearing
 
     def predict(self, requests: pl.DataFrame) -> np.ndarray:
-        """f8[rows] >= 1, aligned with `requests`: arrival_s, service, tier, region, tenant, input_tokens.
-
-        Where it also has output_tokens and done_s, a tenant's completed requests inform its later ones.
-        """
-        if self.trees is not None and self.features is not None:
-            raw = np.exp(self.trees.inplace_predict(self.features.matrix(requests)).astype(np.float64))
-            by_service, elsewhere = self.scale
-            scale = requests.select(
-                pl.col("service")
-                .cast(pl.String)
-                .replace_strict(list(by_service), list(by_service.values()), default=elsewhere, return_dtype=pl.Float64)
-            )
-            return np.asarray(np.clip(raw * scale.to_series().to_numpy(), 1.0, self.longest))
-        if self.bins is not None:
-            return self.bins.predict(requests)
-        return np.full(requests.height, max(self.median, 1.0))
-
-    def scores(self, requests: pl.DataFrame) -> pl.DataFrame:
-        """Errors on the rows that arrive from the cut on, beside the floors: never in-sample.
-
-        Columns predictor (predicted, input-bin mean, median), service (null: all), n, mae_tokens, acc_100 (share
-        within 100 tokens), bias_tokens (mean of predicted - true).
-        """
-        rows = requests.with_columns(predicted=self.predict(requests)).filter(
-            (pl.col("arrival_s") >= self.cut_s) & (pl.col("output_tokens") >= 1)
-        )
-        columns = {"predicted": rows["predicted"].to_numpy(), "median": np.full(rows.height, self.median)}
-        if self.bins is not None:
-            columns["input-bin mean"] = self.bins.predict(rows)
-        service, true = rows["service"].cast(pl.String), rows["output_tokens"].cast(pl.Float64)
-        errors = pl.concat(
-            pl.DataFrame(
-                {"predictor": [name] * rows.height, "service": service, "error": guess - true.to_numpy()},
-                schema_overrides={"predictor": pl.String},
-            )
-            for name, guess in columns.items()
-        )
-        error = pl.col("error")
-        measures = {
-            "n": pl.len().cast(pl.Int64),
-            "mae_tokens": error.abs().mean(),
-            "acc_100": (error.abs() <= 100).mean(),
-            "bias_tokens": error.mean(),
-        }
-        each = errors.group_by("predictor", "service").agg(**measures)
-        every = (
-            errors.group_by("predictor")
-            .agg(**measures)
-            .select("predictor", pl.lit(None, pl.String).alias("service"), *measures)
-        )
-        return pl.concat([every, each]).sort("predictor", "service", nulls_last=False)
+        """f8[rows]."""
+        raw = self.booster.inplace_predict(self.features.matrix(requests)).astype(np.float64)
+        return np.asarray(np.exp(raw) * self.scale[level_codes(requests["service"], self.services).astype(np.int64)])
 
 
-def _scale(known: pl.DataFrame, output: np.ndarray, raw: np.ndarray) -> tuple[dict[str, float], float]:
-    """Factors that make predictions sum to the outputs, by service and for unknown ones (Duan's smearing)."""
-    sums = (
-        pl.DataFrame({"service": known["service"].cast(pl.String), "output": output, "raw": raw.astype(np.float64)})
-        .group_by("service", maintain_order=True)
-        .agg(pl.sum("output"), pl.sum("raw"))
+@dataclass(frozen=True, eq=False)
+class QuantileTrees:
+    """Quantiles of ln(output), by the pinball loss; in no order yet, and not calibrated."""
+
+    features: Features
+    booster: Any
+
+    @classmethod
+    def learn(cls, known: pl.DataFrame, seed: int = 0) -> "QuantileTrees":
+        """From rows that are all done, by arrival."""
+        features = Features.learn(known)
+        known, matrix = drawn(known, features, seed)
+        target = np.log(known["output_tokens"].cast(pl.Float64).to_numpy())
+        # min_child_weight counts hessians, which this loss has none of
+        parameters = {"objective": "reg:quantileerror", "quantile_alpha": list(LEVELS)}
+        return cls(features, boosted(matrix, target, features, parameters, seed, ROUNDS))
+
+    def quantiles(self, requests: pl.DataFrame) -> np.ndarray:
+        """f8[rows, LEVELS]."""
+        raw = self.booster.inplace_predict(self.features.matrix(requests))
+        return np.asarray(np.exp(raw.astype(np.float64).reshape(requests.height, len(LEVELS))))
+
+
+def drawn(known: pl.DataFrame, features: Features, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows to train on and their features, which look back on all rows."""
+    matrix = features.matrix(known)
+    if known.height <= MAX_ROWS:
+        return known, matrix
+    rows = np.sort(np.random.default_rng(seed).choice(known.height, MAX_ROWS, replace=False))
+    return known[rows], matrix[rows]
+
+
+def boosted(
+    matrix: np.ndarray, target: np.ndarray, features: Features, parameters: dict[str, Any], seed: int, rounds: int
+) -> Any:
+    """A trained xgboost.Booster."""
+    import xgboost  # deferred: costs 1.5 s
+
+    data = xgboost.QuantileDMatrix(
+        matrix, target, feature_types=features.types, enable_categorical=True, max_bin=PARAMETERS["max_bin"], nthread=1
     )
-    by_service = dict(zip(sums["service"].to_list(), (sums["output"] / sums["raw"]).to_list(), strict=True))
-    return by_service, float(output.sum() / raw.sum())
+    return xgboost.train(PARAMETERS | parameters | {"seed": seed}, data, rounds)
