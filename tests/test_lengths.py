@@ -10,12 +10,12 @@ from requests_data import habits, scramble, small_tables, table, traffic
 from lmaas.analysis.lengths import LengthPredictor, residual_table
 from lmaas.analysis.lengths.features import Features
 from lmaas.analysis.lengths.history import RECENT
-from lmaas.analysis.lengths.predictor import MIN_ROWS
+from lmaas.analysis.lengths.predictor import MANY, MIN_ROWS
 from lmaas.analysis.lengths.scores import scores
 from lmaas.analysis.windows import PRIOR_OUTPUT_TOKENS
 
 CUT_S = 3600.0
-MIN_BINS, MIN_TREES = MIN_ROWS["input-bin"], MIN_ROWS["trees"]
+MIN_BINS, MIN_TREES = MIN_ROWS["input-bin"], MANY
 
 
 @pytest.fixture

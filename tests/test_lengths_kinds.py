@@ -34,7 +34,10 @@ def taught(requests, kind, **more):
 
 def everything(predictor, requests):
     """All that is predicted, side by side."""
-    return np.column_stack([predictor.predict(requests), predictor.quantiles(requests), predictor.bucket(requests)])
+    told = predictor.told(requests).to_numpy().astype(np.float64)
+    np.testing.assert_array_equal(told[:, 0], predictor.predict(requests))
+    np.testing.assert_array_equal(told[:, 2:], predictor.quantiles(requests))
+    return np.column_stack([told[:, 0], told[:, 2:], told[:, 1]])
 
 
 # --- form ---
@@ -209,7 +212,8 @@ def test_training_on_what_was_still_running_is_caught(kind, rng):
 def test_calibrating_on_what_the_quantiles_learned_from_is_caught(rng):
     """What was not done when the calibration rows begin must not be learned from."""
     requests = habits(rng, rate=0.6)
-    early, late = split(known_by(requests, CUT_S))
+    known = known_by(requests, CUT_S)
+    early, late = (known.filter(part) for part in split(known))
     assert early["done_s"].max() < late["arrival_s"].min()
     assert late["done_s"].max() < CUT_S
     assert early.height > 3 * late.height

@@ -33,36 +33,34 @@ class Buckets:
     The likeliest bucket's mean alone predicts 9 to 30 % too little in sum; it is what `bucket` says.
     """
 
-    features: Features
     booster: Any
     edges: np.ndarray  # f8[buckets - 1]
     means: np.ndarray  # f8[buckets]: of the training outputs in it
     ends: tuple[float, float]  # shortest and longest output in training
 
     @classmethod
-    def learn(cls, known: pl.DataFrame, seed: int = 0) -> "Buckets":
-        """From rows that are all done, by arrival."""
-        features = Features.learn(known)
-        known, matrix = drawn(known, features, seed)
+    def learn(cls, known: pl.DataFrame, features: Features, matrix: np.ndarray, seed: int) -> "Buckets":
+        """From rows that are all done, by arrival, and their features."""
+        known, matrix = drawn(known, matrix, seed)
         output = known["output_tokens"].cast(pl.Float64).to_numpy()
         edges = bucket_edges(output)
         bucket = bucket_of(output, edges)
         means = np.bincount(bucket, output, len(edges) + 1) / np.bincount(bucket, minlength=len(edges) + 1)
         parameters = {"objective": "multi:softprob", "num_class": max(len(means), MIN_CLASSES), "min_child_weight": 5}
         booster = boosted(matrix, bucket, features, parameters, seed, ROUNDS)
-        return cls(features, booster, edges, means, (float(output.min()), float(output.max())))
+        return cls(booster, edges, means, (float(output.min()), float(output.max())))
 
-    def predict(self, requests: pl.DataFrame) -> np.ndarray:
+    def predict(self, requests: pl.DataFrame, matrix: np.ndarray) -> np.ndarray:
         """f8[rows]."""
-        return np.asarray(self._shares(requests) @ self.means)
+        return np.asarray(self._shares(matrix) @ self.means)
 
-    def bucket(self, requests: pl.DataFrame) -> np.ndarray:
+    def bucket(self, requests: pl.DataFrame, matrix: np.ndarray) -> np.ndarray:
         """i8[rows]: the likeliest."""
-        return np.asarray(self._shares(requests).argmax(axis=1))
+        return np.asarray(self._shares(matrix).argmax(axis=1))
 
-    def quantiles(self, requests: pl.DataFrame) -> np.ndarray:
+    def quantiles(self, requests: pl.DataFrame, matrix: np.ndarray) -> np.ndarray:
         """f8[rows, LEVELS]: linear within a bucket."""
-        below = np.cumsum(self._shares(requests), axis=1)
+        below = np.cumsum(self._shares(matrix), axis=1)
         tops = np.concatenate([self.edges, [self.ends[1]]])
         bottoms = np.concatenate([[self.ends[0]], self.edges])
         out = np.empty((requests.height, len(LEVELS)))
@@ -74,7 +72,7 @@ class Buckets:
             out[:, q] = bottoms[k] + part * (tops[k] - bottoms[k])
         return np.maximum(out, 1.0)
 
-    def _shares(self, requests: pl.DataFrame) -> np.ndarray:
-        raw = self.booster.inplace_predict(self.features.matrix(requests)).astype(np.float64)
-        known = raw.reshape(requests.height, max(len(self.means), MIN_CLASSES))[:, : len(self.means)]
+    def _shares(self, matrix: np.ndarray) -> np.ndarray:
+        raw = self.booster.inplace_predict(matrix).astype(np.float64)
+        known = raw.reshape(len(matrix), max(len(self.means), MIN_CLASSES))[:, : len(self.means)]
         return np.asarray(known / known.sum(axis=1, keepdims=True))

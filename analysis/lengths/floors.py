@@ -1,6 +1,7 @@
 """What any length predictor must beat: the mean of those with an input as long (Aladdin's), and the median."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ class InputBin:
     quantile: np.ndarray  # f8[services + 1, bins, LEVELS]
 
     @classmethod
-    def learn(cls, known: pl.DataFrame, seed: int = 0) -> "InputBin":
+    def learn(cls, known: pl.DataFrame, *_: Any) -> "InputBin":
         """From service, input_tokens, output_tokens; at least one row."""
         services = tuple(known["service"].cast(pl.String).unique().drop_nulls().sort().to_list())
         rows = pl.DataFrame(
@@ -41,11 +42,11 @@ class InputBin:
                     mean[s, b], quantile[s, b] = _summary(part)
         return cls(services, mean, quantile)
 
-    def predict(self, requests: pl.DataFrame) -> np.ndarray:
+    def predict(self, requests: pl.DataFrame, matrix: Any = None) -> np.ndarray:
         """f8[rows]."""
         return np.asarray(self.mean[self._cell(requests)])
 
-    def quantiles(self, requests: pl.DataFrame) -> np.ndarray:
+    def quantiles(self, requests: pl.DataFrame, matrix: Any = None) -> np.ndarray:
         """f8[rows, LEVELS]."""
         return np.asarray(self.quantile[self._cell(requests)])
 
@@ -63,15 +64,15 @@ class Median:
     quantile: np.ndarray  # f8[LEVELS]
 
     @classmethod
-    def learn(cls, known: pl.DataFrame, seed: int = 0) -> "Median":
+    def learn(cls, known: pl.DataFrame, *_: Any) -> "Median":
         """From output_tokens; at least one row."""
         return cls(np.quantile(known["output_tokens"].cast(pl.Float64), LEVELS))
 
-    def predict(self, requests: pl.DataFrame) -> np.ndarray:
+    def predict(self, requests: pl.DataFrame, matrix: Any = None) -> np.ndarray:
         """f8[rows]."""
         return np.full(requests.height, self.quantile[LEVELS.index(0.5)])
 
-    def quantiles(self, requests: pl.DataFrame) -> np.ndarray:
+    def quantiles(self, requests: pl.DataFrame, matrix: Any = None) -> np.ndarray:
         """f8[rows, LEVELS]."""
         return np.tile(self.quantile, (requests.height, 1))
 

@@ -47,12 +47,11 @@ class Shift:
         return np.sort(guess * self.factor[level_codes(requests["service"], self.services).astype(np.int64)], axis=1)
 
 
-def split(known: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(rows to learn quantiles on, rows to calibrate them on) of `known`, sorted by arrival.
+def split(known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """(which rows to learn quantiles on, which to calibrate them on) of `known`, sorted by arrival.
 
     What was not done when the calibration rows begin is in neither: it was not known then.
     """
-    n = int(known.height * (1 - CALIBRATION))
-    late = known[n:]
-    begins = late["arrival_s"].min()
-    return known[:n].filter(pl.col("done_s") < begins), late
+    late = np.arange(known.height) >= int(known.height * (1 - CALIBRATION))
+    begins = known["arrival_s"].to_numpy()[late].min(initial=np.inf)
+    return ~late & (known["done_s"] < begins).to_numpy(), late

@@ -8,12 +8,14 @@ import polars as pl
 
 from ..windows import PRIOR_OUTPUT_TOKENS
 from .buckets import bucket_edges, bucket_of
+from .features import Features
 from .floors import InputBin, Median
 from .intervals import LEVELS, Shift, split
 from .kinds import PREDICTORS
 from .trees import QuantileTrees
 
-MIN_ROWS = {"median": 1, "input-bin": 20, "trees": 500, "buckets": 500}  # below, a kind only learns noise
+MIN_ROWS = {"median": 1, "input-bin": 20}  # below, a kind only learns noise
+MANY = 500  # likewise, of all others
 SAID = {"input-bin": "mean by input length", "median": "median"}
 
 
@@ -25,8 +27,9 @@ class LengthPredictor:
     kind: str  # as asked for
     note: str | None = None  # why it is of another kind, where it is
     rows: int = 0  # known before the cut
+    features: Features | None = None  # what model and spread look at; None: input length at most
     model: Any = None
-    spread: Any = None  # has quantiles(requests), learned without the calibration rows
+    spread: Any = None  # has quantiles, learned without the calibration rows
     shift: Shift | None = None
     edges: tuple[float, ...] = ()  # of equal-mass buckets of the training outputs
     longest: float = np.inf  # output seen in training
@@ -48,53 +51,67 @@ class LengthPredictor:
             said = f"no request was done before the cut: outputs are taken as {PRIOR_OUTPUT_TOKENS:g} tokens"
             return cls(cut_s, kind, said)
         output = known["output_tokens"].cast(pl.Float64).to_numpy()
-        name, model = next((name, of) for name, of in kinds.items() if n >= MIN_ROWS.get(name, MIN_ROWS["trees"]))
+        name, of = next((name, of) for name, of in kinds.items() if n >= MIN_ROWS.get(name, MANY))
         fallen = f"only {n} requests were done before the cut: outputs are predicted by their {SAID.get(name)}"
-        trained = cls(
-            cut_s, kind, None if name == kind else fallen, n, model.learn(known, seed),
+        features = None if name in SAID else Features.learn(known)
+        matrix = features.matrix(known) if features else None
+        predictor = cls(
+            cut_s, kind, None if name == kind else fallen, n, features, of.learn(known, features, matrix, seed),
             edges=tuple(bucket_edges(output).tolist()), longest=float(output.max()),
         )  # fmt: skip
-        return trained._with_intervals(known, name, model, seed) if intervals else trained
-
-    def _with_intervals(self, known: pl.DataFrame, name: str, model: Any, seed: int) -> "LengthPredictor":
-        """Quantiles learned on the training part but its end, and shifted by how they did there."""
+        if not intervals:
+            return predictor
         early, late = split(known)
-        if early.height < MIN_ROWS.get(name, MIN_ROWS["trees"]) // 2 or early.is_empty():
-            return replace(self, spread=Median.learn(known), shift=None)
-        spread = (QuantileTrees if name == "trees" else model).learn(early, seed)
-        # rows of before the calibration part stay in sight: what was done by then is known by then
-        guess = np.sort(spread.quantiles(known)[-late.height :], axis=1)
-        return replace(self, spread=spread, shift=Shift.learn(late, guess))
+        if early.sum() < MIN_ROWS.get(name, MANY) // 2 or not early.any():
+            return replace(predictor, spread=Median.learn(known))  # too few to calibrate on
+        some = None if matrix is None else matrix[early]
+        spreading: Any = QuantileTrees if name == "trees" else of
+        spread = spreading.learn(known.filter(early), features, some, seed)
+        there = None if matrix is None else matrix[late]
+        guess = np.sort(spread.quantiles(known.filter(late), there), axis=1)
+        return replace(predictor, spread=spread, shift=Shift.learn(known.filter(late), guess))
 
     def predict(self, requests: pl.DataFrame) -> np.ndarray:
         """f8[rows] >= 1, aligned with `requests`: arrival_s, service, input_tokens, and what else is known.
 
         Where it also has output_tokens and done_s, a tenant's completed requests inform its later ones.
         """
-        if self.model is None:
-            return np.full(requests.height, PRIOR_OUTPUT_TOKENS)
-        return np.asarray(np.clip(self.model.predict(requests), 1.0, self.longest))
+        return self._point(requests, self._matrix(requests))
 
     def quantiles(self, requests: pl.DataFrame) -> np.ndarray | None:
         """f8[rows, LEVELS] >= 1, rising along levels; None where trained without `intervals`, or on nothing."""
-        if self.spread is None:
-            return None
-        guess = np.sort(self.spread.quantiles(requests), axis=1)
-        return np.asarray(np.maximum(self.shift(requests, guess) if self.shift else guess, 1.0))
+        return self._levels(requests, self._matrix(requests))
 
-    def bucket(self, requests: pl.DataFrame) -> np.ndarray:
-        """i8[rows]: the bucket (of `edges`) predicted; a classifier's likeliest, else that of the prediction."""
-        told = getattr(self.model, "bucket", None)
-        return np.asarray(told(requests)) if told else bucket_of(self.predict(requests), np.array(self.edges))
+    def told(self, requests: pl.DataFrame) -> pl.DataFrame:
+        """All of it: predicted_tokens, bucket (of `edges`), and of LEVELS q_0.025 ... where there are any.
+
+        A classifier's bucket is the likeliest, else it is that of the prediction.
+        """
+        matrix = self._matrix(requests)
+        point = self._point(requests, matrix)
+        classify = getattr(self.model, "bucket", None)
+        bucket = classify(requests, matrix) if classify else bucket_of(point, np.array(self.edges))
+        levels = self._levels(requests, matrix)
+        quantiles = {} if levels is None else {f"q_{level}": levels[:, q] for q, level in enumerate(LEVELS)}
+        return pl.DataFrame({"predicted_tokens": point, "bucket": bucket} | quantiles)
 
     def elsewhere(self) -> "LengthPredictor":
         """For a trace whose times are not those of the training: nothing to look back on, no time of day."""
-        parts = {
-            name: replace(part, features=part.features.elsewhere())
-            for name, part in (("model", self.model), ("spread", self.spread))
-            if hasattr(part, "features")
-        }
-        return replace(self, **parts)  # type: ignore[arg-type]
+        return replace(self, features=self.features.elsewhere() if self.features else None)
+
+    def _matrix(self, requests: pl.DataFrame) -> np.ndarray | None:
+        return self.features.matrix(requests) if self.features else None
+
+    def _point(self, requests: pl.DataFrame, matrix: np.ndarray | None) -> np.ndarray:
+        if self.model is None:
+            return np.full(requests.height, PRIOR_OUTPUT_TOKENS)
+        return np.asarray(np.clip(self.model.predict(requests, matrix), 1.0, self.longest))
+
+    def _levels(self, requests: pl.DataFrame, matrix: np.ndarray | None) -> np.ndarray | None:
+        if self.spread is None:
+            return None
+        guess = np.sort(self.spread.quantiles(requests, matrix), axis=1)
+        return np.asarray(np.maximum(self.shift(requests, guess) if self.shift else guess, 1.0))
 
 
 def train(requests: pl.DataFrame, *, cut_s: float, kind: str = "trees", seed: int = 0) -> LengthPredictor:
@@ -107,6 +124,3 @@ def known_by(requests: pl.DataFrame, cut_s: float) -> pl.DataFrame:
     # arrival as well: a clock that is wrong in the source must not let an answer through
     done = (pl.col("done_s") < cut_s) & (pl.col("arrival_s") < cut_s)
     return requests.filter(done & (pl.col("output_tokens") >= 1)).sort("arrival_s", maintain_order=True)
-
-
-__all__ = ["LEVELS", "LengthPredictor", "known_by", "train"]

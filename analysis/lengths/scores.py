@@ -31,15 +31,6 @@ COLUMNS = {
 }
 
 
-def told(predictor: LengthPredictor, requests: pl.DataFrame) -> pl.DataFrame:
-    """What is predicted of each request: predicted_tokens, bucket, and by LEVELS q_0.025 ... where there are any."""
-    columns = {"predicted_tokens": predictor.predict(requests), "bucket": predictor.bucket(requests)}
-    quantiles = predictor.quantiles(requests)
-    if quantiles is not None:
-        columns |= {f"q_{level}": quantiles[:, q] for q, level in enumerate(LEVELS)}
-    return pl.DataFrame(columns)
-
-
 def scores(
     predictors: Mapping[str, LengthPredictor], requests: pl.DataFrame, *, from_s: float = -np.inf, seed: int = 0
 ) -> pl.DataFrame:
@@ -52,7 +43,7 @@ def scores(
     scored = requests.select(((pl.col("arrival_s") >= start_s) & (pl.col("output_tokens") >= 1)).fill_null(False))
     parts = []
     for name, predictor in predictors.items():
-        rows = told(predictor, requests).with_columns(
+        rows = predictor.told(requests).with_columns(
             service=requests["service"].cast(pl.String), true=requests["output_tokens"].cast(pl.Float64)
         )
         rows = rows.filter(scored.to_series())

@@ -33,16 +33,14 @@ class Trees:
     40 % on code completion. A gamma loss diverged on the production traces' tails.
     """
 
-    features: Features
     booster: Any
     services: tuple[str, ...]
     scale: np.ndarray  # f8[services + 1]; the last is of all, for others
 
     @classmethod
-    def learn(cls, known: pl.DataFrame, seed: int = 0) -> "Trees":
-        """From rows that are all done, by arrival."""
-        features = Features.learn(known)
-        known, matrix = drawn(known, features, seed)
+    def learn(cls, known: pl.DataFrame, features: Features, matrix: np.ndarray, seed: int) -> "Trees":
+        """From rows that are all done, by arrival, and their features."""
+        known, matrix = drawn(known, matrix, seed)
         output = known["output_tokens"].cast(pl.Float64).to_numpy()
         parameters = {"objective": "reg:squarederror", "min_child_weight": MIN_CHILD}
         booster = boosted(matrix, np.log(output), features, parameters, seed, ROUNDS)
@@ -51,11 +49,11 @@ class Trees:
         code = level_codes(known["service"], services).astype(np.int64)
         sums = np.array([np.bincount(code, weights, len(services) + 1) for weights in (output, raw)])
         sums[:, -1] = output.sum(), raw.sum()
-        return cls(features, booster, services, sums[0] / sums[1])  # Duan's smearing
+        return cls(booster, services, sums[0] / sums[1])  # Duan's smearing
 
-    def predict(self, requests: pl.DataFrame) -> np.ndarray:
+    def predict(self, requests: pl.DataFrame, matrix: np.ndarray) -> np.ndarray:
         """f8[rows]."""
-        raw = self.booster.inplace_predict(self.features.matrix(requests)).astype(np.float64)
+        raw = self.booster.inplace_predict(matrix).astype(np.float64)
         return np.asarray(np.exp(raw) * self.scale[level_codes(requests["service"], self.services).astype(np.int64)])
 
 
@@ -63,28 +61,25 @@ class Trees:
 class QuantileTrees:
     """Quantiles of ln(output), by the pinball loss; in no order yet, and not calibrated."""
 
-    features: Features
     booster: Any
 
     @classmethod
-    def learn(cls, known: pl.DataFrame, seed: int = 0) -> "QuantileTrees":
-        """From rows that are all done, by arrival."""
-        features = Features.learn(known)
-        known, matrix = drawn(known, features, seed)
+    def learn(cls, known: pl.DataFrame, features: Features, matrix: np.ndarray, seed: int) -> "QuantileTrees":
+        """From rows that are all done, by arrival, and their features."""
+        known, matrix = drawn(known, matrix, seed)
         target = np.log(known["output_tokens"].cast(pl.Float64).to_numpy())
         # min_child_weight counts hessians, which this loss has none of
         parameters = {"objective": "reg:quantileerror", "quantile_alpha": list(LEVELS)}
-        return cls(features, boosted(matrix, target, features, parameters, seed, ROUNDS))
+        return cls(boosted(matrix, target, features, parameters, seed, ROUNDS))
 
-    def quantiles(self, requests: pl.DataFrame) -> np.ndarray:
+    def quantiles(self, requests: pl.DataFrame, matrix: np.ndarray) -> np.ndarray:
         """f8[rows, LEVELS]."""
-        raw = self.booster.inplace_predict(self.features.matrix(requests))
+        raw = self.booster.inplace_predict(matrix)
         return np.asarray(np.exp(raw.astype(np.float64).reshape(requests.height, len(LEVELS))))
 
 
-def drawn(known: pl.DataFrame, features: Features, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
-    """Rows to train on and their features, which look back on all rows."""
-    matrix = features.matrix(known)
+def drawn(known: pl.DataFrame, matrix: np.ndarray, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows to train on and their features."""
     if known.height <= MAX_ROWS:
         return known, matrix
     rows = np.sort(np.random.default_rng(seed).choice(known.height, MAX_ROWS, replace=False))
