@@ -50,19 +50,19 @@ class Inputs:
             return truth(ready.requests, window_s=ready.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
         return forecast(ready.requests, model=model, **ask)
 
-    def predictor(self) -> Any:
-        """The length predictor trained on what was done before the cut."""
-        from lmaas.analysis.lengths import LengthPredictor
+    def predictor(self, kind: str = "trees") -> Any:
+        """The length predictor of told.LENGTHS trained on what was done before the cut."""
+        from lmaas.analysis.lengths import train
 
         ready = self.ready
 
-        def train() -> LengthPredictor:
-            predictor = LengthPredictor.train(ready.requests, cut_s=ready.cut_s, seed=ready.seed)
+        def made() -> Any:
+            predictor = train(ready.requests, cut_s=ready.cut_s, kind=kind, seed=ready.seed)
             if predictor.note:
                 self._notes.add(f"output lengths: {predictor.note}")
             return predictor
 
-        return self._once("predictor", train)
+        return self._once(("predictor", kind), made)
 
     def chains(self) -> Chains | None:
         """Which turn follows which among the replayed requests; None where sessions are open."""
@@ -100,10 +100,7 @@ class Inputs:
     def _predicted(self, kind: str) -> np.ndarray:
         if kind == "median":
             return self._medians()
-        predictor = self.predictor()
-        if kind == "input-bin":
-            return self._medians() if predictor.bins is None else predictor.bins.predict(self.ready.replayed)
-        return np.asarray(predictor.predict(self.ready.replayed))
+        return np.asarray(self.predictor(kind).predict(self.ready.replayed))
 
     def _medians(self) -> np.ndarray:
         ready = self.ready

@@ -11,7 +11,7 @@ import polars as pl
 from lmaas.analysis.forecasting.forecaster import FORECASTERS
 
 TRUTH, TRUE = "truth", "true"  # not predictors: what really comes
-LENGTHS = ("trees", "input-bin", "median")
+LENGTHS = ("trees", "buckets", "input-bin", "median")
 MOST_ERROR = 0.5
 DRAWN = ("prompt_tokens", "output_tokens", "requests")  # total_tokens is the sum of the first two
 
