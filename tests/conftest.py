@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from trace_data import reader
 
 settings.register_profile("no clock", deadline=None)  # a busy machine is no failure
 settings.load_profile("no clock")
@@ -18,3 +19,9 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no real data beside the checkout (../shared)")
     return SHARED
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Ingests text, bytes or a file into a workspace of the test's own."""
+    return reader(tmp_path)

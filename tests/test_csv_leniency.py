@@ -9,18 +9,13 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
-from trace_data import accounted, reader
+from trace_data import accounted
 
 from lmaas.analysis.errors import UserError
 
 HEAD = "arrival_s,input_tokens,output_tokens,service\n"
 ROWS = [(0.0, 10, 5, "a"), (1.5, 20, 6, "b c")]
 PLAIN = HEAD + "0,10,5,a\n1.5,20,6,b c\n"
-
-
-@pytest.fixture
-def read(tmp_path):
-    return reader(tmp_path)
 
 
 def rows(trace):

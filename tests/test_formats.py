@@ -10,38 +10,20 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trace_data import rejects
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.formats import FORMATS, times
 from lmaas.analysis.formats.source import Source
-from lmaas.analysis.ingest import ingest, recognise
+from lmaas.analysis.ingest import recognise
 from lmaas.analysis.trace import SCHEMA, Trace
-from lmaas.analysis.workspace import Workspace
 
 FIXTURES = Path(__file__).parent / "fixtures"
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Ingest a file, or text as a file, into a fresh workspace."""
-
-    def _read(content: Path | str | bytes, name: str = "trace.txt", **options) -> Trace:
-        path = content
-        if not isinstance(content, Path):
-            path = tmp_path / name
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None, **options)
-
-    return _read
-
-
 def column(trace: Trace, name: str) -> list:
     return trace.table(name)[name].to_list()
-
-
-def rejects(trace: Trace) -> list[tuple]:
-    return pl.read_parquet(trace.path.with_name("rejects.parquet")).sort("source_row").rows()
 
 
 def test_every_format_is_recognised_by_its_fixture_and_by_no_other():

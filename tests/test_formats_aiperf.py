@@ -6,21 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-import pytest
-
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
 
 FIXTURE = Path(__file__).parent / "fixtures" / "aiperf.jsonl"
 LINES = FIXTURE.read_text().splitlines()
-
-
-@pytest.fixture
-def read(tmp_path):
-    def _read(path):
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None)
-
-    return _read
 
 
 def test_what_a_record_becomes(read):

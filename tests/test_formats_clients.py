@@ -5,33 +5,15 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import polars as pl
 import pytest
+from trace_data import rejected
 
 from lmaas.analysis.formats.prose import without_prose
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PROFILE = FIXTURES / "genai-perf.json"
 ROUNDS = FIXTURES / "multi-round-qa.csv"
 EPOCH = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-def read(tmp_path):
-    def _read(content):
-        path = content
-        if not isinstance(content, Path):
-            path = tmp_path / "profile"
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None)
-
-    return _read
-
-
-def rejects(trace):
-    return pl.read_parquet(trace.path.with_name("rejects.parquet")).sort("source_row")["text"].to_list()
 
 
 def test_genai_perf_requests_by_how_they_ended(read):
@@ -60,7 +42,7 @@ def test_genai_perf_answers_without_counts_are_set_aside(read):
     trace = read(PROFILE)
     assert (trace.meta.rows_read, trace.meta.rows_kept) == (5, 4)
     assert trace.meta.rows_set_aside == {"answer without token counts (usage)": 1}
-    assert [json.loads(text)["timestamp"] for text in rejects(trace)] == [1800000004000000000]
+    assert [json.loads(text)["timestamp"] for text in rejected(trace)] == [1800000004000000000]
 
 
 def test_genai_perf_requests_that_do_not_fit_are_set_aside_alone(read):
@@ -82,7 +64,7 @@ def test_genai_perf_requests_that_do_not_fit_are_set_aside_alone(read):
         "ttft_s negative": 1,
     }
     assert trace.table("service")["service"].to_list() == ["llama-3-8b", "default"]
-    assert rejects(trace) == [without_prose(json.dumps(value)) for value in bad]
+    assert rejected(trace) == [without_prose(json.dumps(value)) for value in bad]
 
 
 def test_multi_round_qa(read):
@@ -101,7 +83,7 @@ def test_multi_round_qa_rows_that_do_not_fit_are_set_aside(read):
     bad = ["1.5,1.0,0.1,0.1,1,1,1800000001,1800000002", "1,1,-1,0.1,1,1,1800000001,1800000002", "1,1,0.1,1,1,1,,5"]
     trace = read("\n".join([head, good, *bad]))
     assert trace.meta.rows_set_aside == {"arrival_s missing": 1, "input_tokens not whole": 1, "ttft_s negative": 1}
-    assert rejects(trace) == bad
+    assert rejected(trace) == bad
 
 
 @pytest.mark.parametrize("path", [PROFILE, ROUNDS], ids=lambda path: path.name)

@@ -8,26 +8,12 @@ from pathlib import Path
 import pytest
 
 from lmaas.analysis.formats.envoy import NO_TTFT
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
 
 FIXTURE = Path(__file__).parent / "fixtures" / "envoy.jsonl"
 
 
-@pytest.fixture
-def read(tmp_path):
-    def _read(content=FIXTURE, **options):
-        path = content
-        if isinstance(content, bytes):
-            path = tmp_path / "log"
-            path.write_bytes(content)
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None, **options)
-
-    return _read
-
-
 def test_what_a_request_becomes(read):
-    trace = read()
+    trace = read(FIXTURE)
     assert trace.meta.epoch == datetime(2026, 11, 1, 10, tzinfo=UTC) and trace.meta.epoch_kind == "known"
     assert trace.table("request_id", "arrival_s", "service", "session_id", "status").rows() == [
         ("id-1", 0.123, "llama-3-8b", "s-1", "ok"),
@@ -47,13 +33,13 @@ def test_what_a_request_becomes(read):
 
 
 def test_every_line_is_accounted_for(read):
-    trace = read()
+    trace = read(FIXTURE)
     assert (trace.meta.rows_read, trace.meta.rows_kept) == (7, 5)
     assert trace.meta.rows_set_aside == {"call that generates no text": 1, "no model and no tokens: no LLM call": 1}
 
 
 def test_packed_it_is_the_same(read):
-    assert read(gzip.compress(FIXTURE.read_bytes())).table().equals(read().table())
+    assert read(gzip.compress(FIXTURE.read_bytes())).table().equals(read(FIXTURE).table())
 
 
 def test_several_logs_set_aside_what_each_would(read, tmp_path):

@@ -10,23 +10,9 @@ import pytest
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.formats.prose import without_prose
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
 
 FIXTURE = Path(__file__).parent / "fixtures" / "guidellm.json"
 REPORT = json.loads(FIXTURE.read_text())
-
-
-@pytest.fixture
-def read(tmp_path):
-    def _read(content):
-        path = content
-        if not isinstance(content, Path):
-            path = tmp_path / "benchmarks.json"
-            path.write_text(content)
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None)
-
-    return _read
 
 
 def with_requests(**lists):

@@ -11,8 +11,6 @@ import pytest
 
 from lmaas.analysis.errors import UserError
 from lmaas.analysis.formats.langfuse import _sum
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CSV, JSON = FIXTURES / "langfuse.csv", FIXTURES / "langfuse_camel.json"
@@ -52,14 +50,6 @@ def export(tmp_path):
         return {"csv": CSV, "json": JSON}.get(kind, path)
 
     return _export
-
-
-@pytest.fixture
-def read(tmp_path):
-    def _read(path, **options):
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None, **options)
-
-    return _read
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "zstd", "text", "struct", "map"])

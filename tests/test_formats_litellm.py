@@ -7,28 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
-
 FIXTURES = Path(__file__).parent / "fixtures"
 TABLE = ("litellm.csv", "litellm_table.jsonl")
 CACHE, OTHER = "answered from LiteLLM's own cache", "call that generates no text"
 
 
-@pytest.fixture
-def read(tmp_path):
-    def _read(content, name="log"):
-        path = FIXTURES / content if isinstance(content, str) else tmp_path / name
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None)
-
-    return _read
-
-
 @pytest.mark.parametrize("name", TABLE)
 def test_the_table(read, name):
-    trace = read(name)
+    trace = read(FIXTURES / name)
     assert (trace.meta.format, trace.meta.epoch) == ("litellm", datetime(2026, 11, 1, 9, 59, 59, tzinfo=UTC))
     assert trace.meta.epoch_kind == ("assumed" if name.endswith("csv") else "known")
     assert trace.table("request_id", "arrival_s", "service", "tenant", "session_id", "status").rows() == [
@@ -48,13 +34,13 @@ def test_the_table(read, name):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_row_is_accounted_for(read, name):
-    trace = read(name)
+    trace = read(FIXTURES / name)
     assert (trace.meta.rows_read, trace.meta.rows_kept) == (6, 4)
     assert trace.meta.rows_set_aside == {CACHE: 1, OTHER: 1}
 
 
 def test_the_payload_for_loggers(read):
-    trace = read("litellm_payload.json")
+    trace = read(FIXTURES / "litellm_payload.json")
     assert (trace.meta.time_unit, trace.meta.epoch_kind) == ("epoch-s", "known")
     assert trace.meta.epoch == datetime(2026, 11, 1, 10, tzinfo=UTC)
     assert trace.table("request_id", "service", "tenant", "session_id", "status").rows() == [
@@ -69,7 +55,7 @@ def test_the_payload_for_loggers(read):
 
 def test_packed_it_is_the_same(read):
     packed = pa.compress((FIXTURES / TABLE[0]).read_bytes(), codec="zstd", asbytes=True)
-    assert read(packed).table().equals(read(TABLE[0]).table())
+    assert read(packed).table().equals(read(FIXTURES / TABLE[0]).table())
 
 
 def test_what_does_not_fit_is_set_aside(read):

@@ -7,30 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from trace_data import rejected
 
 from lmaas.analysis.formats.prose import without_prose
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
 
 FIXTURES = Path(__file__).parent / "fixtures"
 REPORT = FIXTURES / "inference-perf.json"
 MEASURED = FIXTURES / "vllm-requests.jsonl"
-
-
-@pytest.fixture
-def read(tmp_path):
-    def _read(content):
-        path = content
-        if not isinstance(content, Path):
-            path = tmp_path / "requests.json"
-            path.write_text(content)
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None)
-
-    return _read
-
-
-def rejects(trace):
-    return pl.read_parquet(trace.path.with_name("rejects.parquet")).sort("source_row")["text"].to_list()
 
 
 def test_inference_perf_old_and_new_and_failed(read):
@@ -74,7 +57,7 @@ def test_inference_perf_elements_that_do_not_fit_are_set_aside(read):
         "input_tokens missing": 1,
         "ttft_s not a number": 1,
     }
-    assert rejects(trace) == [without_prose(json.dumps(part)) for part in bad]
+    assert rejected(trace) == [without_prose(json.dumps(part)) for part in bad]
 
 
 def test_vllm_statistics_never_mix_their_two_clocks(read):
@@ -99,7 +82,7 @@ def test_vllm_statistics_that_cannot_be_are_set_aside_with_their_line(read):
     bad = [{**good, "first_token_ts": "soon"}, {**good, "last_token_ts": 4000.0}, {**good, "arrival_time": None}]
     trace = read("\n".join(map(json.dumps, [good, *bad])))
     assert trace.meta.rows_set_aside == {"arrival_s missing": 1, "e2e_s negative": 1, "ttft_s not a number": 1}
-    assert [json.loads(text) for text in rejects(trace)] == bad
+    assert [json.loads(text) for text in rejected(trace)] == bad
 
 
 @pytest.mark.parametrize(

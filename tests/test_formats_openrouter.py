@@ -7,23 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
-
 FIXTURES = Path(__file__).parent / "fixtures"
 RECORDS, ACTIVITY = FIXTURES / "openrouter.jsonl", FIXTURES / "openrouter-activity.csv"
-
-
-@pytest.fixture
-def read(tmp_path):
-    def _read(content):
-        path = content
-        if isinstance(content, bytes):
-            path = tmp_path / "log"
-            path.write_bytes(content)
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None)
-
-    return _read
 
 
 def test_records_of_the_api(read):

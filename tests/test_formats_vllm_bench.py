@@ -8,25 +8,11 @@ import polars as pl
 import pytest
 
 from lmaas.analysis.errors import Exit, UserError
-from lmaas.analysis.ingest import ingest
-from lmaas.analysis.workspace import Workspace
 
 FIXTURE = Path(__file__).parent / "fixtures" / "vllm-bench.json"
 RUN, AGAIN = map(json.loads, FIXTURE.read_text().splitlines())
 ARRAYS = ("input_lens", "output_lens", "ttfts", "itls", "start_times", "generated_texts", "errors")
 SUMMARY = {key: value for key, value in RUN.items() if key not in ARRAYS}
-
-
-@pytest.fixture
-def read(tmp_path):
-    def _read(content):
-        path = content
-        if not isinstance(content, Path):
-            path = tmp_path / "result.json"
-            path.write_text(content)
-        return ingest(path, Workspace.open(tmp_path / "home"), say=lambda _: None)
-
-    return _read
 
 
 def test_what_the_arrays_become(read):

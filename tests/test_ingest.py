@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trace_data import HEADER, accounted, reader, rejects
+from trace_data import HEADER, accounted, rejects
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import ingest
@@ -18,11 +18,6 @@ from lmaas.analysis.quality import assess
 from lmaas.analysis.workspace import Workspace
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture
-def read(tmp_path):
-    return reader(tmp_path)
 
 
 @pytest.mark.parametrize(

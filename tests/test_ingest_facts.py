@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trace_data import HEADER, accounted, reader
+from trace_data import HEADER, accounted
 
 from lmaas.analysis import ingest_facts
 from lmaas.analysis.quality import assess
 from lmaas.analysis.trace import SCHEMA
-
-
-@pytest.fixture
-def read(tmp_path):
-    return reader(tmp_path)
 
 
 @given(st.integers(1, 2000), st.integers(2, 200), st.integers(0, 6))

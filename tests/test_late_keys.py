@@ -4,7 +4,7 @@ import gzip
 import json
 
 import pytest
-from trace_data import accounted, reader
+from trace_data import accounted
 
 EARLY = 150
 LITELLM = {
@@ -22,11 +22,6 @@ LANGFUSE = {
 }  # fmt: skip
 BAILIAN = {"chat_id": 1, "parent_chat_id": -1, "timestamp": 1.0, "input_length": 16, "output_length": 5}
 OWN = {"arrival_s": 1, "input_tokens": 2, "output_tokens": 3}
-
-
-@pytest.fixture
-def read(tmp_path):
-    return reader(tmp_path)
 
 
 def lines(early, late):

@@ -5,18 +5,13 @@ from datetime import date
 
 import polars as pl
 import pytest
-from trace_data import accounted, reader, rejects
+from trace_data import accounted, rejects
 
 from lmaas.analysis.errors import UserError
 
 HEAD = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
 DATED = {"created_at": "2026-01-01T00:00:00Z", "native_tokens_prompt": 4, "native_tokens_completion": 6}
 MAPPED = {"arrival_s": "ts", "input_tokens": "in", "output_tokens": "out"}
-
-
-@pytest.fixture
-def read(tmp_path):
-    return reader(tmp_path)
 
 
 def test_too_many_fields_are_told_though_the_last_columns_are_not_read(read):

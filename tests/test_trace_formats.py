@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from trace_data import accounted, reader, rejects
+from trace_data import accounted, rejects
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.formats import FORMATS
@@ -14,11 +14,6 @@ from lmaas.analysis.formats.source import Source
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PACKED = {"aibrix", "azure_lmm", "bailian", "mooncake_sessions", "sageserve", "splitwise", "vidur", "weka"}
-
-
-@pytest.fixture
-def read(tmp_path):
-    return reader(tmp_path)
 
 
 def values(trace, name):

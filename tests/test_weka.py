@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from trace_data import accounted, reader, rejects
+from trace_data import accounted, rejects
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -14,11 +14,6 @@ MORE = {"t": 1, "type": "n", "model": "m", "in": 64, "out": 1, "hash_ids": [1], 
 
 def session(name, *requests, **keys):
     return json.dumps({"id": name, "block_size": 64, "hash_id_scope": "local", "requests": requests, **keys})
-
-
-@pytest.fixture
-def read(tmp_path):
-    return reader(tmp_path)
 
 
 def test_sub_agents_are_conversations_of_their_own(read):

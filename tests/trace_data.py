@@ -30,6 +30,11 @@ def rejects(trace: Trace) -> list[tuple]:
     return pl.read_parquet(trace.path.with_name("rejects.parquet")).sort("source_row").rows()
 
 
+def rejected(trace: Trace) -> list[str]:
+    """Text of the rows set aside."""
+    return [row[2] for row in rejects(trace)]
+
+
 def accounted(trace: Trace) -> int:
     """Rows read, after checking that kept and set-aside rows are exactly those, each once."""
     meta, kept, aside = trace.meta, trace.table("source_row", "arrival_s"), rejects(trace)
