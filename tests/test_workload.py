@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from trace_data import storer, table
+from trace_data import ODD, storer, table
 
 from lmaas.analysis import analyze
 from lmaas.analysis.characterise import NOT_IN_METRICS
@@ -291,22 +291,9 @@ def test_latency_only_where_the_trace_has_it(store):
 
 # --- odd traces, and the shape of the result
 
-ODD = {
-    "one row": table(arrival_s=[5.0]),
-    "no span": table(arrival_s=[5.0] * 4, service=["a", "b", "a", "b"]),
-    "all failed": table(arrival_s=[0.0, 100.0], input_tokens=[0, 0], output_tokens=[0, 0], status=["failed"] * 2),
-    "no lengths": table(
-        arrival_s=[0.0, 100.0],
-        input_tokens=pl.Series([None, None], dtype=pl.UInt32),
-        output_tokens=pl.Series([None, None], dtype=pl.UInt32),
-    ),
-    "a century": table(arrival_s=[0.0, 3.2e9]),
+ODDITIES = ODD | {
     "a mistyped time": table(arrival_s=[0.0, 1.7e18]),
-    "hostile names": table(
-        arrival_s=[0.0, 1.0, 2.0], service=["<script>alert(1)</script>", "", "'; drop table x; --"], tenant=[OTHERS] * 3
-    ),
     "many services": table(arrival_s=np.arange(300.0), service=[f"s{k % 60}" for k in range(300)]),
-    "negative times": table(arrival_s=[-500.0, -1.0, 3.0]),
     "latencies, no answer": table(arrival_s=[0.0, 1.0], output_tokens=[1, 1], ttft_s=[0.1, 0.2], e2e_s=[0.1, 0.2]),
     "empty hashes": table(
         arrival_s=[0.0, 1.0], block_hashes=pl.Series([[], None], dtype=pl.List(pl.UInt64)), input_tokens=[1, 1]
@@ -314,11 +301,11 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", ODDITIES)
 def test_odd_traces_give_tables_not_tracebacks(store, name):
-    result = analyze(store(ODD[name], block_size=16))
-    assert result.tables["overview"]["rows"].item() == len(ODD[name])
-    assert result.tables["load"]["requests"].sum() == len(ODD[name])
+    result = analyze(store(ODDITIES[name], block_size=16))
+    assert result.tables["overview"]["rows"].item() == len(ODDITIES[name])
+    assert result.tables["load"]["requests"].sum() == len(ODDITIES[name])
     for dimension in ("service", "region", "tier", "tenant"):
         assert result.tables["shares"].filter(by=dimension)["request_share"].sum() == pytest.approx(1)
     assert result.findings and not any("nan" in f or "None" in f or "inf " in f for f in result.findings)

@@ -6,6 +6,7 @@ import polars as pl
 
 from lmaas.analysis.ingest import ingest
 from lmaas.analysis.trace import SCHEMA, Trace, TraceMeta
+from lmaas.analysis.workload.tables import OTHERS
 from lmaas.analysis.workspace import Workspace
 
 HEADER = "arrival_s,input_tokens,output_tokens,service\n"
@@ -80,3 +81,22 @@ def storer(folder):
         return Trace(meta, folder / "trace.parquet")
 
     return make
+
+
+ODD = {  # traces that statistics trip over
+    "one row": table(arrival_s=[5.0]),
+    "no span": table(arrival_s=[5.0] * 4, service=["a", "b", "a", "b"]),
+    "all failed": table(arrival_s=[0.0, 100.0], input_tokens=[0, 0], output_tokens=[0, 0], status=["failed"] * 2),
+    "no lengths": table(
+        arrival_s=[0.0, 100.0],
+        input_tokens=pl.Series([None, None], dtype=pl.UInt32),
+        output_tokens=pl.Series([None, None], dtype=pl.UInt32),
+    ),
+    "a century": table(arrival_s=[0.0, 3.2e9]),
+    "negative times": table(arrival_s=[-500.0, -1.0, 3.0]),
+    "hostile names": table(
+        arrival_s=[float(k) for k in range(300)],
+        service=["<script>alert(1)</script>", "", "'; drop table x; --"] * 100,
+        tenant=[OTHERS] * 300,
+    ),
+}
