@@ -4,6 +4,8 @@ import json
 import os
 import random
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,14 +21,22 @@ from lmaas.analysis.workspace import CATALOGUE, Workspace
 
 HEADER = "arrival_s,input_tokens,output_tokens\n"
 ROWS = 150_000
+KILLS = 24  # at as many moments of an ingest, evenly spread
 KILLED = """
-import sys
+import os, sys
 from pathlib import Path
 import duckdb, polars, pyarrow
 from lmaas.analysis.ingest import ingest
 from lmaas.analysis.workspace import Workspace
-print("ready", flush=True)
-print(ingest(Path(sys.argv[1]), Workspace.open(Path(sys.argv[2])), say=lambda _: None).meta.trace_id, flush=True)
+for _ in sys.stdin:  # an ingest a line, each a process of its own that has its imports already
+    if child := os.fork():
+        sys.stdin.readline()  # until then its id is no other process's
+        os.waitpid(child, 0)
+        print("ended", flush=True)
+    else:
+        print(os.getpid(), flush=True)
+        ingest(Path(sys.argv[1]), Workspace.open(Path(sys.argv[2])), say=lambda _: None)
+        os._exit(0)
 """
 LIMITED = """
 import resource, sys
@@ -57,37 +67,57 @@ def folders(workspace: Workspace) -> list[str]:
     return sorted(path.name for path in (workspace.root / "traces").iterdir())
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_any_point(tmp_path, workspace, source, kills):
+@pytest.fixture
+def ingests(source, workspace):
+    """Starts an ingest of `source` and returns its process id; its second function waits until it is gone."""
+    command = [sys.executable, "-c", KILLED, str(source), str(workspace.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as server:
+        assert server.stdin is not None and server.stdout is not None
+
+        def start() -> int:
+            server.stdin.write("\n")
+            return int(server.stdout.readline())
+
+        def wait() -> None:
+            server.stdin.write("\n")
+            assert server.stdout.readline() == "ended\n"
+
+        yield start, wait
+        server.stdin.close()
+
+
+def test_killed_at_any_point(tmp_path, workspace, ingests):
     old = tmp_path / "old.csv"
     old.write_text(HEADER + "1,2,3\n")
     before = ingest(old, workspace, say=lambda _: None)
-    command = [sys.executable, "-c", KILLED, str(source), str(workspace.root)]
+    start, wait = ingests
     began = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True)
+    start()
+    wait()
     usual_s = time.monotonic() - began
-    rng, early = random.Random(kills), 0
-    for _ in range(kills):
+    rng, early = random.Random(4), 0
+    for k in rng.sample(range(KILLS), KILLS):
         for folder in (workspace.root / "traces").glob("[!.]*"):  # each time the ingest has all to do
             if folder.name != before.meta.trace_id:
-                subprocess.run(["rm", "-r", str(folder)], check=True)
+                shutil.rmtree(folder)
         if rng.random() < 0.3:
             (workspace.root / CATALOGUE).unlink(missing_ok=True)  # to be made again
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.0, usual_s / 2))
-        early += process.poll() is None
-        process.kill()
-        process.communicate()
+        process = start()
+        time.sleep((k + rng.random()) / KILLS * usual_s)
+        os.kill(process, signal.SIGKILL)
+        wait()
         assert workspace.trace("old") == before
         assert {row["rows"] for row in workspace.traces()} <= {1, ROWS}
-        for folder in (workspace.root / "traces").glob("[!.]*"):  # every folder with a final name is whole
+        whole = list((workspace.root / "traces").glob("[!.]*"))
+        early += len(whole) == 1
+        for folder in whole:  # every folder with a final name is whole
             assert pl.read_parquet(folder / "trace.parquet").height in (1, ROWS)
             assert json.loads((folder / "meta.json").read_text())["trace_id"] == folder.name
     assert early > 0, "no kill came before the end: the test tests nothing"
-    trace_id = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
-    assert folders(workspace) == sorted([before.meta.trace_id, trace_id])  # the leavings of the dead are gone
+    start()
+    wait()
+    (new,) = set(folders(workspace)) - {before.meta.trace_id}  # the leavings of the dead are gone
+    assert workspace.trace("big").meta.trace_id == new
     assert workspace.trace("big").table("arrival_s")["arrival_s"].is_sorted()
 
 

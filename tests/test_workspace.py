@@ -2,11 +2,8 @@
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -169,32 +166,6 @@ def big_csv(path: Path, rows: int = 200_000) -> Path:
     columns = {"arrival_s": arrivals, "input_tokens": rng.integers(1, 9999, rows), "output_tokens": [1] * rows}
     pl.DataFrame(columns).write_csv(path)
     return path
-
-
-def test_killed_at_any_point_the_workspace_opens_and_the_same_command_finishes(tmp_path, workspace):
-    source = big_csv(tmp_path / "big.csv")
-    old = tmp_path / "old.csv"
-    old.write_text(HEADER + "1,2,3\n")
-    before = ingest(old, workspace, say=lambda _: None)
-    command = [sys.executable, "-c", INGEST, str(source), str(workspace.root)]
-    rng, finished = random.Random(4), 0
-    for after_s in [0.0, *(rng.uniform(0.0, 0.8) for _ in range(7))]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"  # imports are over: what is killed is the ingest
-        time.sleep(after_s)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert {row["rows"] for row in workspace.traces()} <= {1, 200_000}
-        assert workspace.trace("old") == before
-        for folder in (workspace.root / "traces").glob("[!.]*"):  # every folder with a final name is whole
-            assert pl.read_parquet(folder / "trace.parquet").height in (1, 200_000)
-            assert json.loads((folder / "meta.json").read_text())["trace_id"] == folder.name
-            finished += folder.name != before.meta.trace_id
-    assert finished < 8, "no kill came before the end: the test tests nothing"
-    trace_id = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
-    assert folders(workspace) == sorted([before.meta.trace_id, trace_id])  # the leavings of the dead are gone
-    assert workspace.trace("big").table("arrival_s")["arrival_s"].is_sorted()
 
 
 def test_two_processes_ingest_at_once(tmp_path, workspace):
