@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 from report_data import figures_of
 from spatial_data import clouds, requests
@@ -93,3 +94,15 @@ def test_what_does_not_exist_is_not_shown(tmp_path):
     assert [module.section(one) for module in (tails, heterogeneity, pooling)] == [None] * 3
     none = analyze(storer(tmp_path)(table(arrival_s=[5.0], output_tokens=[0])))
     assert [module.section(none) for module in SECTIONS] == [None] * 4
+
+
+def test_seven_types_look_different():
+    styles = types._styles(pl.DataFrame({"name": list("abcdefg")}))
+    assert len({style.color for style in styles.values()}) == 7
+    assert "@blue" not in {style.color for style in styles.values()}
+
+
+def test_what_is_not_chosen_is_no_failure(planted):
+    shown = [t for t in types.section(planted).tables if t.caption.startswith("Why so many")]
+    assert all(column.kind != "mark" for t in shown for column in t.columns)
+    assert [t.rows["chosen"].to_list().count("chosen") for t in shown] == [1]

@@ -103,8 +103,9 @@ def _said(found: pl.DataFrame, column: str, word: str) -> pl.DataFrame:
 
 def _styles(found: pl.DataFrame) -> dict[str, Style]:
     styles = series(found["name"].to_list())
-    # on a blue map the first would drown
-    return {n: Style("@ink", s.dash, s.symbol) if s.color == "@blue" else s for n, s in styles.items()}
+    # on a blue map the first would drown, and the seventh, which is blue again
+    free = iter(("@ink", "@grey"))
+    return {n: Style(next(free, "@ink"), s.dash, s.symbol) if s.color == "@blue" else s for n, s in styles.items()}
 
 
 def _map(cells: pl.DataFrame, found: pl.DataFrame) -> Figure:
@@ -177,8 +178,9 @@ def _mix(mix: pl.DataFrame, found: pl.DataFrame, clock: figures.Clock) -> Figure
     columns = [Column("time", "Window from"), *(Column(f"s{k}", text(n), "share") for k, n in enumerate(names))]
     y = figures.axis("% of the requests", range=[0, 100])
     layout = figures.layout(clock.axis(), y, showlegend=True)
+    height = 280 + 16 * len(names)  # on a narrow screen each name of the legend has a line
     caption = f"Mix of types over time, windows of {span(window)}; 0 where there are none."
-    return Figure({"data": data, "layout": layout}, caption, table("Share of requests by type", shown, columns), 320)
+    return Figure({"data": data, "layout": layout}, caption, table("Share of requests by type", shown, columns), height)
 
 
 def _drift(drift: pl.DataFrame, clock: figures.Clock) -> Figure:
