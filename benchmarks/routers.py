@@ -25,7 +25,16 @@ from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import find_profile
 from lmaas.replay.routers import ROUTERS, Router, find_router
 
-LINEAR = ("least-kv", "weighted", "session-affinity", "prefix-aware", "scored", "preserve-anticipated", "aladdin")
+LINEAR = (
+    "least-kv",
+    "llumnix",
+    "weighted",
+    "session-affinity",
+    "prefix-aware",
+    "scored",
+    "preserve-anticipated",
+    "aladdin",
+)
 COPIES = ("power-of-two", "least-kv", "scored", "aladdin")
 VIEWS: dict[str, dict[str, Any]] = {
     "nothing": {},

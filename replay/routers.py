@@ -30,6 +30,7 @@ ROUTERS = Registry(
         "preserve": "lmaas.replay.routing.preserve:ROUTER",
         "preserve-anticipated": "lmaas.replay.routing.preserve_anticipated:ROUTER",
         "aladdin": "lmaas.replay.routing.aladdin:ROUTER",
+        "llumnix": "lmaas.replay.routing.llumnix:ROUTER",
     },
     listing="lmaas policies list",
 )

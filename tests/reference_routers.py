@@ -60,6 +60,15 @@ def least_kv(fleet, request, active):
     return min(active, key=lambda r: (kv_share(r), r.index))
 
 
+def llumnix(fleet, request, active):
+    def freeness(replica):
+        capacity, held = replica.shape.blocks * replica.shape.block, replica.held * replica.shape.block
+        there = replica.requests()
+        return (capacity - held - replica.prefill_tokens()) / there if there else math.inf
+
+    return min(active, key=lambda r: (-freeness(r), r.index))
+
+
 def weighted(fleet, request, active):
     """Whole weights, so that nothing is rounded."""
     table = fleet.given["weights"]
@@ -216,6 +225,7 @@ ROUTERS = {
     "random": random,
     "power-of-two": power_of_two,
     "least-kv": least_kv,
+    "llumnix": llumnix,
     "weighted": weighted,
     "session-affinity": session_affinity,
     "prefix-aware": prefix_aware,

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lmaas.analysis.errors import UserError
-from lmaas.policies.hpa import Hpa
+from lmaas.policies.autoscalers.hpa import Hpa
 from lmaas.policies.planning import at_home, common_start, latest_issued, size
 from lmaas.policies.registry import POLICIES, parse_policy
 from lmaas.policies.starts import starting_counts
@@ -101,13 +101,13 @@ def test_hpa_scales_in_to_the_highest_of_five_minutes():
 
 def test_hpa_keeps_to_the_pools_bounds():
     policy, state = hpa()
-    state.target[1] = 0.5
+    state.memory[1] = (0.5, state.memory[1][1])
     assert policy.react(0, seen(4, 0, 40), state).replicas[1] == 5  # the pool's maximum
     assert policy.react(0, seen(4, 0, 0), hpa()[1]).replicas[0] == 1  # its minimum
 
 
 def test_hpa_takes_the_mean_at_the_sustained_rate():
-    assert Hpa().start(FLEET, HISTORY).target == [10.0, 10.0]
+    assert [target for target, _ in Hpa().start(FLEET, HISTORY).memory] == [10.0, 10.0]
 
 
 def test_static_sizes():

@@ -1,0 +1,59 @@
+"""Kubernetes' HorizontalPodAutoscaler (autoscaling/v2 defaults) on requests present per replica."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lmaas.replay.fleet import Pool
+
+from .base import Autoscaler, PoolSeen, Samples, not_negative, positive, usual_load
+from .behaviour import Behaviour
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hpa(Autoscaler):
+    """N' = ceil(N · metric / target), within a tolerance, rate-limited up and stabilised down.
+
+    metric: (running + waiting) / active; replicas not ready yet count as idle when scaling up, as in Kubernetes.
+    target: requests present per replica; None: their mean at the sustainable rate μ. Source: Kubernetes docs,
+    "Horizontal Pod Autoscaling", algorithm details and default behaviour.
+    """
+
+    target: float | None = None
+    tolerance: float = 0.1
+    control_s: float = 15.0  # sync period
+    up_share: float = 1.0
+    up_replicas: int = 4
+    down_window_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        Autoscaler.__post_init__(self)
+        if self.target is not None:
+            positive(target=self.target)
+        not_negative(tolerance=self.tolerance)
+        self.behaviour()  # refuses what is no behaviour
+
+    def behaviour(self) -> Behaviour:
+        """How it moves to the count it wants."""
+        return Behaviour(self.up_share, self.up_replicas, self.down_window_s)
+
+    def remember(self, pool: Pool, rates: dict[str, Any]) -> tuple[float, Samples]:
+        """The target, and recent recommendations."""
+        return self.target or usual_load(pool, rates), self.behaviour().remember()
+
+    def count(self, pool: PoolSeen, memory: tuple[float, Samples]) -> int:
+        """The stabilised, rate-limited count."""
+        target, recommended = memory
+        return self.behaviour().limited(pool, self.desired(pool, target), recommended)
+
+    def desired(self, pool: PoolSeen, target: float) -> int:
+        """The raw recommendation."""
+        if pool.active == 0:
+            return max(pool.ordered, math.ceil(pool.present / target))
+        ratio = pool.present / pool.active / target
+        if abs(ratio - 1) <= self.tolerance:
+            return pool.ordered
+        if ratio < 1:
+            return math.ceil(ratio * pool.active)
+        with_idle = pool.present / pool.ordered / target  # replicas not ready count as idle
+        return pool.ordered if with_idle <= 1 + self.tolerance else math.ceil(with_idle * pool.ordered)

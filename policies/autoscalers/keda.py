@@ -1,0 +1,64 @@
+"""KEDA on waiting requests, as vLLM's production-stack sets it up."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lmaas.replay.fleet import Pool
+
+from .base import Autoscaler, PoolSeen, Samples, not_negative, positive
+from .behaviour import Behaviour
+
+
+@dataclass
+class Quiet:
+    """Recommendations of the stabilisation window, and when something last waited."""
+
+    recommended: Samples
+    busy_s: float = -math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keda(Autoscaler):
+    """N' = ceil(waiting requests / threshold) through an HPA on an average value; to 0 after a quiet cooldown.
+
+    The HPA KEDA makes has Kubernetes' tolerance and default behaviour. `cooldown_s` holds back the last replica only,
+    where the pool's minimum is 0: KEDA's own rule (ScaledObject specification, cooldownPeriod). Threshold 5, polling
+    15 s and cooldown 360 s are those of the vLLM production-stack tutorial (`vllm:num_requests_waiting`).
+    """
+
+    threshold: float = 5.0  # waiting requests a replica
+    tolerance: float = 0.1
+    cooldown_s: float = 360.0
+    control_s: float = 15.0  # polling interval
+    up_share: float = 1.0
+    up_replicas: int = 4
+    down_window_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        Autoscaler.__post_init__(self)
+        positive(threshold=self.threshold)
+        not_negative(tolerance=self.tolerance, cooldown_s=self.cooldown_s)
+        self.behaviour()  # refuses what is no behaviour
+
+    def behaviour(self) -> Behaviour:
+        """How it moves to the count it wants."""
+        return Behaviour(self.up_share, self.up_replicas, self.down_window_s)
+
+    def remember(self, pool: Pool, rates: dict[str, Any]) -> Quiet:
+        """Nothing waited yet."""
+        return Quiet(self.behaviour().remember())
+
+    def count(self, pool: PoolSeen, memory: Quiet) -> int:
+        """The stabilised, rate-limited count."""
+        if pool.waiting > 0:
+            memory.busy_s = pool.t
+        wanted = self.behaviour().limited(pool, self.desired(pool), memory.recommended)
+        cool = pool.t - memory.busy_s >= self.cooldown_s
+        return wanted if cool else max(1, wanted)
+
+    def desired(self, pool: PoolSeen) -> int:
+        """ceil(waiting / threshold); as it is within the tolerance of that average."""
+        if pool.ordered and abs(pool.waiting / (self.threshold * pool.ordered) - 1) <= self.tolerance:
+            return pool.ordered
+        return math.ceil(pool.waiting / self.threshold)

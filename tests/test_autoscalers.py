@@ -1,0 +1,252 @@
+"""The industry's autoscalers: each rule by an example checked by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from lmaas.policies.autoscalers.aibrix import AibrixApa, AibrixKpa
+from lmaas.policies.autoscalers.base import PoolSeen, Samples
+from lmaas.policies.autoscalers.dynamo import DynamoPlanner, Load, decode_tokens_s, prefill_tokens_s
+from lmaas.policies.autoscalers.keda import Keda
+from lmaas.policies.autoscalers.knative import Knative
+from lmaas.policies.autoscalers.kv_thresholds import KvThresholds
+from lmaas.policies.autoscalers.llumnix import Llumnix
+from lmaas.policies.autoscalers.ray_serve import RayServe
+from lmaas.policies.autoscalers.wva import Capacity, Wva
+from lmaas.replay.fleet import Pool
+from lmaas.replay.profile import Latency, Profile
+
+RATES = {
+    "requests_s": 2.0, "prompt_tokens_s": 1000.0, "output_tokens_s": 100.0, "total_tokens_s": 1100.0,
+    "mean_running": 10.0,
+}  # fmt: skip
+LATENCY = Latency(base=0.01, token_knots=[0], token_slopes=[1e-4], decode_seq=1e-3, decode_kv=1e-6)
+PROFILE = Profile(name="p", kv_tokens=16_000, max_batch_tokens=1000, max_seqs=64, latency=LATENCY)
+POOL = Pool("a", "eu", PROFILE)
+EMPTY = PoolSeen(
+    t=0.0, interval_s=10.0, active=4, starting=0, running=0.0, waiting=0.0, kv_fraction=0.0, arrivals=0.0,
+    arrived_input_tokens=0.0, completions=0.0, completed_output_tokens=0.0, mean_ttft_s=math.nan, mean_e2e_s=math.nan,
+)  # fmt: skip
+
+
+def at(t=0.0, **seen):
+    return replace(EMPTY, t=float(t), **seen)
+
+
+def fresh(policy):
+    return policy.remember(POOL, RATES)
+
+
+def counts(policy, *ticks):
+    """What it says at these ticks, one after the other."""
+    memory = fresh(policy)
+    return [policy.count(tick, memory) for tick in ticks]
+
+
+def test_samples_keep_a_period_and_average_a_shorter_one():
+    samples = Samples(60.0)
+    for t in range(0, 100, 10):
+        samples.add(float(t), float(t))
+    assert [t for t, _ in samples.kept] == [30, 40, 50, 60, 70, 80, 90]
+    assert (samples.mean(), samples.mean(20.0), samples.most()) == (65.0, 85.0, 90.0)
+
+
+class TestKeda:
+    def test_one_replica_for_every_five_waiting(self):
+        assert counts(Keda(), at(waiting=43, active=8)) == [8]  # 7.5 % over what eight take: within the tolerance
+        assert counts(Keda(), at(waiting=46, active=8)) == [10]
+
+    def test_moves_as_an_hpa_does(self):
+        assert counts(Keda(), at(waiting=500, active=2)) == [6]  # +4 or +100 %
+        quiet = [at(15 * k, waiting=0, active=8) for k in range(22)]
+        said = counts(Keda(), at(0, waiting=40, active=8), *quiet[1:])
+        assert said[:20] == [8] * 20  # 300 s of stabilisation
+        assert said[-1] == 1
+
+    def test_the_last_replica_goes_after_the_cooldown(self):
+        policy = Keda(down_window_s=0)
+        assert counts(policy, at(0, waiting=1, active=1), at(359, active=1), at(360, active=1)) == [1, 1, 0]
+
+
+class TestKnative:
+    POLICY = Knative(concurrency=10, utilisation=0.7)  # seven requests a replica
+
+    def test_stable_window_decides(self):
+        ticks = [at(2 * k, running=28) for k in range(30)]
+        assert counts(self.POLICY, *ticks)[-1] == 4  # 28 / 7
+        assert counts(self.POLICY, *ticks, at(60, running=70))[-1] == 5  # mean of 60 s: 29.4; of six: 42, no panic
+
+    def test_panics_at_twice_what_is_ready_and_does_not_scale_in_then(self):
+        calm = [at(2 * k, running=28) for k in range(30)]
+        burst = [at(60 + 2 * k, running=70) for k in range(3)]
+        after = [at(66 + 2 * k, running=7) for k in range(40)]
+        said = counts(self.POLICY, *calm, *burst, *after)
+        assert said[32] == 10  # 70 / 7 over six seconds
+        assert said[30] == 5  # 126 / 3 / 7 is 6: one and a half times what is ready, so the stable window decides
+        assert set(said[32:63]) == {10}  # until sixty seconds after it was last twice that, at 64 s
+        assert said[63] == 2  # then at most halved
+
+    def test_moves_at_most_so_far(self):
+        policy = Knative(concurrency=10, utilisation=0.7, max_up=2.0)
+        assert counts(policy, at(running=7000)) == [8]
+        assert counts(policy, at(running=0)) == [2]  # half of four
+
+    def test_waits_with_scale_in(self):
+        policy = Knative(concurrency=10, utilisation=0.7, delay_s=100.0, stable_window_s=6.0)
+        said = counts(policy, at(0, running=28), *(at(2 * k, running=14) for k in range(1, 60)))
+        assert said[40] == 4
+        assert said[-1] == 2
+
+
+class TestAibrix:
+    def test_apa_takes_the_ratio_outside_its_tolerances(self):
+        assert counts(AibrixApa(), at(kv_fraction=0.54)) == [4]  # 1.08
+        assert counts(AibrixApa(), at(kv_fraction=0.6)) == [5]  # ceil(4 · 1.2)
+        assert counts(AibrixApa(), at(kv_fraction=0.46)) == [4]  # 0.92
+        assert counts(AibrixApa(), at(kv_fraction=0.3)) == [3]  # ceil(4 · 0.6)
+        assert counts(AibrixApa(), at(kv_fraction=0.01)) == [2]  # at most halved
+        assert counts(AibrixApa(target=0.1), at(kv_fraction=1.0)) == [8]  # at most doubled
+
+    def test_kpa_counts_full_replicas(self):
+        ticks = [at(10 * k, kv_fraction=0.75) for k in range(6)]
+        assert counts(AibrixKpa(), *ticks)[-1] == 6  # 4 · 0.75 / 0.5
+        low = [at(60 + 10 * k, kv_fraction=0.1) for k in range(200)]
+        said = counts(AibrixKpa(), *ticks, *low)
+        assert said[6 + 150] == 6  # held for half an hour
+        assert said[-1] == 2  # then at most halved
+
+
+class TestRayServe:
+    POLICY = RayServe(target=10)
+
+    def test_scales_out_once_wanted_for_half_a_minute(self):
+        said = counts(self.POLICY, *(at(10 * k, running=60) for k in range(5)))
+        assert said == [4, 4, 4, 6, 4]  # at 30 s, then anew
+
+    def test_scales_in_after_ten_minutes(self):
+        said = counts(self.POLICY, *(at(10 * k, running=20) for k in range(61)))
+        assert said == [4] * 60 + [2]
+
+    def test_factors_and_their_way_out_when_stuck(self):
+        eager = RayServe(target=10, up_factor=2.0, up_delay_s=0)
+        assert counts(eager, at(running=60)) == [8]  # 4 + 2 · (6 - 4)
+        slow = RayServe(target=10, down_factor=0.1, down_delay_s=0)
+        assert counts(slow, at(running=20)) == [3]  # ceil(4 - 0.2) is 4 again: one fewer
+
+    def test_from_zero_at_once_and_to_zero_from_one_only(self):
+        assert counts(self.POLICY, at(waiting=3, active=0)) == [1]
+        idle = RayServe(target=10, down_delay_s=0)
+        assert counts(idle, at(active=4)) == [1]
+        assert counts(idle, at(active=1)) == [0]
+
+
+class TestLlumnix:
+    """1,000 blocks a replica; a mean prompt of 500 tokens takes 32."""
+
+    def test_scales_out_below_ten_blocks_a_request(self):
+        assert counts(Llumnix(), at(running=100, kv_fraction=0.74)) == [4]  # 1,040 free blocks: 10.4 each
+        assert counts(Llumnix(), at(running=100, kv_fraction=0.76)) == [5]  # 9.6
+        assert counts(Llumnix(), at(running=90, waiting=10, kv_fraction=0.7)) == [5]  # (1,200 - 320) / 100
+
+    def test_scales_in_where_sixty_would_be_left(self):
+        assert counts(Llumnix(), at(running=20, kv_fraction=0.4)) == [3]  # (3,000 - 1,600) / 20 = 70
+        assert counts(Llumnix(), at(running=20, kv_fraction=0.46)) == [4]  # (3,000 - 1,840) / 20 = 58
+        assert counts(Llumnix(), at(active=1)) == [1]
+
+
+class TestWva:
+    """k1 is 12,800 tokens; 500 in and 50 out make N = min(90.9, 64), k2 = 64 · 525 = 33,600."""
+
+    def test_derived_capacity(self):
+        assert Wva().derived(Capacity(16_000, 1000, 64, 500.0, 50.0, Samples(1.0))) == 64 * 525
+        assert Wva().derived(Capacity(16_000, 1000, 64, 950.0, 50.0, Samples(1.0))) == 50 * 975
+
+    def test_scales_out_by_what_is_lacking(self):
+        # 4 · 16,000 · 0.6 in use and 16 · 500 waiting: 46,400 / 0.85 = 54,588 of 51,200
+        assert counts(Wva(), at(kv_fraction=0.6, running=70, waiting=16.0)) == [5]
+        assert counts(Wva(), at(kv_fraction=0.6, running=70)) == [4]
+        assert counts(Wva(), at(kv_fraction=0.6, running=70, waiting=16.0, starting=1)) == [5]  # it is on its way
+
+    def test_scales_in_by_what_is_spare_once_that_lasts(self):
+        # 51,200 - 12,800 / 0.7 = 32,914: two replicas of 12,800
+        said = counts(Wva(), *(at(30 * k, kv_fraction=0.2, running=20) for k in range(12)))
+        assert said[0] == 2  # nothing else was recommended yet
+        said = counts(Wva(), at(0, kv_fraction=0.7, running=70), *(at(30 * k, kv_fraction=0.2) for k in range(1, 12)))
+        assert (said[1], said[-1]) == (4, 2)
+
+    def test_a_full_queue_shows_what_a_replica_can_do(self):
+        policy = Wva()
+        memory = fresh(policy)
+        policy.count(at(kv_fraction=0.5, running=70, waiting=20.0), memory)  # five a replica wait: 8,000 tokens each
+        assert policy.capacity(at(kv_fraction=0.5), 32_000.0, memory) == 8000
+
+
+class TestKvThresholds:
+    def test_one_at_a_time(self):
+        assert counts(KvThresholds(), at(kv_fraction=0.93)) == [5]
+        assert counts(KvThresholds(), at(kv_fraction=0.92)) == [4]
+        assert counts(KvThresholds(), at(kv_fraction=0.09)) == [3]
+        assert counts(KvThresholds(), at(kv_fraction=0.09, active=1)) == [1]
+
+
+class TestDynamo:
+    LOAD = Load(PROFILE, "shared", 500.0, 50.0)
+
+    def test_throughputs_of_the_profile(self):
+        # alone: 10 ms + 500 · 0.1 ms
+        assert prefill_tokens_s(self.LOAD) == pytest.approx(500 / 0.06)
+        # a batch of B: 10 ms + B · (0.1 + 1 + 0.525) ms; 30 requests of 525 tokens fit
+        assert decode_tokens_s(self.LOAD, 1.0) == pytest.approx(30 / (0.01 + 30 * 1.625e-3))
+        assert decode_tokens_s(self.LOAD, 0.03) == pytest.approx(12 / (0.01 + 12 * 1.625e-3))
+        assert decode_tokens_s(self.LOAD, 0.001) == pytest.approx(1 / (0.01 + 1.625e-3))
+
+    def test_sizes_by_the_last_interval(self):
+        policy = DynamoPlanner(correct=False)
+        tick = at(180, interval_s=180.0, arrivals=9000.0, arrived_input_tokens=4.5e6)
+        prefill, decode = 50 * 500 * 0.06 / 500, 50 * 50 * (0.01 + 30 * 1.625e-3) / 30
+        assert counts(policy, tick) == [math.ceil(prefill + decode)] == [8]
+
+    @pytest.mark.parametrize(("lane", "replicas"), [("prefill", 3), ("decode", 5)])
+    def test_lanes_each_by_their_part(self, lane, replicas):
+        policy = DynamoPlanner(correct=False)
+        memory = policy.remember(Pool("a", "eu", PROFILE, lane=lane), RATES)
+        assert policy.count(at(180, interval_s=180.0, arrivals=9000.0, arrived_input_tokens=4.5e6), memory) == replicas
+
+    def test_corrections(self):
+        policy = DynamoPlanner(tpot_s=0.03)
+        memory = fresh(policy)
+        tick = at(
+            180, interval_s=180.0, arrivals=9000.0, arrived_input_tokens=4.5e6, completions=100.0,
+            completed_output_tokens=5000.0, mean_ttft_s=0.03, mean_e2e_s=0.03 + 49 * 0.0525, running=40.0,
+        )  # fmt: skip
+        policy.observe(tick, memory)
+        assert memory.prefill_correction == pytest.approx(0.5)  # prompts took half the time expected: cached
+        assert memory.decode_correction == pytest.approx(0.0525 / 0.02625)  # ten a replica run
+        # the target is 15 ms then: batches of three
+        decode = 50 * 50 / (3 / (0.01 + 3 * 1.625e-3))
+        assert policy.count(tick, memory) == math.ceil(50 * 500 * 0.5 * 0.06 / 500 + decode)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (Keda, {"threshold": 0}),
+        (Keda, {"control_s": 0.5}),
+        (Knative, {"panic_window_s": 61.0}),
+        (Knative, {"max_up": 0.5}),
+        (Knative, {"utilisation": 1.5}),
+        (AibrixApa, {"target": math.nan}),
+        (AibrixKpa, {"max_down": math.inf}),
+        (RayServe, {"target": -1}),
+        (RayServe, {"up_delay_s": -1}),
+        (Llumnix, {"down_freeness": 5}),
+        (Wva, {"up_threshold": 1.1}),
+        (KvThresholds, {"low": 0.95}),
+        (DynamoPlanner, {"tpot_s": 0}),
+        (DynamoPlanner, {"correct": 1}),
+    ],
+)
+def test_refuses_what_has_no_meaning(kind, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        kind(**wrong)
