@@ -103,6 +103,7 @@ class Replay:
         self.opens = scales
         self.life = Lifecycle(self.world, state, self._ask, seed, instant_start)
         self._table: tuple[Any, Any] = (None, None)
+        self._code: Any = None
         self.sent, self.part = 0, CHUNK
         self.accounts: Conservation | None = None
         self.next_tick = controller.next_after(self.begin_s)
@@ -159,16 +160,18 @@ class Replay:
         self.due = sorted((entry for entry in due if np.isfinite(entry[0])), key=lambda entry: entry[0])
 
     def _ask(self, what: int, t: float, which: int) -> int:
-        from .kernel.handle import table_of
+        from .kernel.handle import code_of, table_of
         from .kernel.loop import kernel  # compiles or loads the cache on first use
 
         if what in MOVING:
             self._make_room()
         if self._table[0] is not self.life.state:
             self._table = (self.life.state, table_of(self.life.state))
+        if self._code is None:
+            self._code = code_of(self.router.route)
         name = self.router.route.__name__
         try:
-            why = int(kernel(self.router.route, what, t, which, self._table[1]))
+            why = int(kernel(self._code, what, t, which, self._table[1]))
         except Exception as error:
             if Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent.name == "kernel":
                 raise  # not the router's fault

@@ -1,6 +1,7 @@
 """Replicas coming and going: started, drained, lent, reshaped, lost, within the machines a region has."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Lifecycle:
         self.lent: list[int] = []  # records donated and on their machines, oldest first
         self.lending: set[int] = set()  # records that drain to be donated
         self.reshaping: dict[int, int] = {}  # record that drains -> profile row it comes back with
+        self._columns: tuple[Any, list[tuple[int, np.ndarray]]] = (None, [])  # of `state`, by pool: see _states
         self.ready: list[int] = []  # records that started in no time and are yet to be activated
         self.down: dict[str, float] = {}  # region -> when it returns
 
@@ -92,7 +94,9 @@ class Lifecycle:
     def harvest(self) -> None:
         """What went off since the last look, in order: slot and machines are free, unless it is lent or comes back."""
         rep = self.state.rep
-        ended = np.flatnonzero(rep.state == k.ENDED)
+        ended = np.flatnonzero(rep.view(np.ndarray)["state"] == k.ENDED)
+        if not len(ended):
+            return
         for slot in ended[np.lexsort((rep.index[ended], rep.pool[ended], rep.off_s[ended]))]:
             one = rep[slot]
             record, pool, profile, off_s = int(one.record), int(one.pool), int(one.profile), float(one.off_s)
@@ -185,21 +189,36 @@ class Lifecycle:
 
     # --- scaling ---
 
+    def _states(self, pool: int) -> tuple[int, np.ndarray]:
+        """The pool's first slot, and what every slot of it is in; as they stand, also later."""
+        if self._columns[0] is not self.state.rep:  # a record array's fields are slow to get, and ticks ask a lot
+            rep, pools = self.state.rep.view(np.ndarray), self.state.pool.view(np.ndarray)
+            stretches = zip(pools["first"].tolist(), pools["slots"].tolist(), strict=True)
+            now = rep["state"]
+            self._columns = (self.state.rep, [(first, now[first : first + slots]) for first, slots in stretches])
+        return self._columns[1][pool]
+
     def live(self, pool: int, *states: int) -> np.ndarray:
         """Slots of the pool's replicas in these states."""
-        first, slots = int(self.state.pool.first[pool]), int(self.state.pool.slots[pool])
-        now = self.state.rep.state[first : first + slots]
-        among = now == states[0]  # np.isin takes ten times as long on so few, and ticks ask a lot
+        first, now = self._states(pool)
+        among = now == states[0]  # np.isin takes ten times as long on so few
         for state in states[1:]:
             among |= now == state
         return first + np.flatnonzero(among)
 
+    def count(self, pool: int) -> int:
+        """Replicas of the pool that start or are active."""
+        _, now = self._states(pool)
+        return int(np.count_nonzero(now == k.STARTING)) + int(np.count_nonzero(now == k.ACTIVE))
+
     def scale(self, pool: int, wanted: int, t: float) -> None:
         """Bring the pool to `wanted` starting or active replicas, within its bounds and its region's machines."""
         wanted = self.world.fleet.pools[pool].clamp(wanted)
+        if not self.reshaping and wanted == self.count(pool):
+            return
         leaving = self.live(pool, k.DRAINING)
         coming_back = [s for s in leaving if int(self.state.rep.record[s]) in self.reshaping]
-        missing = wanted - len(self.live(pool, k.STARTING, k.ACTIVE)) - len(coming_back)
+        missing = wanted - self.count(pool) - len(coming_back)
         if missing < 0:
             self.drain(pool, -missing, t)
         if missing <= 0:
@@ -224,7 +243,7 @@ class Lifecycle:
     def open(self, pool: int, more: int, t: float) -> None:
         """That many more replicas than the pool has, those that come back reshaped included; never fewer."""
         draining = [s for s in self.live(pool, k.DRAINING) if int(self.state.rep.record[s]) in self.reshaping]
-        have = len(self.live(pool, k.STARTING, k.ACTIVE)) + len(draining)
+        have = self.count(pool) + len(draining)
         if self.world.fleet.pools[pool].clamp(have + more) > have:
             self.scale(pool, have + more, t)
 

@@ -27,6 +27,7 @@ from numba.extending import (
 )
 from numba.np.arrayobj import make_array, populate_array
 
+from ..jit import ROUTE, ROUTE_TYPE, compile_route
 from .state import ARRAY_TYPES, FOR_ROUTERS, State
 
 WORDS = 3  # a table row: address, rows, columns
@@ -187,6 +188,32 @@ def _opened(typingctx: Any, table: Any) -> Any:
 
 
 opened: Any = (lambda table: table) if config.DISABLE_JIT else _opened
+
+
+@intrinsic
+def _routed(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        route = cgutils.create_struct_proxy(ROUTE_TYPE)(context, builder)
+        route.c_addr = route.jit_addr = builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+        return route._getvalue()
+
+    return ROUTE_TYPE(types.intp), codegen
+
+
+routed: Any = (lambda route: route) if config.DISABLE_JIT else _routed
+
+
+def code_of(route: Any) -> Any:
+    """Where a compiled router's code is, for `routed`; `route` must outlive its use. Interpreted: the router itself.
+
+    numba looks this up, unpickling a signature twice, whenever a function is handed over: a quarter of a millisecond
+    of every tick.
+    """
+    if config.DISABLE_JIT:
+        return route
+    compile_route(route)
+    compiled = route.get_compile_result(ROUTE)
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
 def table_of(state: State) -> Any:

@@ -12,14 +12,14 @@ from numba import f8, i8
 
 from lmaas.analysis.compiled import kept
 
-from ..jit import ROUTE_TYPE, Route, jit, source_digest
+from ..jit import Route, jit, source_digest
 from ..linked import swiftly, whole
 from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
 from .clients import lose_patience
 from .ends import off_if_empty
 from .fleetops import activate, arrange, drain, look_at_all, lose, lose_queue, turned_away
-from .handle import opened
+from .handle import opened, routed
 from .heap import announce, drop_first
 from .holding import beat, release, release_by_rule
 from .moving import depart_all, land, migrate
@@ -171,15 +171,15 @@ def _command(st: State, route: Route, what: int, t: float, which: int) -> int:
 
 
 def _entry(digest: int) -> Callable[..., Any]:
-    def entry(route: Route, what: int, t: float, which: int, table: np.ndarray) -> Any:
+    def entry(code: int, what: int, t: float, which: int, table: np.ndarray) -> Any:
         # the digest makes a change in any kernel file a miss in numba's cache, which watches this file only;
         # one entry for all the driver asks, since each would compile the replica's steps anew
-        st = opened(table)
+        st, route = opened(table), routed(code)
         if what == k.RUN:
             return loop(route, st, t, which) if digest != 0 else -1
         return _command(st, route, what, t, which)
 
-    return kept(entry, i8(ROUTE_TYPE, i8, f8, i8, i8[::1]), nogil=True, **whole)  # type: ignore[no-any-return]
+    return kept(entry, i8(i8, i8, f8, i8, i8[::1]), nogil=True, **whole)  # type: ignore[no-any-return]
 
 
 with swiftly():
