@@ -46,6 +46,7 @@ def source_digest() -> int:
     """
     digest = hashlib.blake2b(digest_size=6)
     here = Path(__file__).parent
-    for path in [here / "columns.py", here / "linked.py", Path(__file__), *sorted((here / "kernel").glob("*.py"))]:
+    compiling = [here / name for name in ("columns.py", "jit.py", "linked.py", "shortcuts.py")]
+    for path in [*compiling, *sorted((here / "kernel").glob("*.py"))]:
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest(), "little")

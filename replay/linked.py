@@ -9,19 +9,14 @@ This leans on numba's internals: `inner` and `whole` are empty where numba is no
 with; the kernel then compiles as numba does by itself.
 """
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import llvmlite.binding as llvm
 import numba
 from numba import types
-from numba.core import event, lowering, typeinfer
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags
 from numba.core.compiler_machinery import PassManager
-from numba.core.ir import Inst, Loc, Var
 from numba.core.typed_passes import (
     IRLegalization,
     NativeLowering,
@@ -29,7 +24,6 @@ from numba.core.typed_passes import (
     NopythonTypeInference,
     PreLowerStripPhis,
 )
-from numba.core.types.functions import BaseFunction
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 TESTED = [(0, 65), (0, 66), (0, 67), (0, 68)]
@@ -149,115 +143,7 @@ def unliteral(function: Any) -> Any:
     return function
 
 
-@contextmanager
-def swiftly() -> Iterator[None]:
-    """Compiling within takes two thirds of the time; what comes out is the same.
-
-    No garbage collection: compiling makes millions of objects that stay, looked through again and again.
-    """
-    was_on, undo = gc.isenabled(), _shortcuts() if _works else []
-    gc.disable()
-    try:
-        yield
-    finally:
-        for owner, name, function in undo:
-            setattr(owner, name, function)
-        if was_on:
-            gc.enable()
-
-
-def _shortcuts() -> list[tuple[Any, str, Any]]:
-    """Put shortcuts in place of some of numba's functions; returns what to put back."""
-    shortcuts = [
-        (BaseFunction, "get_call_type", _remembered),
-        (Inst, "_rec_list_vars", _variables),
-        (lowering, "new_error_context", _context),
-        (typeinfer, "new_error_context", _context),
-        (event, "start_event", _untold),
-        (event, "end_event", _untold),
-    ]
-    undo = [(owner, name, getattr(owner, name)) for owner, name, _ in shortcuts]
-    for (owner, name, shortcut), (_, _, function) in zip(shortcuts, undo, strict=True):
-        setattr(owner, name, shortcut(function))
-    _limit_searches()
-    return undo
-
-
-def _remembered(find: Any) -> Any:
-    """What an operator gives for numbers: numba tries forty overloads each time, thousands of times."""
-    known: dict[Any, Any] = {}
-
-    def get_call_type(self: Any, context: Any, args: Any, kws: Any) -> Any:
-        if kws or not all(isinstance(arg, types.Number | types.Boolean) for arg in args):
-            return find(self, context, args, kws)
-        key = (id(self), args)
-        if key not in known:
-            known[key] = self, find(self, context, args, kws)  # kept with it, else its id might be used again
-        return known[key][1]
-
-    return get_call_type
-
-
-def _variables(find: Any) -> Any:
-    """The variables among a statement's parts, most of which are text and numbers."""
-    plain = {str, int, float, bool, type(None), Loc}
-
-    def rec_list_vars(self: Any, value: Any) -> list[Any]:
-        if type(value) is dict:
-            found = []
-            for part in value.values():
-                kind = type(part)
-                if kind is Var:
-                    found.append(part)
-                elif kind not in plain:
-                    found += find(self, part)
-            return found
-        return find(self, value)  # type: ignore[no-any-return]
-
-    return rec_list_vars
-
-
-def _context(enter: Any) -> type:
-    """What says where an error was: seventy thousand generators, of which none is needed unless there is one."""
-
-    class Context:
-        __slots__ = ("said",)
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self.said = args, kwargs
-
-        def __enter__(self) -> None:
-            pass
-
-        def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-            if error is not None:
-                args, kwargs = self.said
-                with enter(*args, **kwargs):
-                    raise error
-
-    return Context
-
-
-def _untold(tell: Any) -> Any:
-    """Nobody listens for the locks and passes of this compilation."""
-    return lambda *args, **kwargs: None
-
-
-_limited: list[str] = []
-
-
-def _limit_searches() -> None:
-    """LLVM looks less far for stores that are overwritten before they are read: half of its time, and found none more.
-
-    An option is of the process and may be set once.
-    """
-    for option in ("--dse-memoryssa-walklimit=10", "--dse-memoryssa-scanlimit=20"):
-        if option not in _limited:
-            _limited.append(option)
-            llvm.set_option("lmaas", option)
-
-
 # interpreted, numba ignores them
-_works = numba.version_info[:2] in TESTED
-inner: dict[str, Any] = _pipeline(_Inner) if _works else {}
-whole: dict[str, Any] = _pipeline(_Whole) if _works else {}
+works = numba.version_info[:2] in TESTED
+inner: dict[str, Any] = _pipeline(_Inner) if works else {}
+whole: dict[str, Any] = _pipeline(_Whole) if works else {}

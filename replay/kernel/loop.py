@@ -13,7 +13,8 @@ from numba import f8, i8
 from lmaas.analysis.compiled import kept
 
 from ..jit import Route, jit, source_digest
-from ..linked import swiftly, whole
+from ..linked import whole
+from ..shortcuts import swiftly
 from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
 from .clients import lose_patience
