@@ -21,7 +21,7 @@ from lmaas.analysis.workspace import CATALOGUE, Workspace
 
 HEADER = "arrival_s,input_tokens,output_tokens\n"
 ROWS = 150_000
-KILLS = 24  # at as many moments of an ingest, evenly spread
+KILLS = 50  # at as many moments of an ingest, evenly spread
 KILLED = """
 import os, sys
 from pathlib import Path
