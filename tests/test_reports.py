@@ -305,6 +305,9 @@ def test_an_analysis_with_latencies_shows_them(tmp_path: Path):
     report = analysis_report(analyze(trace), ["analyze"], "run-1")
     observed = next(s for s in report.sections if s.anchor == "latency")
     assert f"100{NBSP}ms at the median" in observed.finding
+    lengths = next(s for s in report.sections if s.anchor == "lengths")
+    for shown in (observed.tables[0], *lengths.tables):  # one service, no region, no tier: the same rows again
+        assert shown.rows["by"].unique().to_list() == ["All"]
 
 
 def test_an_analysis_of_one_row(tmp_path: Path):

@@ -10,7 +10,7 @@ from .. import figures
 from ..format import duration, span
 from ..palette import Style
 from ..section import Column, Figure, Section, table
-from .tables import GROUPS, precision, rows
+from .tables import GROUPS, precision, rows, told_apart
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
@@ -29,7 +29,7 @@ COLUMNS = (
 
 def section(result: Analysis) -> Section | None:
     """Absent where the trace has no latency."""
-    found = rows(result, "latency")
+    found = told_apart(rows(result, "latency"))
     if found.is_empty():
         return None
     loads = rows(result, "latency_load")

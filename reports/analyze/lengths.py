@@ -10,7 +10,7 @@ from .. import figures
 from ..format import number, text
 from ..palette import Style
 from ..section import Column, Figure, Section, Table, table
-from .tables import GROUPS, precision, rows
+from .tables import GROUPS, precision, rows, told_apart
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
@@ -27,16 +27,14 @@ SHOWN = 12  # groups drawn
 
 def section(result: Analysis) -> Section | None:
     """Percentiles by group, and their rank correlation."""
-    found = rows(result, "lengths")
+    found = told_apart(rows(result, "lengths"))
     if found.is_empty():
         return None
     labelled = found.with_columns(pl.col("by").replace(GROUPS), pl.col("metric").replace(METRICS))
     tables = [table(f"Lengths of answered requests, {precision(found)}", labelled, _columns())]
-    related = (
-        rows(result, "correlation").filter(pl.col("spearman").is_not_null())
-        if rows(result, "correlation").height
-        else pl.DataFrame()
-    )
+    related = told_apart(rows(result, "correlation"))
+    if related.height:
+        related = related.filter(pl.col("spearman").is_not_null())
     if related.height:
         columns = (
             Column("name", "Of"),

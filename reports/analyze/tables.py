@@ -25,6 +25,12 @@ def worth_telling(table: pl.DataFrame) -> bool:
     return table.height > 1
 
 
+def told_apart(table: pl.DataFrame) -> pl.DataFrame:
+    """Without the groupings that have one group only: its row is that of all again."""
+    single = pl.col("name").n_unique().over("by") == 1
+    return table.filter((pl.col("by") == "all") | ~single) if table.height else table
+
+
 def precision(table: pl.DataFrame) -> str:
     """How exact the percentiles of a table are, by its column `exact`."""
     return "exact" if table["exact"].all() else "percentiles within 1 %, from histograms"
