@@ -172,6 +172,14 @@ def peak_actions(plan: pl.DataFrame, fleet: Fleet) -> Actions:
     return Actions(dict(enumerate(int(n) for n in pool_counts(peak, fleet))))
 
 
+def counts_by_start(plan: pl.DataFrame, fleet: Fleet) -> tuple[np.ndarray, np.ndarray]:
+    """(starts f8[windows], rising, replicas i8[windows, pools]): every window's `pool_counts`."""
+    parts = plan.partition_by("start_s", as_dict=True)
+    starts = sorted(start for (start,) in parts)
+    counts = [pool_counts(parts[start,], fleet) for start in starts]
+    return np.array(starts, np.float64), np.array(counts).reshape(len(starts), len(fleet.pools))
+
+
 def own_counts(fleet: Fleet, totals: Sequence[int] | np.ndarray) -> list[int]:
     """Replicas of its own kind a pool begins with: of the total, those that the mixed ones beside them leave to add."""
     return [max(0, int(n) - pool.beside) for pool, n in zip(fleet.pools, totals, strict=True)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from lmaas.replay.scores import cost_scores, group_scores, histogram, request_ro
 from .guard import checked_plan, guarded, together
 from .handover import requests_of
 from .inputs import Inputs
-from .planning import WHOLE, peak_actions
+from .planning import WHOLE, counts_by_start
 from .prepare import Prepared
 from .registry import Named
 from .restarts import restart_times, restarting, unbounded
@@ -47,11 +48,13 @@ def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) 
         at = np.searchsorted(times, t, side="right")
         return float(times[at]) if at < len(times) else np.inf
 
+    counts = cache(lambda: counts_by_start(table, ready.fleet))  # at the first tick: its mistakes are said with a time
+
     def act(t: float, seen: Seen) -> Actions:
-        start = pl.col("start_s")
+        starts, wanted = counts()
         # a window's plan rests on forecasts issued lead_s before it, so by now those up to t + lead_s are known
-        near = table.filter((start <= t + state.lead_s) & (start + ready.window_s * WHOLE > t))
-        return peak_actions(near, ready.fleet)
+        near = (starts <= t + state.lead_s) & (starts + ready.window_s * WHOLE > t)
+        return Actions(dict(enumerate(wanted[near].max(axis=0).tolist()))) if near.any() else NOTHING
 
     return Controller(after, act)
 
@@ -104,10 +107,20 @@ def _both(first: Controller, second: Controller) -> Controller:
     return Controller(after, act)
 
 
-def run_policy(
+@dataclass(frozen=True)
+class Played:
+    """A replay that is over; denied: replicas wanted at the start beyond what the regions' GPUs hold."""
+
+    outcome: Any
+    forecasts: pl.DataFrame | None
+    predicted: np.ndarray
+    denied: int
+
+
+def play(
     named: Named, ready: Prepared, inputs: Inputs, progress: Callable[[float], None], check: bool = False
-) -> Run:
-    """Replay one policy and score it; check: conservation is checked (Replay.run)."""
+) -> Played:
+    """Replay one policy; check: conservation is checked (Replay.run)."""
     policy = named.policy
     state = policy.start(ready.fleet, ready.history)
     forecasts = None
@@ -133,24 +146,31 @@ def run_policy(
         seed=ready.seed,
         begin_s=ready.start_s,
     )
-    outcome = replay.run(check)
+    return Played(replay.run(check), forecasts, predicted, denied)
+
+
+def run_policy(
+    named: Named, ready: Prepared, inputs: Inputs, progress: Callable[[float], None], check: bool = False
+) -> Run:
+    """Replay one policy and score it; check: conservation is checked (Replay.run)."""
+    played = play(named, ready, inputs, progress, check)
     progress(0.7)
-    run = _scored(named, ready, replayed, outcome, forecasts, predicted)
-    run.scores["starts_denied"] += denied
+    run = _scored(named, ready, played)
+    run.scores["starts_denied"] += played.denied
     return run
 
 
-def _scored(
-    named: Named,
-    ready: Prepared,
-    replayed: pl.DataFrame,
-    outcome: Any,
-    forecasts: pl.DataFrame | None,
-    predicted: np.ndarray,
-) -> Run:
+def evaluated_rows(ready: Prepared, outcome: Any) -> pl.DataFrame:
+    """The requests of the evaluated part (scores.request_rows), by the trace's times: the same for all policies."""
+    replayed = ready.replayed
     rows = request_rows(replayed, outcome, ready.fleet, caches=ready.prefixes is not None)
-    rows = rows.with_columns(predicted_tokens=pl.Series(predicted))
-    rows = rows.filter(replayed["arrival_s"] >= ready.cut_s)  # by the trace's times: the same for all policies
+    return rows.filter(replayed["arrival_s"] >= ready.cut_s)
+
+
+def _scored(named: Named, ready: Prepared, played: Played) -> Run:
+    outcome, forecasts, predicted = played.outcome, played.forecasts, played.predicted
+    evaluated = ready.replayed["arrival_s"] >= ready.cut_s
+    rows = evaluated_rows(ready, outcome).with_columns(predicted_tokens=pl.Series(predicted).filter(evaluated))
     duration = ready.horizon_s - ready.cut_s
     rates = {key: rate.requests_s for key, rate in ready.rates.items()}
     times = timeline(rows, outcome, ready.fleet, ready.edges_s, rates)
