@@ -11,6 +11,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.replay.fleet import DECODE, PREFILL, SHARED, Fleet, onward, preferences
 from lmaas.replay.protocol import Actions, History, Seen
 
+from .knobs import check_headroom
 from .told import Told
 
 WHOLE = 1 - 1e-9  # a window has ended at its end, though start + length may round to a hair after it
@@ -132,8 +133,7 @@ class Planned(Told):
         super().__post_init__()
         if self.lead_s is not None and not 0 <= self.lead_s <= 86_400:
             raise ValueError(f"lead_s is {self.lead_s}; a time from 0 to 86,400 s")
-        if not -1 < self.headroom <= 100:
-            raise ValueError(f"headroom is {self.headroom}; a share above -1, at most 100")
+        check_headroom(self.headroom)
 
     def start(self, fleet: Fleet, history: History) -> PlanState:
         """μ and the lead this fleet needs."""

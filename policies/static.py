@@ -10,6 +10,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.replay.fleet import DECODE, PREFILL, Fleet
 from lmaas.replay.protocol import History
 
+from .knobs import REPLICAS, Knob, check_headroom
 from .planning import mu_table, own_counts, placed, pool_counts, size
 
 MOST = 10_000  # replicas a pool: a gigabyte of state
@@ -39,6 +40,11 @@ class Static:
             if (n is not None or name == "replicas") and (not isinstance(n, int) or not 1 <= n <= MOST):
                 raise ValueError(f"{name} is {n!r}; a whole number from 1 to {MOST:,}")
 
+    @property
+    def knob(self) -> Knob | None:
+        """What a matched search turns; none where lanes have counts of their own."""
+        return REPLICAS if self.prefill is None and self.decode is None else None
+
     def start(self, fleet: Fleet, history: History) -> None:
         """Nothing to remember."""
 
@@ -52,12 +58,16 @@ class Static:
 
 @dataclass(frozen=True)
 class _Sized:
+    headroom: float = 0.0  # share added to the training demand
     router: str = "least-requests"
 
     foresight: ClassVar[bool] = False
     forecaster: ClassVar[str | None] = None
     lengths: ClassVar[str | None] = None
     instant_start: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_headroom(self.headroom)
 
     def start(self, fleet: Fleet, history: History) -> None:
         """Nothing to remember."""
@@ -68,7 +78,7 @@ class _Sized:
         sized = series.agg(self._summary(pl.col("value"))).with_columns(
             start_s=pl.lit(history.start_s), length_s=pl.lit(history.window_s)
         )
-        totals = pool_counts(size(placed(sized, fleet), mu_table(history.rates)), fleet)
+        totals = pool_counts(size(placed(sized, fleet), mu_table(history.rates), self.headroom), fleet)
         # a pool without training demand and a minimum of 0 would serve nobody ever
         return [max(n, 0 if p.mixed else 1) for n, p in zip(own_counts(fleet, totals), fleet.pools, strict=True)]
 

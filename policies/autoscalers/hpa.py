@@ -6,6 +6,7 @@ from typing import Any
 
 from lmaas.replay.fleet import Pool
 
+from ..knobs import check_headroom
 from .base import Autoscaler, PoolSeen, Samples, not_negative, positive, usual_load
 from .behaviour import Behaviour
 
@@ -15,7 +16,8 @@ class Hpa(Autoscaler):
     """N' = ceil(N · metric / target), within a tolerance, rate-limited up and stabilised down.
 
     metric: (running + waiting) / active; replicas not ready yet count as idle when scaling up, as in Kubernetes.
-    target: requests present per replica; None: their mean at the sustainable rate μ. Source: Kubernetes docs,
+    target: requests present per replica; None: their mean at the sustainable rate μ. It is divided by 1 + headroom (ours,
+    so that services with targets of their own can be tuned by one number). Source: Kubernetes docs,
     "Horizontal Pod Autoscaling", algorithm details and default behaviour.
     """
 
@@ -25,12 +27,14 @@ class Hpa(Autoscaler):
     up_share: float = 1.0
     up_replicas: int = 4
     down_window_s: float = 300.0
+    headroom: float = 0.0
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)
         if self.target is not None:
             positive(target=self.target)
         not_negative(tolerance=self.tolerance)
+        check_headroom(self.headroom)
         self.behaviour()  # refuses what is no behaviour
 
     def behaviour(self) -> Behaviour:
@@ -39,7 +43,8 @@ class Hpa(Autoscaler):
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> tuple[float, Samples]:
         """The target, and recent recommendations."""
-        return self.target or usual_load(pool, rates), self.behaviour().remember()
+        target = (self.target or usual_load(pool, rates)) / (1 + self.headroom)
+        return target, self.behaviour().remember()
 
     def count(self, pool: PoolSeen, memory: tuple[float, Samples]) -> int:
         """The stabilised, rate-limited count."""
