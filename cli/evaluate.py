@@ -27,6 +27,7 @@ def command(
     window: Window = None,
     load: opt.Load = 1.0,
     fidelity: opt.Fidelity = "request",
+    depth: opt.Depth = "default",
     requests_out: opt.RequestsOut = None,
     seed: opt.Seed = 0,
     jobs: opt.Jobs = 1,
@@ -66,6 +67,7 @@ def command(
         "gates": gate or [],
         "train_fraction": train_fraction,
         "fidelity": fidelity,
+        "depth": depth,
     }
     check_asked(**question)  # before a large file is read
     asked = {**question, "warmup_s": warmup, "window_s": window, "load": load, "seed": seed}
@@ -76,7 +78,7 @@ def command(
         screen.say("compiling the replay kernel for this machine, once: about a quarter of a minute")
     with recording(workspace, "evaluate", label, screen.argv, asked, out) as recorded:
         with screen.progress("replay") as progress:
-            result = evaluate(opened, **asked, jobs=jobs, progress=progress)
+            result = evaluate(opened, **asked, jobs=jobs, progress=progress, announce=screen.say)
         written = write_evaluation(result, recorded, gate_mode=gate_mode, requests_out=requests_out)
     screen.present(written, "lmaas policies list, to compare with another policy", as_json=as_json)
     return written.exit_code

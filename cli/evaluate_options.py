@@ -44,5 +44,9 @@ Fidelity = Annotated[
     Literal["request", "window"],
     Option("--fidelity", help="Replay every request, or estimate from windows of demand and say how far off."),
 ]
+Depth = Annotated[
+    Literal["default", "full"],
+    Option("--depth", help="full: also the cost at equal attainment of every policy and predictor, by many replays."),
+]
 Seed = Annotated[int, Option("--seed", metavar="N", min=0, help="Of everything that is drawn.")]
 Jobs = Annotated[int, Option("--jobs", "-j", metavar="N", min=1, help="Policies replayed at once.")]

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import polars as pl
@@ -20,6 +21,7 @@ from lmaas.replay.routers import check_router
 from lmaas.replay.scores import MISSED
 from lmaas.replay.slo import Slo, parse_slos
 
+from .depth import check_depth, deepen
 from .gates import Gate, parse_gates, percentile_test
 from .inputs import Inputs
 from .prepare import Prepared, prepare
@@ -58,6 +60,7 @@ def check_asked(
     attain: float = 0.99,
     train_fraction: float = 0.5,
     fidelity: str = "request",
+    depth: str = "default",
 ) -> tuple[list[Named], list[Named], tuple[Slo, ...], tuple[Gate, ...]]:
     """What can be said of a question before any trace is read: policies, baselines, SLOs and gates, or a UserError."""
     asked, beside = _named(policies, baselines, router, scaler)
@@ -74,6 +77,7 @@ def check_asked(
         check_router(named.router)
     if fidelity not in FIDELITIES:
         raise UserError(f"no fidelity '{fidelity}'; there are {', '.join(FIDELITIES)}", Exit.USAGE)
+    check_depth(depth, fidelity)
     if fidelity == "window":
         from .window_run import check_gates
 
@@ -107,8 +111,10 @@ def evaluate(
     seed: int = 0,
     jobs: int = 1,
     fidelity: str = "request",
+    depth: str = "default",
     check: bool = False,
     progress: Callable[[str, float], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Replay `policies` and their baselines on the part of the trace after `train_fraction` of its span.
 
@@ -116,11 +122,13 @@ def evaluate(
     seconds. Raises UserError: 2 for a name or value that is wrong, 4 for a trace with nothing to replay, 5 for an
     impossible fleet. A policy that fails while it runs is named in `failures`; the others still report.
     fidelity: request (the replay) or window (docs/policies.md), which says how far it is from the replay.
-    check: conservation is checked while policies are replayed, at about twice the time (docs/replay.md).
+    depth: full searches every policy's headroom and judges predictors by it, many replays (docs/policies.md); announce
+    is told beforehand how many. check: conservation is checked while policies are replayed, at about twice the time
+    (docs/replay.md).
     """
     asked, beside, slos, conditions = check_asked(
         policies, baselines=baselines, router=router, scaler=scaler, profile=profile, fleet=fleet, slo=slo,
-        gates=gates, attain=attain, train_fraction=train_fraction, fidelity=fidelity,
+        gates=gates, attain=attain, train_fraction=train_fraction, fidelity=fidelity, depth=depth,
     )  # fmt: skip
     ready = prepare(
         trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
@@ -138,8 +146,14 @@ def evaluate(
         windows = Windows.of(trace, ready, inputs, attain, load)
         run_one = partial(run_windows, windows)
 
+    seconds: dict[str, float] = {}
+
     def one(named: Named) -> Run | str:
-        return _ended(named, lambda: run_one(named, ready, inputs, partial(say, named.name)), say)
+        began = perf_counter()
+        ended = _ended(named, lambda: run_one(named, ready, inputs, partial(say, named.name)), say)
+        if isinstance(ended, Run):
+            seconds[named.name] = perf_counter() - began
+        return ended
 
     everyone = [*asked, *beside]
     if jobs == 1:
@@ -150,7 +164,12 @@ def evaluate(
     runs = [run for run in ended if isinstance(run, Run)]
     failures = {n.name: run for n, run in zip(everyone, ended, strict=True) if isinstance(run, str)}
     result = _collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load)
-    return with_agreement(result, windows, everyone, say) if fidelity == "window" else result
+    if fidelity == "window":
+        return with_agreement(result, windows, everyone, say)
+    if depth == "full":
+        tell = announce or (lambda text: None)
+        return deepen(result, everyone, seconds, ready, inputs, attain, jobs, tell, say)
+    return result
 
 
 def _ended(named: Named, run: Callable[[], Run], say: Callable[[str, float], None]) -> Run | str:

@@ -1,6 +1,6 @@
 """What policies are fed: forecasts and length predictions, made once for all policies that ask alike."""
 
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,13 @@ class Inputs:
         self.ready = ready
         self._made: dict[Any, Any] = {}
         self._notes: set[str] = set()
-        self._lock = RLock()  # predictions ask for the predictor
+        self._lock = Lock()
+        self._locks: dict[Any, Lock] = {}  # by key: while one is made, others can be
 
     def _once(self, key: Any, make: Any) -> Any:
         with self._lock:
+            mine = self._locks.setdefault(key, Lock())
+        with mine:  # predictions ask for their predictor, never the other way round
             if key not in self._made:
                 self._made[key] = make()
             return self._made[key]

@@ -19,7 +19,7 @@ from .knobs import Knob, knob_of
 from .prepare import Prepared
 from .registry import Named
 from .runner import evaluated_rows, play
-from .search import MOST_REPLAYS, TOLERANCE, Try, search
+from .search import MOST_REPLAYS, STEP, TOLERANCE, Try, search
 
 MATCHED: dict[str, Any] = {
     "policy": pl.String,
@@ -122,6 +122,7 @@ def match(
     first: float | None = None,
     tolerance: float = TOLERANCE,
     most_replays: int = MOST_REPLAYS,
+    step: float = STEP,
     say: Callable[[float], None] = lambda share: None,
 ) -> Matched:
     """Search the policy's knob, from its own value or `first`; known: replays that need no repeating, by value.
@@ -145,7 +146,7 @@ def match(
         ran = tuple({value: replay(value) for value in (knob.inside(own), most)}.values())
         found = Matched(named.name, knob, attain, ran)
     else:
-        ran, steady = search(replay, knob, own, attain, tolerance=tolerance, most_replays=most_replays)
+        ran, steady = search(replay, knob, own, attain, tolerance=tolerance, most_replays=most_replays, step=step)
         found = Matched(named.name, knob, attain, ran, steady)
     return found if found.at else replace(found, why=why_not(found, ready))
 

@@ -1,7 +1,7 @@
 """What an evaluation found: typed tables and the published metrics."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -18,7 +18,8 @@ class Evaluation:
     scores: one row a policy; groups: policy, group (all, tier, service), name, n, ...; timeline: policy, start_s, ...
     (replay.scores.timeline); forecasts: policy, start_s, service, origin, metric, actual, forecast; histogram: policy,
     metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request. failures:
-    policy -> reason, where a policy ended early. exit_code: 0, 3 (a gate failed) or 7 (a policy failed).
+    policy -> reason, where a policy ended early. exit_code: 0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy
+    failed). With depth full matched (matched.MATCHED) and worth (worth.WORTH), else empty.
     """
 
     trace: TraceMeta
@@ -33,6 +34,8 @@ class Evaluation:
     gates: pl.DataFrame
     requests: dict[str, pl.DataFrame]
     exit_code: int
+    matched: pl.DataFrame = field(default_factory=pl.DataFrame)
+    worth: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json: reproducible, without paths, dates of the run or timings."""
@@ -50,6 +53,8 @@ class Evaluation:
             "results": self.scores.to_dicts(),
             "groups": self.groups.to_dicts(),
             "gates": self.gates.to_dicts(),
+            "matched": self.matched.to_dicts(),
+            "worth": self.worth.to_dicts(),
         }
 
 

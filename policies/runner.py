@@ -174,7 +174,7 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
     duration = ready.horizon_s - ready.cut_s
     rates = {key: rate.requests_s for key, rate in ready.rates.items()}
     times = timeline(rows, outcome, ready.fleet, ready.edges_s, rates)
-    compared = _compared(forecasts, ready)
+    beside = compared(forecasts, ready)
     busiest = times.group_by("service", "region", "lane").agg(pl.col("provisioned").max()).sort("provisioned")
     key = busiest.row(-1)[:3]
     span = times.filter((pl.col("service") == key[0]) & (pl.col("region") == key[1]) & (pl.col("lane") == key[2]))
@@ -184,17 +184,17 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
         **request_scores(rows, duration),
         "outside_windows": int((~within(rows, ready.edges_s)).sum()),
         "not_replayed": ready.not_replayed,
-        "forecast_wape": _wape(compared),
+        "forecast_wape": wape(beside),
         "length_mae_tokens": error if named.policy.lengths is not None else None,
         "starts_denied": int(outcome.denied.sum()),
         "starts_denied_down": int(outcome.denied_down.sum()),
         "replicas_min": float(span["provisioned"].min()),  # type: ignore[arg-type]
         "replicas_max": float(span["provisioned"].max()),  # type: ignore[arg-type]
     }
-    return Run(named.name, named.policy.foresight, scores, rows, group_scores(rows), times, compared, histogram(rows))
+    return Run(named.name, named.policy.foresight, scores, rows, group_scores(rows), times, beside, histogram(rows))
 
 
-def _compared(forecasts: pl.DataFrame | None, ready: Prepared) -> pl.DataFrame:
+def compared(forecasts: pl.DataFrame | None, ready: Prepared) -> pl.DataFrame:
     """start_s, service, origin, metric, actual, forecast of every whole window of the evaluated part.
 
     The last window is left out where the trace ends within it; a window without forecast counts as forecast 0.
@@ -214,8 +214,8 @@ def _compared(forecasts: pl.DataFrame | None, ready: Prepared) -> pl.DataFrame:
     return joined.select(*keys, "actual", "forecast").sort(keys)
 
 
-def _wape(compared: pl.DataFrame) -> float | None:
+def wape(beside: pl.DataFrame) -> float | None:
     """Weighted absolute percentage error of total tokens over all windows and series."""
-    tokens = compared.filter(pl.col("metric") == "total_tokens").drop_nulls()
+    tokens = beside.filter(pl.col("metric") == "total_tokens").drop_nulls()
     total = float(tokens["actual"].sum())
     return float((tokens["forecast"] - tokens["actual"]).abs().sum()) / total if total else None

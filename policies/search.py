@@ -32,6 +32,7 @@ class _Search:
     attain: float
     tolerance: float
     most: int
+    step: float
     tries: dict[float, Try] = field(default_factory=dict)
 
     def snap(self, x: float) -> float:
@@ -50,7 +51,7 @@ class _Search:
     def bracket(self, x: float) -> tuple[float | None, float | None]:
         """(fails, attains) around x, a step apart; None where none fails down to the least, attains up to the most."""
         least, most = self.snap(math.log(self.knob.factor_least)), self.snap(math.log(self.knob.factor_most))
-        x, step = self.snap(x), math.log(STEP)
+        x, step = self.snap(x), math.log(self.step)
         up = not self.attains(x)
         while x != (most if up else least):
             before, x = x, self.snap(x + step if up else x - step)
@@ -94,15 +95,16 @@ def search(
     *,
     tolerance: float = TOLERANCE,
     most_replays: int = MOST_REPLAYS,
+    step: float = STEP,
 ) -> tuple[tuple[Try, ...], bool]:
     """(replays in their order, whether attainment rose steadily) of a search for the least value that attains.
 
-    From `first` in steps that grow until one side attains and the other does not, then by halves until the bracket is
-    `tolerance` of the knob's factor wide. Attainment need not rise with the knob: two values just under the bracket
-    are tried, too, and where one attains the search goes on under it. What attains further below a value that does
-    not is not found.
+    From `first` in steps that grow (the first one multiplies the factor by `step`) until one side attains and the
+    other does not, then by halves until the bracket is `tolerance` of the knob's factor wide. Attainment need not rise
+    with the knob: two values just under the bracket are tried, too, and where one attains the search goes on under it.
+    What attains further below a value that does not is not found.
     """
-    state = _Search(replay, knob, attain, tolerance, most_replays)
+    state = _Search(replay, knob, attain, tolerance, most_replays, step)
     fails, attains = state.bracket(math.log(knob.factor(knob.inside(first))))
     steady = True
     while fails is not None and attains is not None:

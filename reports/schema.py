@@ -74,6 +74,8 @@ class Scores(_Open):
     )
     replicas_min: float
     replicas_max: float
+    headroom_matched: float | None = Field(None, description="with depth full; foresight: as in matched")
+    gpu_hours_matched: float | None = Field(None, description="with depth full; foresight: as in matched")
 
 
 class Group(_Open):
@@ -96,6 +98,41 @@ class Gate(_Open):
     value: float | None
     threshold: float
     passed: bool
+
+
+class Matched(_Open):
+    """The least headroom at which one policy attains the target. Foresight: searched on the evaluated part."""
+
+    policy: str
+    knob: str = Field(description="the parameter that was searched")
+    foresight: Literal[True]
+    attains: bool
+    headroom_matched: float | None = Field(description="its least value whose replay attains")
+    headroom_below: float | None = Field(description="the next lower one replayed, which does not")
+    gpu_hours_matched: float | None = Field(description="at the target, interpolated between these two replays")
+    gpu_hours_matched_low: float | None
+    gpu_hours_matched_high: float | None
+    slo_attainment: Share = Field(description="of the replay that attains; where none does the highest")
+    steady: bool = Field(description="false: attainment does not rise steadily with the knob")
+    replays: int
+    why: str | None = Field(description="why none attains")
+
+
+class Worth(_Open):
+    """What one predictor costs at matched attainment. Foresight: searched on the evaluated part."""
+
+    part: Literal["demand", "lengths"]
+    predictor: str
+    foresight: bool = Field(description="it is told the truth")
+    injected: float | None = Field(description="mean absolute percentage error put into the truth")
+    error: float | None = Field(description="demand: WAPE of total tokens; lengths: mean absolute error, tokens")
+    attains: bool
+    headroom_matched: float | None
+    gpu_hours_matched: float | None
+    gpu_hours_matched_low: float | None
+    gpu_hours_matched_high: float | None
+    change: float | None = Field(description="GPU-hours against last-value, of lengths against the median")
+    gap_closed: float | None = Field(description="share of the way from there to the truth")
 
 
 class Selection(_Open):
@@ -132,6 +169,8 @@ class EvaluationMetrics(_Open):
     results: list[Scores]
     groups: list[Group]
     gates: list[Gate]
+    matched: list[Matched] = []
+    worth: list[Worth] = []
 
 
 class Compared(_Open):

@@ -37,6 +37,7 @@ EVALUATE = Registry(
         "fidelity": "lmaas.reports.evaluate.fidelity:section",
         "policies": "lmaas.reports.evaluate.policies:section",
         "gates": "lmaas.reports.evaluate.gates:section",
+        "matched": "lmaas.reports.evaluate.matched:section",
         "frontier": "lmaas.reports.evaluate.frontier:section",
         "capacity": "lmaas.reports.evaluate.capacity:section",
         "latency": "lmaas.reports.evaluate.latency:section",

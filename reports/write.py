@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 TABLES = ("scores", "groups", "timeline", "forecasts", "histogram", "gates")
+FULL = ("matched", "worth")  # with --depth full
 REQUESTS = (
     "request_id", "status", "pool", "replica", "arrival_s", "network_s", "hold_s", "queue_s",
     "ttft_s", "tpot_s", "e2e_s", "preemptions",
@@ -127,6 +128,8 @@ def write_evaluation(
 ) -> Written:
     """The run of `lmaas evaluate`: TABLES as Parquet, metrics.json, report.json, report.html, and `requests_out`."""
     for name in TABLES:
+        recorded.run.write_table(f"{name}.parquet", getattr(result, name))
+    for name in (name for name in FULL if getattr(result, name).width):
         recorded.run.write_table(f"{name}.parquet", getattr(result, name))
     if requests_out is not None:
         write_requests(result.requests, requests_out)

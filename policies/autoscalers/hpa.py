@@ -16,8 +16,8 @@ class Hpa(Autoscaler):
     """N' = ceil(N · metric / target), within a tolerance, rate-limited up and stabilised down.
 
     metric: (running + waiting) / active; replicas not ready yet count as idle when scaling up, as in Kubernetes.
-    target: requests present per replica; None: their mean at the sustainable rate μ. It is divided by 1 + headroom (ours,
-    so that services with targets of their own can be tuned by one number). Source: Kubernetes docs,
+    target: requests present per replica; None: their mean at the sustainable rate μ. It is divided by 1 + headroom,
+    which is ours: one number tunes services whose targets differ. Source: Kubernetes docs,
     "Horizontal Pod Autoscaling", algorithm details and default behaviour.
     """
 

@@ -34,6 +34,8 @@ SCORES = {
     "Scale actions": "replicas started or drained; start-up GPU-hours: spent starting, serving nothing",
     "Needed": "ceil(λ/μ): a window's arrival rate over the highest rate at which one replica attains the target",
     "Regret": "GPU-hours provisioned / those of the oracle - 1",
+    "GPU-hours at the target": "with --depth full: those of the least headroom that attains, between the two replays "
+    "around the target in proportion to attainment; the headroom was searched on the evaluated part (foresight)",
     "WAPE": "Σ|forecast - actual| / Σ actual, over windows",
 }
 

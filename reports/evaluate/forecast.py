@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -10,6 +11,7 @@ from .. import figures
 from ..format import share, text
 from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
+from . import worth
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
@@ -21,11 +23,44 @@ METRICS = {
     "requests": "requests",
 }
 
+TITLE = "Forecast against actual"
 DASHES = ("dash", "dot", "dashdot", "longdash")  # never solid: solid is what really came
 
 
 def section(result: Evaluation) -> Section | None:
-    """Errors per policy and metric, and the largest series drawn; bounds are told the truth and left out."""
+    """What predictors are worth, where it was searched; errors per policy and metric, and the largest series drawn."""
+    found = [part for part in (_worth(result), _told(result)) if part is not None]
+    if not found:
+        return None
+    first, *more = found
+    for other in more:
+        first = replace(
+            first,
+            finding=f"{first.finding} {other.finding}",
+            tables=(*first.tables, *other.tables),
+            figures=(*first.figures, *other.figures),
+            notes=(*first.notes, *other.notes),
+        )
+    return first
+
+
+def _worth(result: Evaluation) -> Section | None:
+    """GPU-hours at equal attainment by predictor, with `--depth full`."""
+    if result.worth.is_empty():
+        return None
+    drawn = worth.figure(result.worth, float(result.settings["attain"]))
+    return Section(
+        "forecast",
+        TITLE,
+        worth.finding(result.worth),
+        tables=worth.tables(result.worth),
+        figures=() if drawn is None else (drawn,),
+        notes=(worth.NOTE,),
+    )
+
+
+def _told(result: Evaluation) -> Section | None:
+    """Forecast against actual; bounds are told the truth and left out."""
     told = result.scores.filter(~pl.col("foresight"))["policy"].to_list()
     order = pl.col("policy").replace_strict(dict(zip(told, range(len(told)), strict=True)), return_dtype=pl.Int32)
     if result.forecasts.is_empty():
@@ -40,7 +75,7 @@ def section(result: Evaluation) -> Section | None:
     drawn = largest(rows)
     return Section(
         "forecast",
-        "Forecast against actual",
+        TITLE,
         finding(by_metric),
         tables=(
             _error_table(by_metric, "Error by policy and metric"),
