@@ -15,11 +15,12 @@ Understand  ingest     read a trace of any format into the workspace
             traces     list the traces of the workspace
 Decide      evaluate   replay a trace through policies and their baselines
             policies   list policies and routers
-Model       profile    list GPU profiles
+Model       train      learn to predict output lengths, and how well that goes
+            predict    the output length of every request, by such a model
+            profile    list GPU profiles
             synth      draw a synthetic trace
 
-Options     -q, --quiet   -v, --verbose   --no-color   --version   --help
-            --install-completion
+Options  -q --quiet -v --verbose --no-color --version --install-completion
 Without TRACE: the one last ingested or analysed, else the bundled sample.
 One command: lmaas COMMAND --help. Exit codes: 0 done, 2 usage, 3 gate failed,
 4 trace, 5 configuration, 6 infeasible, 7 partial, 8 environment, 1 a bug.

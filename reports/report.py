@@ -12,10 +12,11 @@ from lmaas.analysis.trace import TraceMeta
 from .figures import Clock
 from .format import span, text
 from .section import Report, Section, Tone
-from .sections import ANALYZE, EVALUATE, sections
+from .sections import ANALYZE, EVALUATE, LENGTHS, sections
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
+    from lmaas.analysis.lengths.result import Lengths
     from lmaas.policies.results import Evaluation
 
 TONES: dict[str, Tone] = {"GOOD": "good", "FAIR": "plain", "POOR": "bad"}
@@ -42,6 +43,20 @@ def evaluation_report(result: Evaluation, argv: Sequence[str], run: str = "") ->
         f"Policies on {text(result.trace.name)}",
         (*trace_facts(result.trace), ("Evaluated", window), *run_facts(run)),
         (*sections(EVALUATE, result), reproduce(argv, result.trace)),
+    )
+
+
+def lengths_report(result: Lengths, argv: Sequence[str], run: str = "") -> Report:
+    """The report of `lmaas train` and `lmaas predict`."""
+    facts = result.facts
+    trained = (
+        f"{text(facts.kind)}, on {facts.rows:,} requests of {text(facts.trace_name)} ({text(facts.trace_id[:12])})"
+    )
+    return Report(
+        result.verb,
+        f"Output lengths of {text(result.trace.name)}",
+        (*trace_facts(result.trace), ("Trained", trained), *run_facts(run)),
+        (*sections(LENGTHS, result), reproduce(argv, result.trace)),
     )
 
 

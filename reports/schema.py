@@ -203,7 +203,27 @@ class AnalysisMetrics(_Open):
     tables: dict[str, list[dict[str, Any]]]
 
 
-KINDS: dict[str, type[BaseModel]] = {"evaluate": EvaluationMetrics, "analyze": AnalysisMetrics}
+class LengthMetrics(_Open):
+    """metrics.json of `lmaas train` and `lmaas predict`; columns: `lmaas.analysis.lengths`' scores and result."""
+
+    schema_version: Version
+    trace: Rows
+    settings: dict[str, Any]
+    trained: dict[str, Any] = Field(description="what the predictor was trained on")
+    notes: list[str]
+    scores: list[dict[str, Any]]
+    calibration: list[dict[str, Any]]
+    buckets: list[dict[str, Any]]
+    importance: list[dict[str, Any]]
+    rest: list[dict[str, Any]]
+
+
+KINDS: dict[str, type[BaseModel]] = {
+    "evaluate": EvaluationMetrics,
+    "analyze": AnalysisMetrics,
+    "train": LengthMetrics,
+    "predict": LengthMetrics,
+}
 
 
 def schema(kind: str) -> dict[str, Any]:

@@ -50,6 +50,20 @@ EVALUATE = Registry(
 )
 
 
+LENGTHS = Registry(
+    "section",
+    group="lmaas.lengths_sections",
+    builtin={
+        "errors": "lmaas.reports.lengths.errors:section",
+        "calibration": "lmaas.reports.lengths.calibration:section",
+        "buckets": "lmaas.reports.lengths.buckets:section",
+        "importance": "lmaas.reports.lengths.importance:section",
+        "rest": "lmaas.reports.lengths.rest:section",
+        "method": "lmaas.reports.lengths.method:section",
+    },
+)
+
+
 def sections(registry: Registry, result: Any) -> tuple[Section, ...]:
     """Every section of `registry` that has something to say about `result`."""
     found = (registry.load(name)(result) for name in registry)

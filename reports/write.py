@@ -148,14 +148,28 @@ def check_requests_out(path: Path | None, trace: str | None = None, fidelity: st
         return
     if fidelity == "window":
         raise UserError(f"--requests-out {path}: windows have no requests to write; use --fidelity request", Exit.USAGE)
+    check_rows_out(path, trace, "--requests-out")
+
+
+def check_rows_out(path: Path | None, trace: str | None, option: str) -> None:
+    """UserError (exit 2) before a long run where rows could not be written there, or would overwrite the trace."""
+    if path is None:
+        return
     if path.suffix not in WRITERS:
-        raise UserError(f"--requests-out {path}: cannot write '{path.suffix}'; use {', '.join(WRITERS)}", Exit.USAGE)
-    if not path.parent.is_dir():
-        raise UserError(f"--requests-out {path}: there is no folder {path.parent}", Exit.USAGE)
-    if path.is_dir():
-        raise UserError(f"--requests-out {path}: this is a folder; name a file in it", Exit.USAGE)
+        raise UserError(f"{option} {path}: cannot write '{path.suffix}'; use {', '.join(WRITERS)}", Exit.USAGE)
+    check_model_out(path, option)
     if trace is not None and path.exists() and Path(trace).exists() and path.samefile(trace):
-        raise UserError(f"--requests-out {path}: this is the trace itself; name another file", Exit.USAGE)
+        raise UserError(f"{option} {path}: this is the trace itself; name another file", Exit.USAGE)
+
+
+def check_model_out(path: Path | None, option: str = "--out") -> None:
+    """UserError (exit 2) where no file can be written there."""
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}", Exit.USAGE)
+    if path.is_dir():
+        raise UserError(f"{option} {path}: this is a folder; name a file in it", Exit.USAGE)
 
 
 def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:

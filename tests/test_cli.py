@@ -99,7 +99,20 @@ def test_no_arguments_show_the_first_screen(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize(
-    "command", ["ingest", "validate", "analyze", "evaluate", "synth", "policies", "profile", "traces", "traces list"]
+    "command",
+    [
+        "ingest",
+        "validate",
+        "analyze",
+        "evaluate",
+        "train",
+        "predict",
+        "synth",
+        "policies",
+        "profile",
+        "traces",
+        "traces list",
+    ],
 )
 def test_every_command_explains_itself_in_80_columns(command: str, capsys: pytest.CaptureFixture[str]):
     assert main([*command.split(), "--help"]) == 0

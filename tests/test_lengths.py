@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests_data import habits, scramble, small_tables, table, traffic
 
-from lmaas.analysis.lengths import LengthPredictor, residual_table
+from lmaas.analysis.lengths import LengthPredictor, residual_by_bucket, residual_table
 from lmaas.analysis.lengths.features import Features
 from lmaas.analysis.lengths.history import RECENT
 from lmaas.analysis.lengths.predictor import MANY, MIN_ROWS
@@ -276,3 +276,31 @@ def test_the_tables_of_real_traffic_reach_its_longest_output(rng):
     requests = traffic(rng, hours=24)
     grid, _ = residual_table(requests, ["chat", "code"])
     assert grid[-1] >= requests["output_tokens"].max() / 2**0.5
+
+
+def test_the_rest_by_predicted_bucket_is_its_definition(rng):
+    requests = habits(rng, rate=0.2)
+    services, edges = ["chat", "<code>", "unseen"], [100.0, 400.0, 1e9]
+    predicted = np.exp(rng.normal(5, 1, requests.height))
+    grid, tokens = residual_by_bucket(requests, predicted, edges, services)
+    same, by_service = residual_table(requests, services)
+    np.testing.assert_array_equal(grid, same)
+    assert tokens.shape == (3, 4, len(grid))
+    for s, service in enumerate(services):
+        for bucket, (low, high) in enumerate([(0, 100), (100, 400), (400, 1e9), (1e9, np.inf)]):
+            own = requests.filter(pl.Series((predicted > low) & (predicted <= high)) & (pl.col("service") == service))
+            one = residual_table(own, [service])[1][0] if own.height >= 10 else by_service[s]
+            n = min(len(one), len(grid)) - 2
+            np.testing.assert_allclose(tokens[s, bucket][:n], one[:n])
+
+
+def test_a_short_answer_that_goes_on_is_not_as_long_as_a_long_one(rng):
+    """Two kinds of request in one service: what outlives a short prediction is expected to end soon."""
+    long = rng.random(20_000) < 0.5
+    lengths = rng.geometric(np.where(long, 1 / 1000, 1 / 50))
+    requests = table(arrival_s=np.arange(20_000.0), output_tokens=lengths)
+    grid, tokens = residual_by_bucket(requests, np.where(long, 1000.0, 50.0), [500.0], ["chat"])
+    at = np.searchsorted(grid, 50) - 1
+    assert tokens[0, 0, at] == pytest.approx(50, rel=0.1)
+    assert tokens[0, 1, at] == pytest.approx(1000, rel=0.1)
+    assert residual_table(requests, ["chat"])[1][0, at] > 500

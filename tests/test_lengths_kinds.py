@@ -224,7 +224,11 @@ def test_training_rows_are_never_scored(kind, rng):
     predictor = LengthPredictor.train(requests, cut_s=CUT_S, kind=kind)
     assert scores({kind: predictor}, requests.filter(pl.col("arrival_s") < CUT_S)).is_empty()
     late = requests.filter(pl.col("arrival_s") >= CUT_S)
-    assert scores({kind: predictor}, requests, from_s=0.0)["n"][0] == late.height
+    assert scores({kind: predictor}, requests)["n"][0] == late.height
+    earlier = LengthPredictor.train(requests, cut_s=CUT_S / 2, kind="median")
+    assert set(scores({kind: predictor, "earlier": earlier}, requests)["n"]) == set(
+        scores({kind: predictor}, requests)["n"]
+    )
 
 
 def test_an_answer_in_another_column_is_no_gain(kind, rng):

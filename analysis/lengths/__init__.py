@@ -2,4 +2,5 @@
 
 from .predictor import LengthPredictor as LengthPredictor
 from .predictor import train as train
+from .residual import residual_by_bucket as residual_by_bucket
 from .residual import residual_table as residual_table

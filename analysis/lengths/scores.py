@@ -32,30 +32,42 @@ COLUMNS = {
 
 
 def scores(
-    predictors: Mapping[str, LengthPredictor], requests: pl.DataFrame, *, from_s: float = -np.inf, seed: int = 0
+    predictors: Mapping[str, LengthPredictor],
+    requests: pl.DataFrame,
+    scored: pl.Expr | None = None,
+    *,
+    seed: int = 0,
+    told: Mapping[str, pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
     """COLUMNS, a row for all requests and one a service of each predictor; empty where no request is left.
 
-    Scored are the rows with an output that arrive from `from_s` on, and not before the latest of the predictors' cuts.
-    `requests` may hold earlier ones, which are only looked back on.
+    Scored are the rows with an output that arrive from the predictors' latest cut on, or what `scored` says;
+    `requests` may hold others, which are only looked back on. told: `LengthPredictor.told` of them, where it is there.
     """
-    start_s = max(from_s, *(p.cut_s for p in predictors.values()))
-    scored = requests.select(((pl.col("arrival_s") >= start_s) & (pl.col("output_tokens") >= 1)).fill_null(False))
+    after = pl.col("arrival_s") >= max(p.cut_s for p in predictors.values())
+    mask = after & (pl.col("output_tokens") >= 1) if scored is None else scored
     parts = []
     for name, predictor in predictors.items():
-        rows = predictor.told(requests).with_columns(
-            service=requests["service"].cast(pl.String), true=requests["output_tokens"].cast(pl.Float64)
-        )
-        rows = rows.filter(scored.to_series())
-        rows = rows.with_columns(
-            hit=pl.Series(bucket_of(rows["true"].to_numpy(), np.array(predictor.edges)) == rows["bucket"].to_numpy())
-        )
+        rows = scored_rows(predictor, requests, mask, (told or {}).get(name))
         groups = [(None, rows), *((key[0], part) for key, part in rows.group_by("service"))]
         buckets = len(predictor.edges) + 1
         parts += [{"predictor": name, "service": s, "buckets": buckets} | _of(part, seed) for s, part in groups]
     found = pl.DataFrame(parts, schema=_schema(), infer_schema_length=None).filter(pl.col("n") > 0)
     order = pl.col("predictor").replace_strict({name: k for k, name in enumerate(predictors)}, return_dtype=pl.Int32)
     return found.sort(order, "service", nulls_last=False)
+
+
+def scored_rows(
+    predictor: LengthPredictor, requests: pl.DataFrame, scored: pl.Expr, told: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """What is told of the rows of which `scored` holds, with service, true (f8) and hit: its bucket is the true one."""
+    rows = predictor.told(requests) if told is None else told
+    rows = rows.with_columns(
+        service=requests["service"].cast(pl.String), true=requests["output_tokens"].cast(pl.Float64)
+    )
+    rows = rows.filter(requests.select(scored.fill_null(False)).to_series())
+    hit = bucket_of(rows["true"].to_numpy(), np.array(predictor.edges)) == rows["bucket"].to_numpy()
+    return rows.with_columns(hit=pl.Series(hit, dtype=pl.Boolean))
 
 
 def _of(rows: pl.DataFrame, seed: int) -> dict[str, float | int | None]:

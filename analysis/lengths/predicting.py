@@ -1,0 +1,67 @@
+"""`lmaas predict`: what a stored predictor says of a trace, and how far off that is where outputs are known."""
+
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from ..trace import Trace, TraceMeta
+from .modelfile import Facts
+from .predictor import LengthPredictor
+from .requests import requests_of
+from .result import Lengths, by_bucket, calibration, importance
+from .scores import scored_rows, scores
+
+COLUMNS = ("request_id", "arrival_s", "service", "predicted_tokens")
+
+
+def predict(trace: Trace, predictor: LengthPredictor, facts: Facts) -> Lengths:
+    """Predictions for every request of `trace`, as of its arrival; scored where it was not trained on.
+
+    Outcomes within the trace inform later requests once they are there. Rows that were, or may have been, part of the
+    training are predicted and left out of the scores, which the notes say.
+    """
+    requests, note = requests_of(trace)
+    notes = [note] if note else []
+    shift_s, said = _clock(trace.meta, facts)
+    notes += said
+    here = predictor if shift_s is not None else predictor.elsewhere()
+    timed = requests.with_columns(pl.col("arrival_s", "done_s") + (shift_s or 0.0))
+    at = pl.col("arrival_s")
+    seen = pl.repeat(False, pl.len()) if shift_s is None else at.is_between(facts.from_s, facts.cut_s, closed="left")
+    if trace.meta.trace_id == facts.trace_id:
+        seen = at < facts.cut_s
+    inside = int(timed.select(seen.sum()).item() or 0)
+    if inside:
+        notes.append(
+            f"{inside:,} of {requests.height:,} requests are of the time it was trained on: they are predicted, "
+            "and left out of the scores"
+        )
+    scored = (~seen & (pl.col("output_tokens") >= 1)).fill_null(False)
+    told = here.told(timed)
+    levels = [name for name in told.columns if name.startswith("q_")]
+    rows = scored_rows(here, timed, scored, told)
+    predictions = pl.concat([requests.select(COLUMNS[:3]), told.select("predicted_tokens", *levels)], how="horizontal")
+    predictions = predictions.with_columns(output_tokens=requests["output_tokens"])
+    predictions = predictions.with_columns(timed.select(trained_on=seen.fill_null(False)))
+    if rows.is_empty():
+        notes.append("no request outside the training has a known output, so nothing is scored")
+    return Lengths(
+        "predict", trace.meta, here, facts, {"kind": facts.kind, "cut_s": facts.cut_s},
+        scores({facts.kind: here}, timed, scored, told={facts.kind: told}), calibration(rows),
+        by_bucket(rows, here.edges), importance(here), pl.DataFrame(), predictions, tuple(notes),
+    )  # fmt: skip
+
+
+def _clock(trace: TraceMeta, facts: Facts) -> tuple[float | None, list[str]]:
+    """(seconds to add to the trace's times to have them as the model counts them; None: nobody knows, notes)."""
+    if trace.trace_id == facts.trace_id:
+        return 0.0, []
+    if trace.epoch is not None and facts.epoch is not None:
+        shift_s = (trace.epoch - datetime.fromisoformat(facts.epoch)).total_seconds()
+        if np.isfinite(shift_s):
+            return shift_s, ["it was trained on another trace; both have dates, so what it remembers still counts"]
+    return None, [
+        "it was trained on another trace, and their times cannot be compared: it goes without what it remembers and "
+        "without the time of day; were the same requests in both, the scores would be in-sample"
+    ]

@@ -1,0 +1,1 @@
+"""What `lmaas train` and `lmaas predict` say of output lengths: a file a section."""

@@ -1,0 +1,197 @@
+"""`lmaas train` and `lmaas predict`: what they print, write and refuse, and that nothing in-sample is scored."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from requests_data import habits
+
+from lmaas.analysis.ingest import open_trace
+from lmaas.analysis.lengths.modelfile import load
+from lmaas.analysis.lengths.requests import requests_of
+from lmaas.analysis.lengths.training import train
+from lmaas.analysis.workspace import Workspace
+from lmaas.cli.main import main
+from lmaas.reports import schema
+
+EPOCH = "2026-11-02T00:00:00Z"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LMAAS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def rows():
+    return habits(np.random.default_rng(7), rate=0.4).drop("done_s")
+
+
+@pytest.fixture
+def source(rows, tmp_path):
+    rows.write_parquet(tmp_path / "trace.parquet")
+    return tmp_path / "trace.parquet"
+
+
+def ran(capsys, *args, code=0):
+    """The JSON object that a command prints."""
+    assert main([*map(str, args), "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def only(found, predictor="trees"):
+    return next(r for r in found["scores"] if r["predictor"] == predictor and r["service"] is None)
+
+
+def test_train_then_predict_score_the_same_requests(source, tmp_path, capsys):
+    trained = ran(capsys, "train", source, "--out", "model.json")
+    assert {r["predictor"] for r in trained["scores"]} == {"trees", "input-bin", "median"}
+    assert (tmp_path / "model.json").read_bytes() == (tmp_path / trained["run"] / "model.json").read_bytes()
+    told = ran(capsys, "predict", source, "--model", "model.json", "--out", "told.parquet")
+    assert only(told) == only(trained)
+    rows = pl.read_parquet("told.parquet")
+    later = rows.filter(~pl.col("trained_on"))
+    assert later.height == only(told)["n"] < rows.height
+    error = (later["predicted_tokens"] - later["output_tokens"]).abs().mean()
+    assert error == pytest.approx(only(told)["mae_tokens"])
+    assert any("left out of the scores" in note for note in told["notes"])
+    assert rows.equals(pl.read_parquet(tmp_path / told["run"] / "predictions.parquet"))
+    for found in (trained, told):
+        metrics = json.loads((tmp_path / found["run"] / "metrics.json").read_text())
+        assert not schema.LengthMetrics.model_validate(metrics).model_extra
+        page = (tmp_path / found["report"]).read_text()
+        assert all(f'id="{anchor}"' in page for anchor in ("errors", "calibration", "buckets", "importance", "method"))
+
+
+def test_the_terminal_says_the_finding_first(source, capsys):
+    assert main(["train", str(source), "--kind", "buckets", "--train-fraction", "0.7"]) == 0
+    said = capsys.readouterr().out
+    assert said.index("buckets is off by") < said.index("MAE, tokens") < said.index("PreServe reports MAE 78.25")
+    assert "input-bin" in said
+    assert max(map(len, said.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("kind", ["trees", "buckets", "input-bin", "median"])
+def test_reports_of_every_kind(kind, source, tmp_path, capsys):
+    found = ran(capsys, "train", source, "--kind", kind)
+    assert only(found, kind)["n"] > 1000
+    report = json.loads((tmp_path / found["run"] / "report.json").read_text())
+    anchors = [section["anchor"] for section in report["sections"]]
+    assert ("importance" in anchors) == (kind in ("trees", "buckets"))
+    assert sum(r["gain"] for r in found["importance"]) == pytest.approx(1.0 if found["importance"] else 0.0)
+    assert len([r for r in found["rest"] if r["service"] is None]) > 5
+
+
+def test_all_of_a_trace_trains_and_scores_nothing(source, capsys):
+    found = ran(capsys, "train", source, "--train-fraction", "1")
+    assert found["scores"] == []
+    assert found["trained"]["rows"] == pl.read_parquet(source).height
+    assert any("all of the trace was trained on" in note for note in found["notes"])
+
+
+def test_until_leaves_out_what_is_later(source, capsys):
+    whole, part = (ran(capsys, "train", source, *more) for more in ((), ("--until", "1h")))
+    assert part["trained"]["rows"] < 0.6 * whole["trained"]["rows"]
+    assert part["trained"]["cut_s"] < 1810
+
+
+def test_requests_without_outputs_are_predicted(source, rows, tmp_path, capsys):
+    assert main(["train", str(source), "--out", "model.json", "-q"]) == 0
+    blank = rows.with_columns(output_tokens=pl.lit(None, pl.UInt32), status=pl.lit("incomplete"))
+    blank.write_parquet(tmp_path / "blank.parquet")
+    capsys.readouterr()
+    told = ran(capsys, "predict", "blank.parquet", "--model", "model.json", "--out", "told.csv")
+    assert told["scores"] == []
+    found = pl.read_csv("told.csv")
+    assert found.height == rows.height
+    assert (found["predicted_tokens"] >= 1).all()
+    assert found["q_0.9"].null_count() == 0
+
+
+def test_another_trace_is_scored_whole_where_times_do_not_meet(source, rows, tmp_path, capsys):
+    assert main(["train", str(source), "--out", "model.json", "-q"]) == 0
+    other = habits(np.random.default_rng(8), rate=0.4).drop("done_s")
+    other.write_parquet(tmp_path / "other.parquet")
+    capsys.readouterr()
+    told = ran(capsys, "predict", "other.parquet", "--model", "model.json")
+    assert only(told)["n"] == other.height
+    assert any("cannot be compared" in note for note in told["notes"])
+
+
+def test_a_dated_copy_of_the_training_trace_is_not_scored_in_sample(rows, tmp_path, capsys):
+    """Other content, so another id; but the dates tell that it is of the same time."""
+    at = pl.lit("2026-11-02").str.to_datetime(time_unit="us").dt.replace_time_zone("UTC")
+    dated = rows.with_columns(arrival_s=at + pl.duration(microseconds=(pl.col("arrival_s") * 1e6).cast(pl.Int64)))
+    dated.write_parquet(tmp_path / "dated.parquet")
+    dated.with_columns(priority=pl.lit(1.0)).write_parquet(tmp_path / "copy.parquet")
+    trained = ran(capsys, "train", "dated.parquet", "--out", "model.json")
+    assert trained["trained"]["epoch"] is not None
+    told = ran(capsys, "predict", "copy.parquet", "--model", "model.json")
+    assert told["trace"]["trace_id"] != trained["trace"]["trace_id"]
+    assert only(told)["n"] == only(trained)["n"]
+    assert only(told)["mae_tokens"] == pytest.approx(only(trained)["mae_tokens"])
+
+
+def test_what_comes_after_the_cut_changes_no_model(rows, tmp_path, capsys):
+    """--train-fraction cuts by time, so the last arrival stays; everything else after the cut is changed."""
+    half = rows["arrival_s"][0] + (rows["arrival_s"][-1] - rows["arrival_s"][0]) / 2
+    later = pl.col("arrival_s") > half
+    other = rows.with_columns(
+        output_tokens=pl.when(later).then(7).otherwise("output_tokens").cast(pl.UInt32),
+        tenant=pl.when(later).then(pl.lit("new")).otherwise("tenant"),
+    )
+    models = []
+    for name, table in (("a", rows), ("b", other)):
+        table.write_parquet(tmp_path / f"{name}.parquet")
+        assert main(["train", f"{name}.parquet", "--out", f"{name}.json", "-q"]) == 0
+        content = json.loads((tmp_path / f"{name}.json").read_text())
+        models.append({k: v for k, v in content.items() if k not in ("digest", "trained")})
+    assert models[0] == models[1]
+
+
+def test_outputs_still_running_at_the_cut_are_not_learned(source):
+    trace = open_trace(str(source), Workspace.open(), say=lambda line: None)
+    requests, note = requests_of(trace)
+    assert "no observed duration" in note
+    found = train(trace, kind="median")
+    known = requests.filter(pl.col("done_s") < found.facts.cut_s)
+    assert found.facts.rows == known.height < requests.filter(pl.col("arrival_s") < found.facts.cut_s).height
+
+
+def test_what_is_asked_wrongly_is_refused(source, tmp_path, capsys):
+    (tmp_path / "junk.json").write_text("{}")
+    source.with_name("empty.csv").write_text("arrival_s,input_tokens,output_tokens,status\n0,5,,failed\n1,5,,failed\n")
+    for args, code, said in [
+        (["train", source, "--kind", "tree"], 2, "did you mean 'trees'?"),
+        (["train", source, "--train-fraction", "0"], 2, "must be above 0"),
+        (["train", source, "--out", "no/model.json"], 2, "there is no folder no"),
+        (["train", source, "--out", tmp_path], 2, "this is a folder"),
+        (["train", "empty.csv"], 4, "nothing to learn from"),
+        (["predict", source, "--model", "junk.json"], 5, "is no model of output lengths"),
+        (["predict", source, "--model", "none.json"], 5, "is no file"),
+        (["predict", source, "--model", "junk.json", "--out", "a.xlsx"], 2, "cannot write '.xlsx'"),
+        (["predict", source, "--model", "junk.json", "--out", source], 2, "this is the trace itself"),
+        (["predict", source], 2, "--model"),
+    ]:
+        assert main([*map(str, args)]) == code, args
+        assert said in capsys.readouterr().err
+    runs = tmp_path / "home" / "runs"
+    assert not runs.exists() or not list(runs.iterdir())
+
+
+def test_names_from_traces_do_no_harm(rows, tmp_path, capsys):
+    hostile = rows.with_columns(
+        service=pl.lit("<script>alert(1)</script>"), tenant=pl.concat_str(pl.lit("\x1b[2J</script>"), "tenant")
+    )
+    hostile.write_parquet(tmp_path / "hostile.parquet")
+    found = ran(capsys, "train", "hostile.parquet")
+    page = (tmp_path / found["report"]).read_text()
+    assert "<script>alert(1)" not in page
+    assert len(page) < 5_000_000
+    assert main(["train", "hostile.parquet"]) == 0
+    assert "\x1b[2J" not in capsys.readouterr().out
+    predictor, _ = load(tmp_path / found["run"] / "model.json")
+    assert predictor.predict(hostile).min() >= 1
