@@ -10,11 +10,12 @@ from conftest import ROOT
 
 from lmaas.analysis.forecasting.forecaster import FORECASTERS
 from lmaas.analysis.formats import FORMATS
+from lmaas.analysis.lengths.kinds import PREDICTORS
 from lmaas.cli.main import main
 from lmaas.policies.registry import POLICIES
 from lmaas.replay.profile import CLASSES, DEFAULT, Profile, default_profile, find_profile
 from lmaas.replay.routers import ROUTERS
-from lmaas.reports.sections import ANALYZE, EVALUATE
+from lmaas.reports.sections import ANALYZE, EVALUATE, LENGTHS
 
 README = (ROOT / "README.md").read_text()
 PAGES = [
@@ -25,7 +26,7 @@ NO_MODULES = {"lmaas.duckdb", "lmaas.epoch", "lmaas.block_size"}  # a file, and 
 
 
 def test_everything_registered_is_documented():
-    pages = {"policies.md": POLICIES, "routers.md": ROUTERS, "formats.md": FORMATS}
+    pages = {"policies.md": POLICIES, "routers.md": ROUTERS, "formats.md": FORMATS, "lengths.md": PREDICTORS}
     for page, registry in pages.items():
         text = (ROOT / "docs" / page).read_text()
         for name in registry:
@@ -51,7 +52,7 @@ def lead_nowhere(names):
 def test_dotted_names_can_be_imported(page):
     """Those of the text, and what the Python examples import."""
     text = page.read_text()
-    registries = (FORMATS, FORECASTERS, ROUTERS, POLICIES, ANALYZE, EVALUATE)
+    registries = (FORMATS, FORECASTERS, ROUTERS, POLICIES, PREDICTORS, ANALYZE, EVALUATE, LENGTHS)
     names = set(re.findall(r"\blmaas(?:\.\w+)+", text)) - NO_MODULES - {registry.group for registry in registries}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         for node in ast.walk(ast.parse(block)):
