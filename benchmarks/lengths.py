@@ -56,7 +56,7 @@ def sources(folder: Path, quick: bool) -> dict[str, Path | None]:
     resample = TRACES / "servegen" / "resample.py"
     if resample.exists() and not quick:
         path = folder / "servegen.parquet"
-        asked = ("--rps", "5", "--days", "4", "--seed", "21")
+        asked = ("--rps", "1", "--days", "4", "--seed", "21")
         subprocess.run([sys.executable, str(resample), *asked, "-o", str(path)], check=True, capture_output=True)
         found["servegen"] = path
     return found
