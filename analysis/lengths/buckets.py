@@ -30,7 +30,8 @@ def bucket_of(output: np.ndarray, edges: np.ndarray) -> np.ndarray:
 class Buckets:
     """P(bucket) by boosted trees; the prediction is the mean of the buckets' mean outputs, weighed by it.
 
-    The likeliest bucket's mean alone predicts 9 to 30 % too little in sum; it is what `bucket` says.
+    The mean of the likeliest bucket, which is what `bucket` says, has 12 to 24 % more absolute error and is -35 to
+    +14 % off in sum (sample, Azure conversations and code).
     """
 
     booster: Any
