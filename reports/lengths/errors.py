@@ -56,9 +56,10 @@ def finding(result: Lengths) -> str:
         held = "the trace's outputs are not known" if result.verb == "predict" else "no request is held out"
         return f"{_what(result)}; nothing is scored, for {held}."
     own, floors = every[0], every[1:]
+    fallen = ", here only its floor," if result.facts.note else ""
     said = (
-        f"{text(own['predictor'])} is off by {number(own['mae_tokens'], 3)} tokens on average on {own['n']:,} requests "
-        f"it was not trained on, {change(own['bias'])} in sum"
+        f"{text(own['predictor'])}{fallen} is off by {number(own['mae_tokens'], 3)} tokens on average on "
+        f"{own['n']:,} requests it was not trained on, {change(own['bias'])} in sum"
     )
     if own["coverage_80"] is not None:
         said += f"; its {percent(0.8)} interval holds {percent(own['coverage_80'])} of them"
