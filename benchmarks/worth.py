@@ -51,7 +51,7 @@ def trace_of(which: str, folder: Path, given: Path | None) -> tuple[Path | None,
         return ROOT / "sample_traces" / "sample.parquet", None
     if which == "azure":
         path = SHARED / "azure-llm-2023" / "AzureLLMInferenceTrace_conv.csv"
-        return path if path.exists() else None, "llama-3.1-70b/a100/tp4"
+        return path if path.exists() else None, small(folder, "llama-3.1-70b/a100/tp4", 8)
     path = given or folder / "fortnight.parquet"
     resample = SHARED / "servegen" / "resample.py"
     if given is None and resample.exists():

@@ -10,7 +10,15 @@ import pytest
 
 from lmaas.analysis.errors import UserError
 from lmaas.policies.autoscalers.hpa import Hpa
-from lmaas.policies.planning import at_home, common_start, latest_issued, size
+from lmaas.policies.planning import (
+    at_home,
+    common_start,
+    counts_by_start,
+    latest_issued,
+    peak_actions,
+    pool_counts,
+    size,
+)
 from lmaas.policies.registry import POLICIES, parse_policy
 from lmaas.policies.starts import starting_counts
 from lmaas.replay.fleet import Fleet, Pool
@@ -252,3 +260,21 @@ def test_demand_is_sized_where_it_is_served():
         ("east", "y", 15.0),
     ]
     assert at_home(folded, fleet).equals(folded)
+
+
+def test_counts_by_start_are_those_of_every_window_alone():
+    """What a replay looks up at a tick, against what the window's rows say."""
+    rng = np.random.default_rng(2)
+    rows = [(600.0 * k, "a", region, "shared", int(rng.integers(0, 9))) for k in range(20) for region in ("eu", "us")]
+    kept = [row for row in rows if rng.random() < 0.8]  # a pool without a row gets its minimum
+    columns = ["start_s", "service", "region", "lane", "replicas"]
+    plan = pl.DataFrame(kept, schema=columns, orient="row").sample(fraction=1.0, shuffle=True, seed=1)
+    starts, counts = counts_by_start(plan, FLEET)
+    assert starts.tolist() == sorted({row[0] for row in kept})
+    for start, found in zip(starts, counts, strict=True):
+        assert found.tolist() == pool_counts(plan.filter(pl.col("start_s") == start), FLEET).tolist()
+    low, high = 1800.0, 4200.0
+    near = (starts >= low) & (starts < high)
+    peak = peak_actions(plan.filter(pl.col("start_s").is_between(low, high, closed="left")), FLEET)
+    assert dict(enumerate(counts[near].max(axis=0).tolist())) == peak.replicas
+    assert counts_by_start(plan.clear(), FLEET)[1].shape == (0, 2)
