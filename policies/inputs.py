@@ -48,10 +48,10 @@ class Inputs:
         from lmaas.analysis.forecasting.rolling import forecast, truth
 
         ready = self.ready
-        ask = {"window_s": ready.window_s, "cut_s": ready.cut_s, "end_s": ready.horizon_s, "lead_s": lead_s}
+        window_s, cut_s, end_s = ready.window_s, ready.cut_s, ready.horizon_s
         if model == TRUTH:
-            return truth(ready.requests, window_s=ready.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
-        return forecast(ready.requests, model=model, **ask)
+            return truth(ready.requests, window_s=window_s, cut_s=cut_s, end_s=end_s)
+        return forecast(ready.requests, window_s=window_s, cut_s=cut_s, end_s=end_s, lead_s=lead_s, model=model)
 
     def predictor(self, kind: str = "trees") -> Any:
         """The length predictor of told.LENGTHS trained on what was done before the cut."""

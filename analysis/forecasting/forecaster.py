@@ -1,6 +1,6 @@
 """What a demand forecaster is, what it is asked, and which there are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,8 +26,19 @@ FORECASTERS = Registry(
     group="lmaas.forecasters",
     builtin={
         "auto": "lmaas.analysis.forecasting.models.auto:Auto",
+        "ensemble": "lmaas.analysis.forecasting.models.auto:Ensemble",
         "last-value": "lmaas.analysis.forecasting.models.naive:LastValue",
+        "seasonal-naive": "lmaas.analysis.forecasting.models.naive:SeasonalNaive",
+        "mean": "lmaas.analysis.forecasting.models.smoothing:Mean",
+        "ses": "lmaas.analysis.forecasting.models.smoothing:Ses",
+        "ets": "lmaas.analysis.forecasting.models.smoothing:Ets",
+        "theta": "lmaas.analysis.forecasting.models.theta:Theta",
+        "mstl": "lmaas.analysis.forecasting.models.seasonal:Mstl",
+        "arima": "lmaas.analysis.forecasting.models.arima:Arima",
+        "arima-312": "lmaas.analysis.forecasting.models.arima:Arima312",
+        "trees": "lmaas.analysis.forecasting.models.trees:Trees",
     },
+    listing="docs/forecasts.md",
 )
 
 
@@ -37,7 +48,12 @@ class Task:
 
     series: pl.DataFrame  # service, origin, metric (one of KNOWN_METRICS): the rows of every array
     day: int  # windows a day
-    ahead: int  # the target is the ahead-th window after the last ended one
+    aheads: tuple[int, ...]  # rising; the targets are the so-manieth windows after the last ended one
+    fallbacks: dict[str, set[int]] = field(default_factory=dict)  # what else was done -> of which series
+
+    def fell_back(self, what: str, series: int) -> None:
+        """A model says that it could not do for a series what its name says, and what it did instead."""
+        self.fallbacks.setdefault(what, set()).add(series)
 
 
 class Forecaster(Protocol):
@@ -47,7 +63,7 @@ class Forecaster(Protocol):
         """What it remembers between issues."""
 
     def issue(self, seen: np.ndarray, state: Any) -> np.ndarray:
-        """f8[series]: demand in the target window, from seen, f8[series, ended windows >= 1].
+        """f8[aheads, series]: demand in the target windows, from seen, f8[series, ended windows >= 1].
 
         Called at one boundary after the other; `seen` is a fresh array of what is known there, so values of
         the last windows may differ from those at the issue before (Known).

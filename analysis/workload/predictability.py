@@ -101,10 +101,11 @@ def forecasts(values: F8, step_s: float, targets: npt.NDArray[np.int64], ahead: 
         if abs(period * step_s - period_s) < 1e-6 and period > 1 and ahead <= period <= targets[0]:
             yield name, values[:, targets - period]
     keys = pl.DataFrame({"service": "all", "origin": "all", "metric": ["requests", "prompt_tokens"]})
-    task, model = Task(keys, max(round(DAY_S / step_s), 1), ahead), Auto()
+    task, model = Task(keys, max(round(DAY_S / step_s), 1), (ahead,)), Auto()
     state = model.start(task)
-    issued = [model.issue(values[:, : target - ahead + 1].copy(), state) for target in targets]
-    yield "auto", np.stack(issued, axis=1)
+    begin = int(targets[0]) - ahead + 1
+    issued = [model.issue(values[:, :n].copy(), state)[0] for n in range(max(begin // 2, 1), begin + len(targets))]
+    yield "auto", np.stack(issued[-len(targets) :], axis=1)
 
 
 def gain(found: pl.DataFrame, metric: str) -> dict[str, Any] | None:
