@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from .characterise import analyze as analyze
     from .comparison.against import Comparison as Comparison
     from .comparison.against import compare as compare
+    from .forecasting.study import Forecasted as Forecasted
+    from .forecasting.study import forecast as forecast
 else:
     _PLACES = {
         "analyze": "characterise",
         "Analysis": "characterise",
         "compare": "comparison.against",
         "Comparison": "comparison.against",
+        "forecast": "forecasting.study",
+        "Forecasted": "forecasting.study",
     }
 
     def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ Start here
 Understand  ingest     read a trace of any format into the workspace
             validate   can a trace be trusted, and what would make it better?
             analyze    load, lengths, latencies and reuse of a trace
+            forecast   demand to come, with intervals and how far off it was
             traces     list the traces of the workspace
 Decide      evaluate   replay a trace through policies and their baselines
             policies   list policies and routers

@@ -12,10 +12,11 @@ from lmaas.analysis.trace import TraceMeta
 from .figures import Clock
 from .format import span, text
 from .section import Report, Section, Tone
-from .sections import ANALYZE, EVALUATE, LENGTHS, sections
+from .sections import ANALYZE, EVALUATE, FORECAST, LENGTHS, sections
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
+    from lmaas.analysis.forecasting.study import Forecasted
     from lmaas.analysis.lengths.result import Lengths
     from lmaas.policies.results import Evaluation
 
@@ -57,6 +58,23 @@ def lengths_report(result: Lengths, argv: Sequence[str], run: str = "") -> Repor
         f"Output lengths of {text(result.trace.name)}",
         (*trace_facts(result.trace), ("Trained", trained), *run_facts(run)),
         (*sections(LENGTHS, result), reproduce(argv, result.trace)),
+    )
+
+
+def forecast_report(result: Forecasted, argv: Sequence[str], run: str = "") -> Report:
+    """The report of `lmaas forecast`."""
+    clock, settings = Clock(result.trace.epoch), result.settings
+    period = f"{clock.write(settings['cut_s'])} to {clock.write(settings['end_s'])}"
+    return Report(
+        "forecast",
+        f"The demand of {text(result.trace.name)}, forecast",
+        (
+            *trace_facts(result.trace),
+            ("Forecast", period),
+            ("Windows", span(settings["window_s"])),
+            *run_facts(run),
+        ),
+        (*sections(FORECAST, result), reproduce(argv, result.trace)),
     )
 
 

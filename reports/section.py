@@ -83,7 +83,7 @@ class Section:
 class Report:
     """Sections in reading order, under a title and the facts that identify what was measured."""
 
-    kind: Literal["analyze", "evaluate", "train", "predict"]
+    kind: Literal["analyze", "evaluate", "forecast", "train", "predict"]
     title: str
     facts: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]

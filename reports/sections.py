@@ -48,6 +48,15 @@ EVALUATE = Registry(
         "definitions": "lmaas.reports.evaluate.definitions:section",
     },
 )
+FORECAST = Registry(
+    "section",
+    group="lmaas.forecast_sections",
+    builtin={
+        "accuracy": "lmaas.reports.forecast.accuracy:section",
+        "intervals": "lmaas.reports.forecast.bands:section",
+        "series": "lmaas.reports.forecast.by_series:section",
+    },
+)
 
 
 LENGTHS = Registry(

@@ -38,7 +38,11 @@ def show(report: Report, screen: Console, *, everything: bool = False) -> None:
     facts = dict(report.facts)
     head = [
         facts["Trace"],
-        *(f"{name.lower()} {facts[name]}" for name in ("Requests", "Span", "Evaluated", "Analysed") if name in facts),
+        *(
+            f"{name.lower()} {facts[name]}"
+            for name in ("Requests", "Span", "Evaluated", "Forecast", "Windows", "Analysed")
+            if name in facts
+        ),
     ]
     screen.print(Text(text(report.title), style="bold"))
     _wrapped(screen, text(" · ".join(head)), style="dim")

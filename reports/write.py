@@ -20,15 +20,17 @@ from lmaas.analysis.workspace import Workspace, environment_errors
 
 from .document import document, dumps
 from .html import html
-from .report import analysis_report, evaluation_report
+from .report import analysis_report, evaluation_report, forecast_report
 from .section import Report
 from .spreadsheet import write_csv
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
+    from lmaas.analysis.forecasting.study import Forecasted
     from lmaas.policies.results import Evaluation
 
 TABLES = ("scores", "groups", "timeline", "forecasts", "histogram", "gates")
+FORECAST_TABLES = ("windows", "scores", "series", "weights", "notes")
 FULL = ("matched", "worth")  # with --depth full
 REQUESTS = (
     "request_id", "status", "pool", "replica", "arrival_s", "network_s", "hold_s", "queue_s",
@@ -119,6 +121,16 @@ def write_analysis(result: Analysis, recorded: Recording) -> Written:
     return recorded.close(report, result.metrics(), result.trace, Exit.OK)
 
 
+def write_forecasts(result: Forecasted, recorded: Recording, *, forecasts_out: Path | None = None) -> Written:
+    """The run of `lmaas forecast`: FORECAST_TABLES as Parquet, metrics.json, report.json, report.html."""
+    for name in FORECAST_TABLES:
+        recorded.run.write_table(f"{name}.parquet", getattr(result, name))
+    if forecasts_out is not None:
+        write_rows(result.windows, forecasts_out)
+    report = forecast_report(result, recorded.argv, recorded.run.path.name)
+    return recorded.close(report, result.metrics(), result.trace, Exit.OK)
+
+
 def write_evaluation(
     result: Evaluation,
     recorded: Recording,
@@ -181,10 +193,15 @@ def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:
     several = len(requests) > 1
     whose = {policy: [pl.lit(policy).alias("policy")] if several else [] for policy in requests}
     parts = [rows.select(*whose[policy], *REQUESTS, *more) for policy, rows in requests.items()]
+    write_rows(pl.concat(parts), path)
+
+
+def write_rows(rows: pl.DataFrame, path: Path) -> None:
+    """A table as a file of its name's kind, whole or not at all."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with environment_errors(path):
         try:
-            WRITERS[path.suffix](pl.concat(parts), unfinished)
+            WRITERS[path.suffix](rows, unfinished)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)

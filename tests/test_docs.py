@@ -15,7 +15,7 @@ from lmaas.cli.main import main
 from lmaas.policies.registry import POLICIES
 from lmaas.replay.profile import CLASSES, DEFAULT, Profile, default_profile, find_profile
 from lmaas.replay.routers import ROUTERS
-from lmaas.reports.sections import ANALYZE, EVALUATE, LENGTHS
+from lmaas.reports.sections import ANALYZE, EVALUATE, FORECAST, LENGTHS
 
 README = (ROOT / "README.md").read_text()
 PAGES = [
@@ -27,6 +27,7 @@ NO_MODULES = {"lmaas.duckdb", "lmaas.epoch", "lmaas.block_size"}  # a file, and 
 
 def test_everything_registered_is_documented():
     pages = {"policies.md": POLICIES, "routers.md": ROUTERS, "formats.md": FORMATS, "lengths.md": PREDICTORS}
+    pages["forecasts.md"] = FORECASTERS
     for page, registry in pages.items():
         text = (ROOT / "docs" / page).read_text()
         for name in registry:
@@ -52,7 +53,7 @@ def lead_nowhere(names):
 def test_dotted_names_can_be_imported(page):
     """Those of the text, and what the Python examples import."""
     text = page.read_text()
-    registries = (FORMATS, FORECASTERS, ROUTERS, POLICIES, PREDICTORS, ANALYZE, EVALUATE, LENGTHS)
+    registries = (FORMATS, FORECASTERS, ROUTERS, POLICIES, PREDICTORS, ANALYZE, EVALUATE, FORECAST, LENGTHS)
     names = set(re.findall(r"\blmaas(?:\.\w+)+", text)) - NO_MODULES - {registry.group for registry in registries}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         for node in ast.walk(ast.parse(block)):

@@ -280,7 +280,7 @@ def test_the_arima_between_fits_is_the_arima_of_statsforecast():
 
     rng = np.random.default_rng(0)
     y = 100 + rng.normal(size=300).cumsum() + rng.normal(size=300)
-    model = ARIMA(order=(3, 1, 2), method="CSS").fit(y)
+    model = ARIMA(order=(3, 1, 2)).fit(y)
     found = model.model_["coef"]
     process = Process(
         (3, 1, 2), np.array([found[f"ar{k}"] for k in (1, 2, 3)]), np.array([found[f"ma{k}"] for k in (1, 2)]), 0.0,
@@ -334,6 +334,24 @@ def test_never_looks_ahead_over_days(rng):
     ask = {"window_s": 1200.0, "cut_s": 2 * day, "end_s": 4 * day, "lead_s": 1200.0}
     for t in (2.5 * day, 3.3 * day):
         assert not sees_the_future(lambda r: forecast(r, **ask), requests, t)
+
+
+def test_the_answer_planted_in_a_later_row_gains_nothing():
+    """Every window's demand stands, one window later, in a series of its own: who peeks a window ahead is exact."""
+    rng = np.random.default_rng(8)
+    counts = rng.poisson(30, 60)
+    requests = steady(windows=60, per_window=counts)
+    planted = steady(windows=60, per_window=np.roll(counts, 1)).with_columns(service=pl.lit("answers"))
+    ask = {"window_s": 60, "cut_s": 1800, "end_s": 3600, "lead_s": 0}
+
+    def of_chat(table, model):
+        return forecast(table, model=model, **ask).filter(pl.col("service") == "chat")
+
+    for model in ("last-value", "seasonal-naive", "trees"):  # none of them weighs by what others were off
+        honest = wape(of_chat(requests, model), demand(requests, 60, 1800, 3600), "metric")
+        told = wape(of_chat(pl.concat([requests, planted]), model), demand(requests, 60, 1800, 3600), "metric")
+        assert (told["wape"] > 0.9 * honest["wape"]).all()
+        assert (honest["wape"] > 0.05).all()
 
 
 class InSample(LastValue):

@@ -21,7 +21,9 @@ def notes(known: Known, task: Task) -> pl.DataFrame:
     alike = table.group_by("service", "origin", "note").agg(pl.col("metric").unique())
     every = known.series["metric"].n_unique()
     metric = (
-        pl.when(pl.col("metric").list.len() == every).then(None).otherwise(pl.col("metric").list.sort().list.join(", "))
+        pl.when((pl.col("metric").list.len() == every) | (pl.col("metric").list.drop_nulls().list.len() == 0))
+        .then(None)
+        .otherwise(pl.col("metric").list.sort().list.join(", "))
     )
     return alike.select("service", "origin", metric.alias("metric"), "note").sort("service", "origin", "note", "metric")
 
@@ -40,9 +42,7 @@ def _of_history(known: Known, day: int) -> list[tuple[tuple[str, str], str]]:
             said.append((key, "has no window in the training part; forecast from its first request on"))
             continue
         if len(of) < 2 * day:
-            said.append(
-                (key, f"has {len(of) / hour:.3g} h of history at the cut: under two days, no daily pattern is known")
-            )
+            said.append((key, f"has {len(of) / hour:.3g} h of history at the cut: of a day's pattern little is known"))
         if (empty := float((of == 0).mean())) >= GAPPY:
             said.append((key, f"is empty in {empty:.0%} of its training windows; its forecasts are averages over gaps"))
         if len(of) > 1 and np.ptp(of) == 0:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,13 +19,26 @@ WARM = (
     2  # a model begins with the first half of what is known at the first issue, and shows how wrong it is on the rest
 )
 
+WEIGHTS = {
+    "horizon_s": pl.Float64,
+    "service": pl.String,
+    "origin": pl.String,
+    "metric": pl.String,
+    "member": pl.String,
+    "weight": pl.Float64,
+}
+
 
 @dataclass(frozen=True)
 class Issued:
-    """What one model issued: rows of SCHEMA, and notes (service, origin, metric, note) on what it could not do."""
+    """What one model issued: rows of SCHEMA, and notes (service, origin, metric, note) on what it could not do.
+
+    weights: of a model that weighs others, horizon_s, service, origin, metric, member, weight at the last issue.
+    """
 
     rows: pl.DataFrame
     notes: pl.DataFrame
+    weights: pl.DataFrame
 
 
 def forecast(
@@ -76,7 +90,7 @@ def issue(
     behind = {lead_s: ceil(lead_s / window_s - 1e-9) for lead_s in leads_s}
     task = Task(known.series, max(round(DAY_S / window_s), 1), tuple(sorted({b + 1 for b in behind.values()})))
     targets = count_windows(window_s, cut_s, end_s)
-    value = _issue_all(known, forecaster, task, targets, sorted(quantiles))
+    value, state = _issue_all(known, forecaster, task, targets, sorted(quantiles))
     names = [None, *sorted(quantiles)]
     parts = [
         _rows(known, targets, b, lead_s, quantile, value[q, task.aheads.index(b + 1)])
@@ -85,7 +99,7 @@ def issue(
     ]
     keys = ["start_s", "service", "origin", "metric", "issued_s", "quantile"]
     table = pl.concat(parts).sort(keys, descending=[False] * 4 + [True, False], nulls_last=False)
-    return Issued(table, notes(known, task))
+    return Issued(table, notes(known, task), _weights(state, task, window_s))
 
 
 def truth(requests: pl.DataFrame, *, window_s: float, cut_s: float, end_s: float) -> pl.DataFrame:
@@ -106,8 +120,10 @@ def truth(requests: pl.DataFrame, *, window_s: float, cut_s: float, end_s: float
 
 def _issue_all(
     known: Known, forecaster: Forecaster, task: Task, targets: int, quantiles: Sequence[float]
-) -> np.ndarray:
+) -> tuple[np.ndarray, Any]:
     """f8[1 + quantiles, aheads, targets, series and totals] >= 0, the point first; NaN where no request was seen.
+
+    And the model's state after the last issue.
 
     The model runs from half of what is known at the first issue on. What it issues before that is never shown: it
     says how wrong the model is, which weights, rates and intervals are learned from.
@@ -128,7 +144,21 @@ def _issue_all(
         for a, ahead in enumerate(task.aheads):
             if 0 <= n + ahead - 1 + known.first < targets:
                 value[:, a, n + ahead - 1 + known.first] = made[:, a]
-    return value
+    return value, state
+
+
+def _weights(state: Any, task: Task, window_s: float) -> pl.DataFrame:
+    weight = getattr(state, "weight", None)
+    if weight is None:
+        return pl.DataFrame(schema=WEIGHTS)
+    parts = [
+        task.series.with_columns(
+            horizon_s=pl.lit(ahead * window_s), member=pl.lit(name), weight=pl.Series(weight[m, a])
+        ).select(*WEIGHTS)
+        for m, name in enumerate(state.names)
+        for a, ahead in enumerate(task.aheads)
+    ]
+    return pl.concat(parts)
 
 
 def with_totals(series: pl.DataFrame) -> pl.DataFrame:

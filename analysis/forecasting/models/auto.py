@@ -15,7 +15,7 @@ MEMORY_DAYS = 2
 class Members:
     """Memory between issues."""
 
-    task: Task
+    names: tuple[str, ...]
     models: list[Any]
     states: list[Any]
     errors: ErrorsSoFar
@@ -34,7 +34,7 @@ class Auto:
         """Nothing is known of any model yet."""
         models = [FORECASTERS.load(name)() for name in self.members]
         states = [model.start(task) for model in models]
-        return Members(task, models, states, ErrorsSoFar(task, MEMORY_DAYS * task.day))
+        return Members(self.members, models, states, ErrorsSoFar(task, MEMORY_DAYS * task.day))
 
     def issue(self, seen: np.ndarray, state: Members) -> np.ndarray:
         """See Forecaster."""

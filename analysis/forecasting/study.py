@@ -1,0 +1,209 @@
+"""`forecast`: a trace in, how well each model foretells its second part out, with everything they issued."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.trace import Trace, TraceMeta
+from lmaas.analysis.windows import DAY_S, default_window_s, demand
+
+from .forecaster import FORECASTERS
+from .rolling import Issued, issue
+from .scores import QUANTILES, scored
+from .shares import by_share
+
+SCHEMA_VERSION = "1.0"
+FLOOR = "last-value"  # beside every model
+COLUMNS = ("arrival_s", "service", "region", "tier", "input_tokens", "output_tokens", "e2e_s")
+FIRST_TOKEN_S, PER_TOKEN_S = 0.5, 0.03  # a request's nominal duration where the trace has no observed one
+LEAST_WINDOWS = 4  # of the training part
+KEYS = ("model", "horizon_s")
+
+
+@dataclass(frozen=True)
+class Forecasted:
+    """What models issued for the evaluated part, and how far off they were.
+
+    windows: model, horizon_s, start_s, issued_s, service, origin, tier (null: all), metric, actual, forecast and
+    q0.025, q0.1, q0.9, q0.975. scores: `scores.scored` by model, horizon_s and metric over all services and origins,
+    and to_last_value, wape over that of last-value. series: the same by service and origin too. weights: of models
+    that weigh others, model, horizon_s, service, origin, metric, member, weight at the last issue. notes: model,
+    service, origin, metric, note. horizon_s: from issue to the window's end.
+    """
+
+    trace: TraceMeta
+    settings: dict[str, Any]
+    windows: pl.DataFrame
+    scores: pl.DataFrame
+    series: pl.DataFrame
+    weights: pl.DataFrame
+    notes: pl.DataFrame
+    remarks: tuple[str, ...]  # on all of it
+
+    def metrics(self) -> dict[str, Any]:
+        """A JSON-ready dict, all but the windows; the same bytes for the same trace and settings."""
+        tables = {name: getattr(self, name).to_dicts() for name in ("scores", "series", "weights", "notes")}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "trace": self.trace.model_dump(mode="json", exclude={"source"}),
+            "settings": self.settings,
+            "remarks": list(self.remarks),
+            **tables,
+        }
+
+
+def forecast(
+    trace: Trace,
+    *,
+    models: Sequence[str] = ("auto",),
+    window_s: float | None = None,
+    horizons_s: Sequence[float] = (),
+    train_fraction: float = 0.5,
+    by_tier: bool = False,
+) -> Forecasted:
+    """Forecast every window after the first `train_fraction` of the time, at each horizon, with 80 and 95 % intervals.
+
+    `horizons_s`: from issue to the end of the window, whole windows (rounded up); default the next window, the one
+    after it, an hour and a day, as far as the training part is twice as long. Beside `models` stands last-value.
+    UserError: an unknown model, a horizon shorter than a window or longer than the training part (2), nothing to
+    train on (4).
+    """
+    for model in models:
+        FORECASTERS.load(model)
+    if not 0 < train_fraction < 1:
+        lacking = "learn from" if train_fraction <= 0 else "forecast"
+        raise UserError(
+            f"--train-fraction {train_fraction:g} leaves nothing to {lacking}; use a share between 0 and 1", Exit.USAGE
+        )
+    requests, remarks = _requests(trace)
+    first, end_s = float(requests["arrival_s"][0]), float(requests["arrival_s"][-1])
+    cut_s = first + train_fraction * (end_s - first)
+    window_s = float(window_s or default_window_s(cut_s - first))
+    if cut_s - first < LEAST_WINDOWS * window_s or end_s - cut_s < window_s:
+        raise UserError(
+            f"{trace.meta.name} spans {end_s - first:,.0f} s: under {LEAST_WINDOWS} windows of {window_s:g} s to learn "
+            "from, or none to forecast; a shorter --window or a longer trace would do",
+            Exit.INPUT,
+        )
+    horizons = _horizons(horizons_s, window_s, cut_s - first)
+    span = {"window_s": window_s, "cut_s": cut_s, "end_s": end_s}
+    leads = [h - window_s for h in horizons]
+    names = dict.fromkeys([*models, FLOOR])
+    issued = {
+        name: issue(
+            requests, window_s=window_s, cut_s=cut_s, end_s=end_s, leads_s=leads, model=name, quantiles=QUANTILES
+        )
+        for name in names
+    }
+    windows = pl.concat(against(name, made.rows, requests, span) for name, made in issued.items())
+    if by_tier:
+        tiered = {n: by_share(m.rows, requests, "tier", **span) for n, m in issued.items()}
+        parts = [against(name, rows, requests, span) for name, rows in tiered.items() if rows.height]
+        remarks = (*remarks, *(() if parts else ("no request has a tier: there are no rows by tier",)))
+        windows = pl.concat([windows, *parts])
+    every = windows.filter(pl.col("tier").is_null())
+    settings = {**span, "horizons_s": horizons, "models": list(models), "train_fraction": train_fraction}
+    return Forecasted(
+        trace.meta, settings, windows,
+        _to_floor(scored(every, [*KEYS, "metric"]), ["horizon_s", "metric"]),
+        _to_floor(scored(windows, [*KEYS, "service", "origin", "tier", "metric"]),
+                  ["horizon_s", "service", "origin", "tier", "metric"]),
+        _labelled(issued, "weights"), _labelled(issued, "notes"), tuple(remarks),
+    )  # fmt: skip
+
+
+def _requests(trace: Trace) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    rows = trace.table(*COLUMNS).with_columns(pl.col("service", "region", "tier").cast(pl.String))
+    if rows.is_empty():
+        raise UserError(f"{trace.meta.name} has no request; nothing to forecast", Exit.INPUT)
+    observed = pl.when(pl.col("e2e_s") > 0).then("e2e_s")  # 0 is a broken clock: nobody answers at once
+    unknown = rows.select(observed.is_null().sum()).item()
+    remarks = (
+        (
+            f"{unknown:,} of {rows.height:,} requests have no observed duration: their output counts as known "
+            f"{FIRST_TOKEN_S:g} s and {PER_TOKEN_S * 1000:g} ms a token after arrival",
+        )
+        if unknown
+        else ()
+    )
+    return rows.with_columns(done_s=pl.col("arrival_s") + observed.fill_null(nominal())).sort("arrival_s"), remarks
+
+
+def nominal() -> pl.Expr:
+    """How long a request is taken to run where it was not observed, s."""
+    return FIRST_TOKEN_S + PER_TOKEN_S * pl.col("output_tokens").fill_null(0)
+
+
+def _horizons(asked: Sequence[float], window_s: float, train_s: float) -> list[float]:
+    """Rising multiples of the window, s."""
+    for h in asked:
+        if h < window_s * (1 - 1e-9):
+            raise UserError(
+                f"--horizon {h:g}s is shorter than a window of {window_s:g} s; give {window_s:g}s or more, or a "
+                "shorter --window",
+                Exit.USAGE,
+            )
+        if h > train_s:
+            raise UserError(
+                f"--horizon {h:g}s is longer than the {train_s:,.0f} s there are to learn from; give a shorter one, or "
+                "a larger --train-fraction",
+                Exit.USAGE,
+            )
+    usual = [h for h in (window_s, 2 * window_s, 3600.0, DAY_S) if window_s <= h <= max(train_s / 1.9, window_s)]
+    return sorted({window_s * -(-(h * (1 - 1e-9)) // window_s) for h in (asked or usual)})
+
+
+def against(model: str, rows: pl.DataFrame, requests: pl.DataFrame, span: dict[str, float]) -> pl.DataFrame:
+    """Rows of SCHEMA of one model as Forecasted.windows has them; a last window cut short is left out."""
+    window_s = span["window_s"]
+    key = ["start_s", "service", "origin", "tier", "metric"]
+    point = rows.filter(pl.col("quantile").is_null()).select(*key, "issued_s", "value").rename({"value": "forecast"})
+    for q in QUANTILES:
+        of = rows.filter((pl.col("quantile") - q).abs() < 1e-9).select(
+            *key, "issued_s", pl.col("value").alias(f"q{q:g}")
+        )
+        point = point.join(of, on=[*key, "issued_s"], how="left", nulls_equal=True, maintain_order="left")
+    whole = requests if rows["tier"].null_count() == rows.height else None
+    if whole is not None:
+        actual = demand(whole, window_s, span["cut_s"], span["end_s"]).with_columns(tier=pl.lit(None, dtype=pl.String))
+    else:
+        tiers = [(tier[0], of) for tier, of in requests.drop_nulls("tier").group_by("tier", maintain_order=True)]
+        actual = pl.concat(
+            demand(of, window_s, span["cut_s"], span["end_s"]).with_columns(tier=pl.lit(tier, dtype=pl.String))
+            for tier, of in tiers
+        )
+    actual = actual.filter(pl.col("length_s") >= window_s * (1 - 1e-9)).select(*key, actual="value")
+    if whole is not None:
+        # a window before the first forecast of a new service counts as forecast 0
+        leads = (
+            point.select((pl.col("start_s") - pl.col("issued_s")).alias("lead"))
+            .unique()
+            .with_columns(pl.col("lead").round(6))
+            .unique()
+        )
+        point = point.with_columns(lead=(pl.col("start_s") - pl.col("issued_s")).round(6))
+        joined = actual.join(leads, how="cross").join(point, on=[*key, "lead"], how="left", nulls_equal=True)
+    else:
+        point = point.with_columns(lead=(pl.col("start_s") - pl.col("issued_s")).round(6))
+        joined = point.join(actual, on=key, how="left").with_columns(pl.col("actual").fill_null(0.0))
+        joined = joined.filter(pl.col("start_s") <= actual["start_s"].max())
+    return joined.select(
+        pl.lit(model).alias("model"), horizon_s=pl.col("lead") + window_s, start_s="start_s",
+        issued_s=pl.col("start_s") - pl.col("lead"), service="service", origin="origin", tier="tier", metric="metric",
+        actual="actual", forecast="forecast", **{f"q{q:g}": f"q{q:g}" for q in QUANTILES},
+    ).sort("horizon_s", "start_s", "service", "origin", "tier", "metric")  # fmt: skip
+
+
+def _to_floor(scores: pl.DataFrame, on: list[str]) -> pl.DataFrame:
+    floor = scores.filter(pl.col("model") == FLOOR).select(*on, floor="wape")
+    joined: pl.DataFrame = scores.join(floor, on=on, how="left", nulls_equal=True, maintain_order="left")
+    ratio = pl.when(pl.col("floor") > 0).then(pl.col("wape") / pl.col("floor"))
+    return joined.with_columns(to_last_value=ratio).drop("floor")
+
+
+def _labelled(issued: dict[str, Issued], table: str) -> pl.DataFrame:
+    parts: list[pl.DataFrame] = [getattr(i, table) for i in issued.values()]
+    return pl.concat(p.select(pl.lit(n).alias("model"), pl.all()) for n, p in zip(issued, parts, strict=True))

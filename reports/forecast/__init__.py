@@ -1,0 +1,1 @@
+"""Sections of the report of `lmaas forecast`, a file each."""
