@@ -1,8 +1,7 @@
 """The first screen: what to type first, then every command by what it is for. Fits 80 x 24."""
 
 OVERVIEW = """\
-Analyse LLM-serving traces and test scaling and routing policies offline:
-no GPU, no cluster, no network.
+Analyse LLM-serving traces and test scaling and routing policies, all offline.
 
 Start here
   lmaas analyze trace.parquet        what does my traffic look like?
