@@ -91,3 +91,12 @@ def test_the_terminal_names_the_default_its_floor_and_what_is_not_known(trace, c
 def test_what_cannot_be_asked_is_refused_with_what_would_work(trace, capsys, args, code, said):
     found, _, stderr = run(capsys, trace, *args)
     assert (found, said in stderr) == (code, True), stderr
+
+
+@pytest.mark.parametrize(
+    ("shortest_s", "unit"), [(0.5, "seconds"), (36.8, "seconds"), (60.0, "minutes"), (7200.0, "hours"), (2e5, "days")]
+)  # fmt: skip
+def test_horizons_are_drawn_in_a_unit_they_have(shortest_s, unit):
+    from lmaas.reports.forecast.words import axis_unit
+
+    assert axis_unit(shortest_s)[0] == unit

@@ -10,7 +10,7 @@ from .. import figures
 from ..format import percent, span, text
 from ..palette import series as styles
 from ..section import Column, Figure, Section, table
-from .words import MAIN, METRICS, SCORES, ordered, said, unbrief
+from .words import MAIN, METRICS, SCORES, axis_unit, ordered, said, unbrief
 
 if TYPE_CHECKING:
     from lmaas.analysis.forecasting.study import Forecasted
@@ -67,14 +67,15 @@ def _figure(result: Forecasted) -> list[Figure]:
     if rows["horizon_s"].n_unique() < 2 or rows["wape"].null_count() == rows.height:
         return []
     look = styles(rows["model"].unique(maintain_order=True))
+    unit, length_s = axis_unit(rows["horizon_s"].min())  # type: ignore[arg-type]
     data = [
-        figures.marks(name, (of["horizon_s"] / 3600).to_list(), figures.rounded(100 * of["wape"]), style)
+        figures.marks(name, (of["horizon_s"] / length_s).to_list(), figures.rounded(100 * of["wape"]), style)
         | {"mode": "lines+markers", "line": {"color": style.color, "dash": style.dash}}
         for name, style in look.items()
         for of in [rows.filter(pl.col("model") == name)]
     ]
-    layout = figures.layout(figures.axis("horizon, hours", type="log"), figures.axis("WAPE, %", rangemode="tozero")) | {
-        "hovermode": "closest"
-    }
+    layout = figures.layout(
+        figures.axis(f"horizon, {unit}", type="log"), figures.axis("WAPE, %", rangemode="tozero")
+    ) | {"hovermode": "closest"}
     shown = table("WAPE by horizon", said(rows), (*NAMES, SCORES[0]), "scores.parquet")
     return [Figure({"data": data, "layout": layout}, f"Error of {METRICS[MAIN]} by horizon.", shown)]

@@ -43,3 +43,9 @@ def ordered(rows: pl.DataFrame) -> pl.DataFrame:
 def unbrief(*columns: Column) -> tuple[Column, ...]:
     """The columns, for a table that the terminal leaves to the report."""
     return tuple(Column(c.name, c.label, c.kind) for c in columns)
+
+
+def axis_unit(shortest_s: float) -> tuple[str, float]:
+    """(name, seconds) of the largest unit of which the shortest horizon has one at least."""
+    units = {"days": 86_400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
+    return next(((name, length_s) for name, length_s in units.items() if shortest_s >= length_s), ("seconds", 1.0))
