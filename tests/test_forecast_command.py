@@ -72,7 +72,7 @@ def test_the_terminal_names_the_default_its_floor_and_what_is_not_known(trace, c
     assert "auto" in stdout
     assert "last-value" in stdout
     assert "no observed duration" in stdout
-    assert "h of history at the cut" in stdout
+    assert " of history at the cut" in stdout
     assert "Report:" in stderr
 
 

@@ -144,7 +144,7 @@ def test_new_gappy_short_and_constant_series_are_named():
     assert "constant" in said["steady"]
     assert "75%" in said["gappy"]
     assert "no window in the training part" in said["new"]
-    assert "h of history" in said["steady"]
+    assert "has 60 min of history" in said["steady"]
     assert "its mean until then" in said["steady"]
     told = made.rows.filter(pl.col("service") == "steady", pl.col("metric") == "requests")
     assert told["value"].to_list() == pytest.approx([5.0] * 12)

@@ -5,6 +5,7 @@ import polars as pl
 
 from lmaas.analysis.windows import Known
 
+from ..workload.words import duration
 from .forecaster import Task
 
 NOTES = {"service": pl.String, "origin": pl.String, "metric": pl.String, "note": pl.String}
@@ -31,7 +32,6 @@ def notes(known: Known, task: Task) -> pl.DataFrame:
 def _of_history(known: Known, day: int) -> list[tuple[tuple[str, str], str]]:
     """By service and origin, from the training windows' requests."""
     cut = max(-known.first, 0)
-    hour = max(day / 24, 1e-9)
     said = []
     for s, (service, origin, metric) in enumerate(known.series.iter_rows()):
         if metric != "requests":
@@ -42,7 +42,8 @@ def _of_history(known: Known, day: int) -> list[tuple[tuple[str, str], str]]:
             said.append((key, "has no window in the training part; forecast from its first request on"))
             continue
         if len(of) < 2 * day:
-            said.append((key, f"has {len(of) / hour:.3g} h of history at the cut: of a day's pattern little is known"))
+            history = duration(len(of) * known.window_s)
+            said.append((key, f"has {history} of history at the cut: of a day's pattern little is known"))
         if (empty := float((of == 0).mean())) >= GAPPY:
             said.append((key, f"is empty in {empty:.0%} of its training windows; its forecasts are averages over gaps"))
         if len(of) > 1 and np.ptp(of) == 0:
