@@ -14,6 +14,7 @@ from lmaas.policies.autoscalers.kv_thresholds import KvThresholds
 from lmaas.policies.autoscalers.llumnix import Llumnix
 from lmaas.policies.autoscalers.ray_serve import RayServe
 from lmaas.policies.autoscalers.wva import Capacity, Wva
+from lmaas.policies.knobs import knob_of
 from lmaas.replay.fleet import Pool
 from lmaas.replay.profile import Latency, Profile
 
@@ -241,6 +242,9 @@ class TestDynamo:
         (RayServe, {"target": -1}),
         (RayServe, {"up_delay_s": -1}),
         (Llumnix, {"down_freeness": 5}),
+        (Llumnix, {"headroom": -1}),
+        (RayServe, {"headroom": math.nan}),
+        (Knative, {"headroom": -2.0}),
         (Wva, {"up_threshold": 1.1}),
         (KvThresholds, {"low": 0.95}),
         (DynamoPlanner, {"tpot_s": 0}),
@@ -250,3 +254,42 @@ class TestDynamo:
 def test_refuses_what_has_no_meaning(kind, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         kind(**wrong)
+
+
+KNOBS = {
+    Keda: "threshold", Knative: "headroom", RayServe: "headroom", Llumnix: "headroom", AibrixApa: "target",
+    AibrixKpa: "target", Wva: "up_threshold", DynamoPlanner: "tpot_s", KvThresholds: "high",
+}  # fmt: skip
+BUSY = {
+    "running": 32, "waiting": 8, "kv_fraction": 0.4, "arrivals": 20, "arrived_input_tokens": 10_000.0,
+    "completions": 20, "completed_output_tokens": 1000.0, "mean_ttft_s": 0.1, "mean_e2e_s": 2.0,
+}  # fmt: skip
+
+
+class TestKnobs:
+    @pytest.mark.parametrize(("kind", "name"), KNOBS.items())
+    def test_more_of_it_asks_for_no_fewer(self, kind, name):
+        knob = knob_of(kind())
+        assert knob.name == name
+        low, high = math.log(knob.factor_least), math.log(knob.factor_most)
+        values = [knob.value(math.exp(low + (high - low) * k / 20)) for k in range(21)]
+        ticks = [at(0, **BUSY), at(700, **BUSY)]  # past every delay but of scale-in by aibrix-kpa
+        asked = [counts(kind(**{name: value}), *ticks)[-1] for value in values]
+        assert asked == sorted(asked)
+        assert asked[0] < asked[-1]
+
+    @pytest.mark.parametrize("policy", [*(kind() for kind in KNOBS), KvThresholds(low=0.995, high=1.0)])
+    def test_every_value_of_a_search_can_be(self, policy):
+        knob = knob_of(policy)
+        assert knob.least < knob.most
+        for value in (knob.least, knob.most, knob.value(knob.factor(getattr(policy, knob.name)))):
+            replace(policy, **{knob.name: knob.inside(value)})
+
+    def test_headroom_divides_targets_and_multiplies_freeness(self):
+        assert fresh(RayServe(target=12.0, headroom=0.5)).target == 8.0
+        assert fresh(RayServe(headroom=1.0)).target == RATES["mean_running"] / 2
+        assert fresh(Knative(concurrency=20.0, utilisation=0.7, headroom=0.4)).target == pytest.approx(10.0)
+        for ratio in (0.3, 0.6, 0.9, 0.95):
+            tick = at(kv_fraction=ratio, running=40)
+            twice = Llumnix(up_freeness=20.0, down_freeness=120.0)
+            assert counts(Llumnix(headroom=1.0), tick) == counts(twice, tick)

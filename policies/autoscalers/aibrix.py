@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lmaas.replay.fleet import Pool
 
+from ..knobs import Knob
 from .base import Autoscaler, PoolSeen, Samples, factors, not_negative, positive
 from .knative import Windowed
+
+KV_USE = Knob("target", offset=0.0, least=0.05, most=1.0, falls=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,8 @@ class AibrixApa(Autoscaler):
     max_down: float = 2.0
     window_s: float = 30.0
     control_s: float = 10.0
+
+    knob: ClassVar[Knob] = KV_USE
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)
@@ -61,6 +66,8 @@ class AibrixKpa(Windowed):
     max_up: float = 2.0
     delay_s: float = 1800.0
     control_s: float = 10.0
+
+    knob: ClassVar[Knob] = KV_USE
 
     def __post_init__(self) -> None:
         Windowed.__post_init__(self)

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lmaas.replay.fleet import DECODE, PREFILL, Pool
 from lmaas.replay.profile import Profile
 
+from ..knobs import Knob
 from .base import Autoscaler, PoolSeen, positive
 
 
@@ -39,6 +40,8 @@ class DynamoPlanner(Autoscaler):
     tpot_s: float = 0.1  # ITL target
     correct: bool = True
     control_s: float = 180.0  # adjustment interval
+
+    knob: ClassVar[Knob] = Knob("tpot_s", offset=0.0, least=0.001, most=10.0, falls=True)
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lmaas.replay.fleet import Pool
 
+from ..knobs import Knob
 from .base import Autoscaler, PoolSeen, Samples, not_negative, positive
 from .behaviour import Behaviour
 
@@ -34,6 +35,8 @@ class Keda(Autoscaler):
     up_share: float = 1.0
     up_replicas: int = 4
     down_window_s: float = 300.0
+
+    knob: ClassVar[Knob] = Knob("threshold", offset=0.0, least=0.1, most=1000.0, falls=True)
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)

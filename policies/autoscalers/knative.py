@@ -6,6 +6,7 @@ from typing import Any
 
 from lmaas.replay.fleet import Pool
 
+from ..knobs import check_headroom
 from .base import Autoscaler, PoolSeen, Samples, factors, not_negative, positive, usual_load
 
 
@@ -82,12 +83,14 @@ class Windowed(Autoscaler):
 class Knative(Windowed):
     """Knative's KPA on requests present: average concurrency / (concurrency · utilisation) over 60 s, or 6 s in panic.
 
-    concurrency: requests a replica is meant for; None: their mean at the sustainable rate μ. Knative samples every
-    second, here every tick of 2 s (its tick-interval). Activation from zero is the replay's queue.
+    concurrency: requests a replica is meant for; None: their mean at the sustainable rate μ. The target is divided by
+    1 + headroom, which is ours, as in hpa: utilisation ends at 1. Knative samples every second, here every tick of 2 s
+    (its tick-interval). Activation from zero is the replay's queue.
     """
 
     concurrency: float | None = None
     utilisation: float = 0.7
+    headroom: float = 0.0
 
     def __post_init__(self) -> None:
         Windowed.__post_init__(self)
@@ -95,10 +98,11 @@ class Knative(Windowed):
             positive(concurrency=self.concurrency)
         if not 0 < self.utilisation <= 1:
             raise ValueError(f"utilisation is {self.utilisation}; a share above 0")
+        check_headroom(self.headroom)
 
     def aim(self, pool: Pool, rates: dict[str, Any]) -> float:
         """Requests a replica."""
-        return (self.concurrency or usual_load(pool, rates)) * self.utilisation
+        return (self.concurrency or usual_load(pool, rates)) * self.utilisation / (1 + self.headroom)
 
     def measure(self, pool: PoolSeen) -> float:
         """Requests present."""

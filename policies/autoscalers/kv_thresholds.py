@@ -5,6 +5,7 @@ from typing import Any
 
 from lmaas.replay.fleet import Pool
 
+from ..knobs import Knob
 from .base import Autoscaler, PoolSeen, not_negative
 
 
@@ -27,6 +28,11 @@ class KvThresholds(Autoscaler):
         not_negative(high=self.high, low=self.low)
         if not self.low < self.high <= 1:
             raise ValueError(f"low is {self.low} and high {self.high}; shares, low below high, at most 1")
+
+    @property
+    def knob(self) -> Knob:
+        """What a matched search turns, down to just above `low`."""
+        return Knob("high", offset=0.0, least=min(self.low + 0.01, (self.low + self.high) / 2), most=1.0, falls=True)
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> None:
         """Nothing."""

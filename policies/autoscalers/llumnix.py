@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lmaas.replay.fleet import Pool
 
+from ..knobs import Knob, check_headroom
 from .base import Autoscaler, PoolSeen, not_negative
 
 
@@ -15,21 +16,25 @@ class Llumnix(Autoscaler):
 
     freeness = (free blocks - blocks that waiting prompts need) / requests, over all replicas. Ours: a waiting prompt
     needs the mean prompt's blocks (single queues are not looked into), and starting replicas count as free, so that
-    one lack is not answered every ten seconds. Its dispatch is the router `llumnix`; its migration between replicas
-    is not part of this policy. Thresholds and the rule: AlibabaPAI/llumnix, global_scheduler/scaling_scheduler.py
-    (OSDI'24), `avg_load`, where load is the negative of freeness.
+    one lack is not answered every ten seconds; both thresholds are multiplied by 1 + headroom. Its dispatch is the
+    router `llumnix`; its migration between replicas is not part of this policy. Thresholds and the rule:
+    AlibabaPAI/llumnix, global_scheduler/scaling_scheduler.py (OSDI'24), `avg_load`, where load is minus freeness.
     """
 
     up_freeness: float = 10.0  # blocks a request
     down_freeness: float = 60.0
     control_s: float = 10.0
+    headroom: float = 0.0
     router: str = "llumnix"
+
+    knob: ClassVar[Knob] = Knob(most=99.0)  # of short requests ten times the thresholds are still few blocks
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)
         not_negative(up_freeness=self.up_freeness, down_freeness=self.down_freeness)
         if self.down_freeness < self.up_freeness:
             raise ValueError(f"down_freeness is {self.down_freeness}; at least up_freeness")
+        check_headroom(self.headroom)
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> tuple[int, float]:
         """KV blocks a replica, and those of a mean prompt."""
@@ -39,9 +44,10 @@ class Llumnix(Autoscaler):
 
     def count(self, pool: PoolSeen, memory: tuple[int, float]) -> int:
         """One more, one fewer, or as it is."""
-        if self.freeness(pool, pool.ordered, memory) < self.up_freeness:
+        if self.freeness(pool, pool.ordered, memory) < self.up_freeness * (1 + self.headroom):
             return pool.ordered + 1
-        if pool.ordered > 1 and self.freeness(pool, pool.ordered - 1, memory) > self.down_freeness:
+        spare = self.down_freeness * (1 + self.headroom)
+        if pool.ordered > 1 and self.freeness(pool, pool.ordered - 1, memory) > spare:
             return pool.ordered - 1
         return pool.ordered
 

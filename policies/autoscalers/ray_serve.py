@@ -6,6 +6,7 @@ from typing import Any
 
 from lmaas.replay.fleet import Pool
 
+from ..knobs import check_headroom
 from .base import Autoscaler, PoolSeen, Samples, not_negative, positive, usual_load
 
 
@@ -24,8 +25,9 @@ class RayServe(Autoscaler):
     """N' = ceil(N + factor · (ongoing/target - N)) once that has been wanted throughout a delay.
 
     ongoing: requests present, averaged over look_back_s. target: ongoing requests a replica (Ray's default of 2 suits
-    no LLM engine); None: their mean at the sustainable rate μ. From zero: one, or the factor. Ray decides ten times a
-    second, here every control_s, its metrics' interval. Source: ray-project/ray, serve/autoscaling_policy.py.
+    no LLM engine); None: their mean at the sustainable rate μ; divided by 1 + headroom, which is ours, as in hpa. From
+    zero: one, or the factor. Ray decides ten times a second, here every control_s, its metrics' interval. Source:
+    ray-project/ray, serve/autoscaling_policy.py.
     """
 
     target: float | None = None
@@ -35,6 +37,7 @@ class RayServe(Autoscaler):
     down_delay_s: float = 600.0
     look_back_s: float = 30.0
     control_s: float = 10.0
+    headroom: float = 0.0
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)
@@ -42,10 +45,11 @@ class RayServe(Autoscaler):
             positive(target=self.target)
         positive(up_factor=self.up_factor, down_factor=self.down_factor, look_back_s=self.look_back_s)
         not_negative(up_delay_s=self.up_delay_s, down_delay_s=self.down_delay_s)
+        check_headroom(self.headroom)
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> Waiting:
         """Nothing wanted yet."""
-        return Waiting(self.target or usual_load(pool, rates), Samples(self.look_back_s))
+        return Waiting((self.target or usual_load(pool, rates)) / (1 + self.headroom), Samples(self.look_back_s))
 
     def count(self, pool: PoolSeen, memory: Waiting) -> int:
         """What it wants, where it has wanted it long enough; else what there is."""

@@ -4,10 +4,11 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 from lmaas.replay.fleet import Pool
 
+from ..knobs import Knob
 from .base import Autoscaler, PoolSeen, Samples, positive
 from .behaviour import Behaviour
 
@@ -45,6 +46,8 @@ class Wva(Autoscaler):
     up_threshold: float = 0.85
     down_boundary: float = 0.7
     control_s: float = 30.0
+
+    knob: ClassVar[Knob] = Knob("up_threshold", offset=0.0, least=0.01, most=1.0, falls=True)
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)
