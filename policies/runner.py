@@ -197,7 +197,8 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
 def compared(forecasts: pl.DataFrame | None, ready: Prepared) -> pl.DataFrame:
     """start_s, service, origin, metric, actual, forecast of every whole window of the evaluated part.
 
-    The last window is left out where the trace ends within it; a window without forecast counts as forecast 0.
+    The last window is left out where the trace ends within it; a window without forecast counts as forecast 0, a
+    series that was forecast and did not come as 0 that came.
     """
     schema = {"start_s": pl.Float64, "service": pl.String, "origin": pl.String, "metric": pl.String}
     if forecasts is None:
@@ -209,9 +210,11 @@ def compared(forecasts: pl.DataFrame | None, ready: Prepared) -> pl.DataFrame:
         "start_s", pl.col("service").cast(pl.String), pl.col("origin").cast(pl.String), "metric", forecast="value"
     )
     keys = ["start_s", "service", "origin", "metric"]
-    actual = actual.with_columns(pl.col("service", "origin").cast(pl.String))
-    joined = actual.join(said, on=keys, how="left").with_columns(pl.col("forecast").fill_null(0.0))
-    return joined.select(*keys, "actual", "forecast").sort(keys)
+    came = actual.with_columns(pl.col("service", "origin").cast(pl.String)).select(*keys, "actual")
+    every = pl.concat([came.select(keys[1:]), said.select(keys[1:])]).unique()
+    grid = came.select("start_s").unique().join(every, how="cross")
+    joined = grid.join(came, on=keys, how="left").join(said, on=keys, how="left")
+    return joined.with_columns(pl.col("actual", "forecast").fill_null(0.0)).sort(keys)
 
 
 def wape(beside: pl.DataFrame) -> float | None:

@@ -84,6 +84,7 @@ def test_the_terminal_names_the_default_its_floor_and_what_is_not_known(trace, c
         (("--window", "5m", "--horizon", "1m"), 2, "shorter than a window"),
         (("--horizon", "2h"), 2, "longer than the"),
         (("--train-fraction", "0"), 2, "nothing to learn from"),
+        (("--window", "0s"), 2, "has no length"),
         (("--window", "1h"), 4, "a shorter --window"),
         (("--forecasts-out", "rows.txt"), 2, "cannot write '.txt'"),
     ],

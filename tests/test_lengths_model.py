@@ -133,6 +133,8 @@ def test_a_whole_file_with_parts_that_cannot_be_is_refused(saved):
         {"spread": None}, {"shift": {"services": [], "factor": [[1.0, 1.0]]}},
         {"features": content["features"] | {"numbers": ["input"]}},
         {"features": content["features"] | {"levels": {"shoe": ["a"]}}},
+        {"trained": content["trained"] | {"epoch": "soon"}},
+        {"trained": content["trained"] | {"epoch": "2026-01-01T00:00:00"}},  # no zone
         with_tree(left_children=[n + 5] * n), with_tree(left_children=[0] * n), with_tree(left_children=[]),
         with_tree(split_indices=[99] * n), with_tree(split_indices=[-1] * n), with_tree(split_type=[1] * n),
         with_tree(categories=[1, 2, 3]), with_tree(split_conditions=[None] * n), with_tree(tree_param={}),

@@ -92,6 +92,14 @@ def test_all_of_a_trace_trains_and_scores_nothing(source, capsys):
     assert any("all of the trace was trained on" in note for note in found["notes"])
 
 
+def test_what_it_was_all_trained_on_is_said_to_have_no_held_out_output(source, capsys):
+    assert main(["train", str(source), "--train-fraction", "1", "--out", "model.json", "-q"]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(source), "--model", "model.json"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "nothing is scored, for no request outside its training has a known output" in said
+
+
 def test_until_leaves_out_what_is_later(source, capsys):
     whole, part = (ran(capsys, "train", source, *more) for more in ((), ("--until", "1h")))
     assert part["trained"]["rows"] < 0.6 * whole["trained"]["rows"]

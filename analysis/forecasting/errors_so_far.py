@@ -38,11 +38,12 @@ class ErrorsSoFar:
         for a, due in enumerate(self.due):
             due.append(value[:, a])
 
-    def weights(self, value: np.ndarray, pooling: float, sharpness: float) -> np.ndarray:
+    def weights(self, value: np.ndarray, seen: np.ndarray, pooling: float, sharpness: float) -> np.ndarray:
         """f8[candidates, aheads, series], sum 1 over candidates: error^-sharpness; equal where none is known.
 
         `pooling` is how much of a series' error is that of all series of its metric (geometric): one alone judges
-        by luck. `value`: what is issued now, for its size.
+        by luck. `value`: what is issued now, for its size; `seen`, f8[series, windows]: series without demand in it
+        have no say, for they may be known only later.
         """
         if self.mean is None:
             return np.full(value.shape, 1 / len(value))
@@ -51,9 +52,11 @@ class ErrorsSoFar:
         own = error / error.mean(axis=0)
         score = np.log(own)
         if pooling:
-            shared = np.empty_like(own)
+            shared = np.zeros_like(own)
+            alive = np.asarray(seen.any(axis=1))
             for of in self.metrics:
-                shared[:, :, of] = np.log(own[:, :, of].mean(axis=2))[:, :, None]
+                if (some := of[alive[of]]).size:
+                    shared[:, :, of] = np.log(own[:, :, some].mean(axis=2))[:, :, None]
             score = (1 - pooling) * score + pooling * shared
         weight = np.exp(-sharpness * (score - score.min(axis=0)))
         weight[:, self.count == 0] = 1.0

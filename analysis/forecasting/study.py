@@ -8,7 +8,7 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace, TraceMeta
-from lmaas.analysis.windows import DAY_S, default_window_s, demand
+from lmaas.analysis.windows import DAY_S, count_windows, default_window_s, demand
 
 from .forecaster import FORECASTERS
 from .rolling import Issued, issue
@@ -81,7 +81,8 @@ def forecast(
     requests, remarks = _requests(trace)
     first, end_s = float(requests["arrival_s"][0]), float(requests["arrival_s"][-1])
     cut_s = first + train_fraction * (end_s - first)
-    window_s = float(window_s or default_window_s(cut_s - first))
+    window_s = default_window_s(cut_s - first) if window_s is None else float(window_s)
+    count_windows(window_s, cut_s, end_s)  # refuses a window without length
     if cut_s - first < LEAST_WINDOWS * window_s or end_s - cut_s < window_s:
         raise UserError(
             f"{trace.meta.name} spans {end_s - first:,.0f} s: under {LEAST_WINDOWS} windows of {window_s:g} s to learn "
@@ -157,43 +158,41 @@ def _horizons(asked: Sequence[float], window_s: float, train_s: float) -> list[f
 
 
 def against(model: str, rows: pl.DataFrame, requests: pl.DataFrame, span: dict[str, float]) -> pl.DataFrame:
-    """Rows of SCHEMA of one model as Forecasted.windows has them; a last window cut short is left out."""
-    window_s = span["window_s"]
-    key = ["start_s", "service", "origin", "tier", "metric"]
-    point = rows.filter(pl.col("quantile").is_null()).select(*key, "issued_s", "value").rename({"value": "forecast"})
+    """Rows of SCHEMA of one model as Forecasted.windows has them, for every series that arrived or was forecast.
+
+    A window without forecast, as before a new service's first one, has null there; a last window cut short is left
+    out. `rows` are of all tiers, or each of one.
+    """
+    window_s, cut_s = span["window_s"], span["cut_s"]
+    series = ["service", "origin", "tier", "metric"]
+    # whole windows from issue to start: a difference of times is off by their last digits, which differ
+    behind = ((pl.col("start_s") - pl.col("issued_s")) / window_s).round().cast(pl.Int64).alias("behind")
+    key = ["start_s", *series, "behind"]
+    told = rows.with_columns(behind)
+    point = told.filter(pl.col("quantile").is_null()).select(*key, forecast="value")
     for q in QUANTILES:
-        of = rows.filter((pl.col("quantile") - q).abs() < 1e-9).select(
-            *key, "issued_s", pl.col("value").alias(f"q{q:g}")
-        )
-        point = point.join(of, on=[*key, "issued_s"], how="left", nulls_equal=True, maintain_order="left")
-    whole = requests if rows["tier"].null_count() == rows.height else None
-    if whole is not None:
-        actual = demand(whole, window_s, span["cut_s"], span["end_s"]).with_columns(tier=pl.lit(None, dtype=pl.String))
+        of = told.filter((pl.col("quantile") - q).abs() < 1e-9).select(*key, pl.col("value").alias(f"q{q:g}"))
+        point = point.join(of, on=key, how="left", nulls_equal=True, maintain_order="left")
+    if rows["tier"].null_count() == rows.height:
+        parts = [(None, requests)]
     else:
-        tiers = [(tier[0], of) for tier, of in requests.drop_nulls("tier").group_by("tier", maintain_order=True)]
-        actual = pl.concat(
-            demand(of, window_s, span["cut_s"], span["end_s"]).with_columns(tier=pl.lit(tier, dtype=pl.String))
-            for tier, of in tiers
-        )
-    actual = actual.filter(pl.col("length_s") >= window_s * (1 - 1e-9)).select(*key, actual="value")
-    if whole is not None:
-        # a window before the first forecast of a new service counts as forecast 0
-        leads = (
-            point.select((pl.col("start_s") - pl.col("issued_s")).alias("lead"))
-            .unique()
-            .with_columns(pl.col("lead").round(6))
-            .unique()
-        )
-        point = point.with_columns(lead=(pl.col("start_s") - pl.col("issued_s")).round(6))
-        joined = actual.join(leads, how="cross").join(point, on=[*key, "lead"], how="left", nulls_equal=True)
-    else:
-        point = point.with_columns(lead=(pl.col("start_s") - pl.col("issued_s")).round(6))
-        joined = point.join(actual, on=key, how="left").with_columns(pl.col("actual").fill_null(0.0))
-        joined = joined.filter(pl.col("start_s") <= actual["start_s"].max())
+        parts = [(tier[0], of) for tier, of in requests.drop_nulls("tier").group_by("tier", maintain_order=True)]
+    came = pl.concat(
+        demand(of, window_s, cut_s, span["end_s"]).with_columns(tier=pl.lit(tier, dtype=pl.String))
+        for tier, of in parts
+    )
+    windows = pl.select(start_s=cut_s + pl.int_range(count_windows(window_s, cut_s, span["end_s"])) * window_s)
+    whole = windows.filter(span["end_s"] - pl.col("start_s") >= window_s * (1 - 1e-9))
+    # who was forecast and did not come was forecast too high
+    every = pl.concat([came.select(series), point.select(series)]).unique()
+    grid = whole.join(every, how="cross").join(point.select("behind").unique(), how="cross")
+    joined = grid.join(came.select("start_s", *series, actual="value"), on=key[:-1], how="left", nulls_equal=True)
+    joined = joined.join(point, on=key, how="left", nulls_equal=True)
     return joined.select(
-        pl.lit(model).alias("model"), horizon_s=pl.col("lead") + window_s, start_s="start_s",
-        issued_s=pl.col("start_s") - pl.col("lead"), service="service", origin="origin", tier="tier", metric="metric",
-        actual="actual", forecast="forecast", **{f"q{q:g}": f"q{q:g}" for q in QUANTILES},
+        pl.lit(model).alias("model"), horizon_s=(pl.col("behind") + 1) * window_s, start_s="start_s",
+        issued_s=pl.col("start_s") - pl.col("behind") * window_s, service="service", origin="origin", tier="tier",
+        metric="metric", actual=pl.col("actual").fill_null(0.0), forecast="forecast",
+        **{f"q{q:g}": f"q{q:g}" for q in QUANTILES},
     ).sort("horizon_s", "start_s", "service", "origin", "tier", "metric")  # fmt: skip
 
 

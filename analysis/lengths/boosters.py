@@ -7,6 +7,7 @@ of bounds: the process ends without a word. So nothing is handed over that its o
 import math
 import re
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import orjson
@@ -43,6 +44,16 @@ def from_json(value: Any, *, types: list[str], outputs: int, objective: str) -> 
         raise Unfit(f"xgboost {xgboost.__version__} cannot read it: {str(error).splitlines()[0][:200]}") from None
     booster.set_param({"nthread": 1})  # is not stored; all threads are slower than one on a small machine
     return booster
+
+
+def library_version() -> str:
+    """That of the installed xgboost."""
+    for name in ("xgboost-cpu", "xgboost"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 def _check(value: Any, types: list[str], outputs: int, objective: str) -> None:

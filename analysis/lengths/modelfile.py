@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..errors import Exit, UserError
 from ..formats.shown import shown
 from ..workspace import environment_errors, write_atomically
-from .boosters import Unfit, as_json, from_json
+from .boosters import Unfit, as_json, from_json, library_version
 from .buckets import MIN_CLASSES, Buckets
 from .features import CATEGORIES, NUMBERS, Features
 from .floors import InputBin, Median
@@ -30,7 +31,6 @@ MAX_BYTES = 256 << 20
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rows = list[list[Positive]]
-
 
 TYPES: dict[type, str] = {
     Trees: "trees",
@@ -136,7 +136,7 @@ def save(predictor: LengthPredictor, facts: Facts, path: Path) -> None:
         "lmaas_model": WHAT,
         "schema_version": SCHEMA_VERSION,
         "lmaas_version": metadata.version("lmaas"),
-        "xgboost_version": _xgboost_version(),
+        "xgboost_version": library_version(),
         "levels": list(LEVELS),
         "trained": facts.model_dump(),
         "edges": list(predictor.edges),
@@ -199,6 +199,8 @@ def _predictor(read: _File) -> LengthPredictor:
         _require(shift.factor.shape[1] == len(LEVELS), "its shift has another number of quantiles")
     _require(spread is not None or shift is None, "it shifts quantiles that it has not")
     trained = read.trained
+    zone = datetime.fromisoformat(trained.epoch).tzinfo if trained.epoch is not None else True
+    _require(zone is not None, "its epoch has no zone")
     return LengthPredictor(
         trained.cut_s, trained.kind, trained.note, trained.rows, features, model, spread, shift, tuple(read.edges),
         math.inf if read.longest is None else read.longest,
@@ -290,12 +292,3 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 def _refused(path: Path, why: str) -> UserError:
     return UserError(f"{shown(str(path), 200)} {why}", Exit.CONFIG)
-
-
-def _xgboost_version() -> str:
-    for name in ("xgboost-cpu", "xgboost"):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"

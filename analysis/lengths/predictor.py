@@ -55,9 +55,13 @@ class LengthPredictor:
         fallen = f"only {n} requests were done before the cut: outputs are predicted by their {SAID.get(name)}"
         features = None if name in SAID else Features.learn(known)
         matrix = features.matrix(known) if features else None
+        model = of.learn(known, features, matrix, seed)
+        # a classifier's own, from the rows drawn for it: its buckets are numbered by them
+        edges = getattr(model, "edges", None)
+        edges = bucket_edges(output) if edges is None else edges
         predictor = cls(
-            cut_s, kind, None if name == kind else fallen, n, features, of.learn(known, features, matrix, seed),
-            edges=tuple(bucket_edges(output).tolist()), longest=float(output.max()),
+            cut_s, kind, None if name == kind else fallen, n, features, model,
+            edges=tuple(edges.tolist()), longest=float(output.max()),
         )  # fmt: skip
         if not intervals:
             return predictor

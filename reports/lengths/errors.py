@@ -53,7 +53,8 @@ def finding(result: Lengths) -> str:
     """The error, and what it is worth beside the better floor."""
     every = result.scores.filter(pl.col("service").is_null()).to_dicts()
     if not every:
-        held = "the trace's outputs are not known" if result.verb == "predict" else "no request is held out"
+        held = "no request outside its training has a known output"
+        held = held if result.verb == "predict" else "no request is held out"
         return f"{_what(result)}; nothing is scored, for {held}."
     own, floors = every[0], every[1:]
     fallen = ", here only its floor," if result.facts.note else ""

@@ -40,7 +40,7 @@ class Auto:
         """See Forecaster."""
         state.errors.learn(seen[:, -1])
         value = np.stack([m.issue(seen, s) for m, s in zip(state.models, state.states, strict=True)])
-        state.weight = state.errors.weights(value, self.pooling, self.sharpness)
+        state.weight = state.errors.weights(value, seen, self.pooling, self.sharpness)
         state.errors.issued(value)
         return np.asarray((state.weight * value).sum(axis=0))
 

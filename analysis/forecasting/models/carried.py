@@ -57,7 +57,7 @@ class Carried:
         level = carried(seen[:, state.at :] - state.paths[:, :since])
         future = state.paths[:, since - 1 + np.array(task.aheads)].T
         point = np.maximum(future[None] + level[:, None], 0.0)
-        weight = state.errors.weights(point, self.pooling, self.sharpness)
+        weight = state.errors.weights(point, seen, self.pooling, self.sharpness)
         state.errors.issued(point)
         return np.asarray((weight * point).sum(axis=0))
 

@@ -66,11 +66,11 @@ class Trees:
         level = level_at(sums, now, task.day)
         target = seen[:, now + ahead - 1] / np.where(level > 0, level, np.inf)
         use = level > 0
+        use &= newest(use, MAX_ROWS)
         if use.sum() < LEAST:
             return self._none(task)
         rows = features(seen, sums, now, ahead, task)
         x, y = rows[use], np.minimum(target[use], 50.0)  # a burst after silence would be all that is learned
-        x, y = x[-MAX_ROWS:], y[-MAX_ROWS:]
         data = xgboost.QuantileDMatrix(x, y, nthread=1, max_bin=64)
         asked = {
             "max_depth": self.depth, "eta": self.eta, "objective": "reg:squarederror", "min_child_weight": 20,
@@ -82,6 +82,11 @@ class Trees:
     def _none(self, task: Task) -> None:
         for s in range(task.series.height):
             task.fell_back(f"had under {LEAST} windows to learn from; the last value until then", s)
+
+
+def newest(use: np.ndarray, most: int) -> np.ndarray:
+    """b1[now]: the last instants at which at most `most` of use, b1[series, now], hold in all."""
+    return np.asarray(use.sum(axis=0)[::-1].cumsum()[::-1] <= most)
 
 
 def running(seen: np.ndarray) -> np.ndarray:
