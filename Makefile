@@ -13,7 +13,7 @@ test: dev typing ## every check: format, lint, types, import layers, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy .typing/lmaas
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest tests/test_kernel.py tests/test_kernel_full.py tests/test_room.py
 
 format: dev

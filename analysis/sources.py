@@ -43,7 +43,7 @@ def _files(argument: str | Path, say: Say) -> list[Path]:
         plain = [inner for inner in every if not _hidden(inner.relative_to(path))]
         beside = [inner for inner in plain if _is_prose(inner)]
         if beside:
-            say(f"{name}: {len(beside):,} of text beside the traces passed over: {listed([str(b) for b in beside])}")
+            say(f"{name}: {len(beside):,} of text beside the traces passed over: {_named(beside, path)}")
             every, plain = ([inner for inner in files if inner not in beside] for files in (every, plain))
     elif path.exists() or not glob.has_magic(str(argument)):
         return [path]
@@ -51,11 +51,17 @@ def _files(argument: str | Path, say: Say) -> list[Path]:
         every = _matches(str(argument), hidden=True)
         plain = _matches(str(argument), hidden=False)
     if len(plain) < len(every):
-        passed = sorted({str(inner) for inner in every} - {str(inner) for inner in plain})
-        say(f"{name}: {len(passed):,} hidden passed over: {listed(passed)}")
+        passed = sorted(set(every) - set(plain))
+        say(f"{name}: {len(passed):,} hidden passed over: {_named(passed, path)}")
     if not plain:
         raise UserError(f"{name}: no file that could be a trace")
     return plain
+
+
+def _named(files: Sequence[Path], folder: Path) -> str:
+    """Some of them, as the folder they were looked for in knows them: whole paths are cut where they are long."""
+    inner = folder if folder.is_dir() else None
+    return listed([str(file.relative_to(inner)) if inner else file.name for file in files])
 
 
 def _matches(pattern: str, *, hidden: bool) -> list[Path]:

@@ -28,7 +28,7 @@ def store(paths, tmp_path, said=lambda _: None, **options):
 
 def test_prose_in_a_folder_is_passed_over_and_said_so(tmp_path):
     prose = {"README__md": "# a\n", "LICENSE": "MIT\n", "SHA256SUMS__txt": "ab  a.jsonl\n", "paper__pdf": "%PDF"}
-    folder, said = put(tmp_path / "in", a__jsonl=LINE, _b__jsonl=LINE, __hidden="x", **prose), []
+    folder, said = put(tmp_path / ("long" * 20), a__jsonl=LINE, _b__jsonl=LINE, __hidden="x", **prose), []
     assert accounted(store(folder, tmp_path, said.append)) == 2
     assert any("4 of text beside the traces passed over" in line and "LICENSE" in line for line in said)
     assert any("1 hidden passed over" in line for line in said)
