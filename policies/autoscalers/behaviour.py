@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from .base import PoolSeen, Samples, not_negative
+from .base import Autoscaler, PoolSeen, Samples, not_negative
 
 
 @dataclass(frozen=True)
@@ -31,3 +31,22 @@ class Behaviour:
         if wanted < now:
             wanted = min(now, int(recommended.most()))
         return min(wanted, max(math.ceil(now * (1 + self.up_share)), now + self.up_replicas))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaving(Autoscaler):
+    """An autoscaler whose count goes through an HPA, with the HPA's parameters as its own."""
+
+    tolerance: float = 0.1  # of the metric over its target, within which nothing changes
+    up_share: float = 1.0
+    up_replicas: int = 4
+    down_window_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        Autoscaler.__post_init__(self)
+        not_negative(tolerance=self.tolerance)
+        self.behaviour()  # refuses what is no behaviour
+
+    def behaviour(self) -> Behaviour:
+        """How it moves to the count it wants."""
+        return Behaviour(self.up_share, self.up_replicas, self.down_window_s)

@@ -7,12 +7,12 @@ from typing import Any
 from lmaas.replay.fleet import Pool
 
 from ..knobs import check_headroom
-from .base import Autoscaler, PoolSeen, Samples, not_negative, positive, usual_load
-from .behaviour import Behaviour
+from .base import PoolSeen, Samples, positive, usual_load
+from .behaviour import Behaving
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hpa(Autoscaler):
+class Hpa(Behaving):
     """N' = ceil(N · metric / target), within a tolerance, rate-limited up and stabilised down.
 
     metric: (running + waiting) / active; replicas not ready yet count as idle when scaling up, as in Kubernetes.
@@ -22,24 +22,14 @@ class Hpa(Autoscaler):
     """
 
     target: float | None = None
-    tolerance: float = 0.1
     control_s: float = 15.0  # sync period
-    up_share: float = 1.0
-    up_replicas: int = 4
-    down_window_s: float = 300.0
     headroom: float = 0.0
 
     def __post_init__(self) -> None:
-        Autoscaler.__post_init__(self)
+        Behaving.__post_init__(self)
         if self.target is not None:
             positive(target=self.target)
-        not_negative(tolerance=self.tolerance)
         check_headroom(self.headroom)
-        self.behaviour()  # refuses what is no behaviour
-
-    def behaviour(self) -> Behaviour:
-        """How it moves to the count it wants."""
-        return Behaviour(self.up_share, self.up_replicas, self.down_window_s)
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> tuple[float, Samples]:
         """The target, and recent recommendations."""

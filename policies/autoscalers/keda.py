@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from lmaas.replay.fleet import Pool
 
 from ..knobs import Knob
-from .base import Autoscaler, PoolSeen, Samples, not_negative, positive
-from .behaviour import Behaviour
+from .base import PoolSeen, Samples, not_negative, positive
+from .behaviour import Behaving
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Quiet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keda(Autoscaler):
+class Keda(Behaving):
     """N' = ceil(waiting requests / threshold) through an HPA on an average value; to 0 after a quiet cooldown.
 
     The HPA KEDA makes has Kubernetes' tolerance and default behaviour. `cooldown_s` holds back the last replica only,
@@ -29,24 +29,15 @@ class Keda(Autoscaler):
     """
 
     threshold: float = 5.0  # waiting requests a replica
-    tolerance: float = 0.1
     cooldown_s: float = 360.0
     control_s: float = 15.0  # polling interval
-    up_share: float = 1.0
-    up_replicas: int = 4
-    down_window_s: float = 300.0
 
     knob: ClassVar[Knob] = Knob("threshold", offset=0.0, least=0.1, most=1000.0, falls=True)
 
     def __post_init__(self) -> None:
-        Autoscaler.__post_init__(self)
+        Behaving.__post_init__(self)
         positive(threshold=self.threshold)
-        not_negative(tolerance=self.tolerance, cooldown_s=self.cooldown_s)
-        self.behaviour()  # refuses what is no behaviour
-
-    def behaviour(self) -> Behaviour:
-        """How it moves to the count it wants."""
-        return Behaviour(self.up_share, self.up_replicas, self.down_window_s)
+        not_negative(cooldown_s=self.cooldown_s)
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> Quiet:
         """Nothing waited yet."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from .. import figures
+from ..forecast.words import METRICS
 from ..format import share, text
 from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
@@ -15,13 +16,6 @@ from . import worth
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
-
-METRICS = {
-    "total_tokens": "total tokens",
-    "prompt_tokens": "prompt tokens",
-    "output_tokens": "output tokens",
-    "requests": "requests",
-}
 
 TITLE = "Forecast against actual"
 DASHES = ("dash", "dot", "dashdot", "longdash")  # never solid: solid is what really came
