@@ -25,3 +25,11 @@ def shared() -> Path:
 def read(tmp_path):
     """Ingests text, bytes or a file into a workspace of the test's own."""
     return reader(tmp_path)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace, in whose folder the command runs."""
+    monkeypatch.setenv("LMAAS_HOME", str(tmp_path / "workspace"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "workspace"

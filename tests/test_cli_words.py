@@ -1,0 +1,155 @@
+"""The command line: its help, and what may be typed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from lmaas.analysis.errors import Exit
+from lmaas.cli import options
+from lmaas.cli.help import OVERVIEW
+from lmaas.cli.main import app, hoisted, main
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = (
+    "polars",
+    "numpy",
+    "duckdb",
+    "plotly",
+    "numba",
+    "pydantic_settings",
+    "scipy",
+    "xgboost",
+    "statsforecast",
+    "rich",
+)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(home: Path) -> None:
+    """In an empty folder, with an empty workspace."""
+
+
+# ---- help
+
+
+def test_the_first_screen_fits_and_names_every_command(capsys: pytest.CaptureFixture[str]):
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    listed = re.findall(r"^(?:[A-Z]\w+)?\s+([a-z]+)  +\w", OVERVIEW, re.MULTILINE)
+    assert sorted(listed) == sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_no_arguments_show_the_first_screen(capsys: pytest.CaptureFixture[str]):
+    assert main([]) == 0
+    assert capsys.readouterr().out.rstrip() == OVERVIEW.rstrip()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ingest",
+        "validate",
+        "analyze",
+        "evaluate",
+        "train",
+        "predict",
+        "synth",
+        "policies",
+        "profile",
+        "traces",
+        "traces list",
+    ],
+)
+def test_every_command_explains_itself_in_80_columns(command: str, capsys: pytest.CaptureFixture[str]):
+    assert main([*command.split(), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"Usage: lmaas {command}")
+    assert max(map(len, lines)) <= 80
+
+
+def test_help_imports_nothing_heavy():
+    code = f"""
+import sys
+from lmaas.cli.main import main
+main(["--help"]); main(["evaluate", "--help"]); main(["--version"])
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"lmaas \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+# ---- usage
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("evalute", "Did you mean 'evaluate'"),
+        ("evaluate --polcy hpa", "did you mean --policy"),
+        ("evaluate --window 10", "'10' has no unit; write 10s"),
+        ("evaluate --warmup 10minutes", "is not a duration"),
+        ("evaluate --load 2", "write it with an x"),
+        ("evaluate --load 0x", "above 0x"),
+        ("evaluate --attain 99", "a number from 0 to 1"),
+        ("evaluate --train-fraction half", "a number from 0 to 1"),
+        ("evaluate --gate-mode maybe", "--gate-mode"),
+        ("evaluate --jobs 0", "--jobs"),
+        ("analyze --map tokens", "maps nothing"),
+        ("analyze --map a=b --map a=c", "mapped twice"),
+        ("evaluate --requests-out r.xlsx", "cannot write '.xlsx'"),
+        ("synth", "Missing option"),
+        ("traces", "Missing command"),
+        ("traces lst", "Did you mean 'list'"),
+    ],
+)
+def test_usage_errors_say_what_would_work(line: str, said: str, capsys: pytest.CaptureFixture[str]):
+    assert main(line.split()) == Exit.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.startswith("lmaas: ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("500ms", 0.5), ("600s", 600), ("10m", 600), ("1.5h", 5400), ("2d", 172_800), ("10 min", 600)],
+)
+def test_durations(value: str, seconds: float):
+    assert options.duration_s(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "10", "-5s", "5 parsecs", "s", "nan s", "10S", "1e999s"])
+def test_what_is_no_duration_is_refused(value: str):
+    with pytest.raises(typer.BadParameter):
+        options.duration_s(value)
+
+
+def test_a_mapped_column_may_hold_an_equals_sign():
+    assert options.mapping(["input_tokens=a=b", " output_tokens = c "]) == {"input_tokens": "a=b", "output_tokens": "c"}
+    assert options.mapping([]) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "run"),
+    [
+        (["analyze", "-q", "t.csv"], ["-q", "analyze", "t.csv"]),
+        (["analyze", "--no-color", "t.csv", "-v"], ["--no-color", "-v", "analyze", "t.csv"]),
+        (["analyze", "--", "-q"], ["analyze", "--", "-q"]),
+    ],
+)
+def test_options_that_hold_anywhere_may_stand_anywhere(typed: list[str], run: list[str]):
+    assert hoisted(typed) == run
