@@ -17,6 +17,7 @@ from .formats.careful import MALFORMED
 from .formats.merged import FILE, OWN
 from .formats.padding import without_padding
 from .formats.source import RESERVED, shown
+from .grams import DIGITS
 from .trace import REQUIRED, SCHEMA, STATUSES, TIERS
 
 ROW = f"{RESERVED}row"
@@ -27,6 +28,7 @@ MAY_BE_NEGATIVE = {"priority"}
 SPELLED = {"status": STATUSES, "tier": TIERS}  # columns with a fixed vocabulary
 ALWAYS = (*REQUIRED, "service", "status", "source_row")  # stored whatever the source has
 NOT_HASHES = "block_hashes not unsigned 64-bit integers"
+NOT_GRAMS = f"prompt_grams not {DIGITS} hexadecimal digits"
 
 
 def checked(
@@ -52,7 +54,7 @@ def checked(
     problem = pl.col(MALFORMED) if MALFORMED in types else pl.lit(None, pl.String)
     problem = pl.coalesce(problem, *(pl.when(bad).then(pl.lit(reason)) for reason, bad in reading.asides.items()))
     from_file = [pl.col(FILE)] if FILE in types else []
-    given = pl.struct(*(pl.col(name) for name in reading.source_columns() if name not in OWN)).alias(_in("text"))
+    given = pl.struct(*(pl.col(name) for name in reading.told_columns() if name not in OWN)).alias(_in("text"))
     taken = [_raw(sources[name], kinds[name]).alias(_in(name)) for name in columns]
     row = pl.col(ROW).cast(pl.UInt64).alias("source_row")
     frame = raw.select(row, *from_file, given, problem.alias(MALFORMED), *taken)
@@ -202,6 +204,8 @@ def _value(name: str, kind: pl.DataType | None, reading: Reading, base_ns: int) 
         spelled = pl.when(raw.is_in(SPELLED[name])).then(raw)
         return spelled.fill_null("ok").cast(dtype) if name == "status" else spelled.cast(dtype)
     text = raw.cast(pl.String)
+    if name == "prompt_grams":
+        return pl.when(text.str.contains(f"^[0-9a-f]{{{DIGITS}}}$")).then(text)
     return text.fill_null(_default(name)).cast(dtype) if name in ("request_id", "service") else text.cast(dtype)
 
 
@@ -277,6 +281,8 @@ def _problem(name: str, reading: Reading) -> pl.Expr:
         return pl.lit(f"{name} unknown")
     if name == "block_hashes":
         return pl.lit(NOT_HASHES)
+    if name == "prompt_grams":
+        return pl.lit(NOT_GRAMS)
     if name == "arrival_s" and reading.dated:
         what = "a date" if reading.unit == "datetime" else "a number since 1970"
         return pl.coalesce(missing, pl.lit(f"arrival_s not {what}"))

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from .formats.mapped import KNOWN, check_fields, check_time_unit, mapped
 from .formats.merged import Merged, merge
 from .formats.source import Source, missing_columns, shown
 from .formats.unfold import Nested, unfolded
+from .grams import VERSION
 from .ingest_facts import describe
 from .ingest_write import write_rows
 from .sources import common_name, expand, is_pattern
@@ -157,8 +158,11 @@ def prepare(
     format_name, source, reading = _recognise_all(
         files, format, mapping or {}, time_unit, service_per_file, anonymiser is not None
     )
+    if anonymiser is not None:  # whoever has a guess at a prompt could test it by them
+        reading = replace(reading, columns={n: c for n, c in reading.columns.items() if n != "prompt_grams"})
     stamps = tuple(map(_stamp, files))
     how = [READER, format_name, reading.unit, *(f"{k}={v}" for k, v in sorted((mapping or {}).items()))]
+    how += [VERSION] if "prompt_grams" in reading.columns else []
     if isinstance(source, Merged):
         how += ["merged", *(source.labels if service_per_file else ())]
     if anonymiser is not None:

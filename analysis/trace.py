@@ -30,6 +30,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "output_tokens": pl.UInt32(),
     "cached_tokens": pl.UInt32(),  # prefix-cache hits reported by the source
     "block_hashes": pl.List(pl.UInt64()),
+    "prompt_grams": pl.String(),  # 32 hexadecimal digits: hashed n-grams of the prompt (grams.py)
     "ttft_s": pl.Float64(),  # observed
     "e2e_s": pl.Float64(),  # observed
     "queue_s": pl.Float64(),  # observed

@@ -1,7 +1,7 @@
 """What a trace format is: a signature, and a mapping of its columns onto the trace table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol, get_args
 
@@ -45,6 +45,14 @@ class Reading:
         for column in (self.arrival, *self.columns.values(), *self.asides.values()):
             named += [column] if isinstance(column, str) else column.meta.root_names()
         return list(dict.fromkeys(named))
+
+    def told_columns(self) -> list[str]:
+        """Those of them that a row that is set aside may be stored with: all but what only prompts are read from."""
+        prompt = self.columns.get("prompt_grams")
+        if prompt is None or isinstance(prompt, str):
+            return self.source_columns()
+        without = {name: column for name, column in self.columns.items() if column is not prompt}
+        return replace(self, columns=without).source_columns()
 
 
 class Format(Protocol):

@@ -10,6 +10,7 @@ from . import jsontext
 from .base import Reading
 from .cells import first, inside, read_only, unless_zero
 from .durations import between
+from .prompts import grams
 from .source import Source, missing_columns
 
 TOKENS = pl.Struct({"input": pl.Float64(), "output": pl.Float64(), "cached": pl.Float64()})
@@ -30,7 +31,7 @@ class Langfuse:
     optional = (
         *("level", "end_time", "endTime", "usage_details", "usageDetails", "usage", "user_id", "userId"),
         *("session_id", "sessionId", "model_parameters", "modelParameters"),
-        *("provided_model_name", "providedModelName", "model"),
+        *("provided_model_name", "providedModelName", "model", "input"),
     )
 
     def recognises(self, source: Source) -> bool:
@@ -51,6 +52,7 @@ class Langfuse:
         given = _tokens(source, usage, "input", "inputUsage", "promptTokens", "prompt_tokens")
         unfinished = first(source, end).is_null() & made.is_null()
         columns = {
+            **grams(source, "input"),
             "request_id": first(source, "id"),
             "service": first(source, "provided_model_name", "providedModelName", "model"),
             "tenant": first(source, *_named(snake, "user_id")),

@@ -5,6 +5,7 @@ import polars as pl
 from .base import Reading, TimeUnit
 from .cells import first, inside, read_only, unless_zero
 from .durations import between
+from .prompts import grams
 from .source import Source
 
 # call types that generate no text; `batch` and `file` are the management of batches, not their requests
@@ -27,7 +28,7 @@ class LiteLlm:
     required = ("call_type", "startTime", "endTime", "model", "prompt_tokens", "completion_tokens")
     optional = (
         *("status", "completionStartTime", "cache_hit", "metadata", "model_group", "session_id", "trace_id"),
-        *("team_id", "organization_id", "user", "end_user"),
+        *("team_id", "organization_id", "user", "end_user", "messages"),
     )
 
     def recognises(self, source: Source) -> bool:
@@ -42,6 +43,7 @@ class LiteLlm:
         failed = said == "failure"
         length = between(source, "startTime", "endTime", unit)
         columns = {
+            **grams(source, "messages"),
             "request_id": first(source, "request_id", "id"),
             "service": first(source, "model_group", "model"),
             "tenant": pl.coalesce(

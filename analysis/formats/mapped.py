@@ -11,6 +11,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import REQUIRED, SCHEMA
 
 from .base import TIME_UNITS, Reading, TimeUnit
+from .prompts import COLUMN, grams
 from .source import Source, missing_columns, shown
 
 FIELDS = tuple(name for name in SCHEMA if name != "source_row")  # a source's own row numbers are this one's to give
@@ -67,7 +68,9 @@ def mapped(
         notes = ("block_hashes are not read from CSV: use JSONL or Parquet",)
     arrival = columns.pop("arrival_s")
     unit = _unit(source, arrival, unit)
-    return Reading(arrival, unit, columns, block_size=block_size, epoch=epoch, notes=notes)
+    # mapped to another column, that one holds the prompts themselves
+    asked = grams(source, mapping[COLUMN]) if mapping.get(COLUMN, COLUMN) != COLUMN else {}
+    return Reading(arrival, unit, {**columns, **asked}, block_size=block_size, epoch=epoch, notes=notes)
 
 
 def _unit(source: Source, arrival: str, given: TimeUnit | None) -> TimeUnit:

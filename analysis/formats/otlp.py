@@ -10,6 +10,7 @@ import polars as pl
 
 from .base import Reading, TimeUnit
 from .durations import between
+from .prompts import plain_grams, question
 from .source import Source
 from .unfold import ODD, Record, carefully
 
@@ -28,7 +29,10 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 # a span that names no operation is a call if it carries one of these
 SIGNS = frozenset(name for key in ("input_tokens", "output_tokens", "ttft_s", "e2e_s") for name in ATTRIBUTES[key])
-WANTED = frozenset({"gen_ai.operation.name", "error.type", *(name for names in ATTRIBUTES.values() for name in names)})
+PROMPTS = ("gen_ai.input.messages", "gen_ai.prompt")
+WANTED = frozenset(
+    {"gen_ai.operation.name", "error.type", *PROMPTS, *(name for names in ATTRIBUTES.values() for name in names)}
+)
 OLD_SCOPES = "instrumentationLibrarySpans"  # what `scopeSpans` was called until 2022
 RESOURCE = ("service.name",)  # what is read of a span's resource
 CALLS = frozenset({"chat", "text_completion", "generate_content", "completion"})
@@ -72,7 +76,8 @@ class Span:
         code = self.status.get("code") if isinstance(self.status, dict) else self.status
         status = "failed" if "error.type" in self.attributes or code in FAILED else "ok"
         end = None if self.end in UNSET else self.end
-        return Record(raw, {**fields, "start": self.start, "end": end, "status": status})
+        prompt = next((question(found[name]) for name in PROMPTS if found.get(name) is not None), None)
+        return Record(raw, {**fields, "prompt": prompt, "start": self.start, "end": end, "status": status})
 
 
 class Otlp:
@@ -84,7 +89,7 @@ class Otlp:
     name = "otlp"
     kinds = ("jsonl",)
     required = ("resourceSpans",)
-    fields = (*ATTRIBUTES, "start", "end", "status")
+    fields = (*ATTRIBUTES, "prompt", "start", "end", "status")
 
     def recognises(self, source: Source) -> bool:
         """By `resourceSpans`."""
@@ -138,6 +143,8 @@ def _reading(source: Source, unit: TimeUnit, make: Callable[[Any], Span], sample
     for raw in samples:
         with contextlib.suppress(*ODD):  # it will be set aside when it is read
             span = make(raw)
+            if not span.attributes.keys().isdisjoint(PROMPTS):  # texts are recorded for all spans, or for none
+                columns |= plain_grams("prompt")
             sides |= {span.kind in SERVER} if span.is_call else set()
     return Reading("start", unit, columns, notes=(TWICE,) if len(sides) > 1 else ())
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from ..windows import DAY_S
 from .history import Past, events, remembered
+from .prompts import GRAMS, PromptBits, telling
 
 CATEGORIES = ("service", "tier", "region", "tenant")
 MAX_LEVELS = 200  # of a category, the most frequent; the others share one level
@@ -21,6 +22,7 @@ NUMBERS = {  # name -> what it is; those that the training rows tell are made
     "session_recent": "mean of the session's last 32 outputs done by then",
     "hour_sin": "time of day",
     "hour_cos": "time of day",
+    **dict.fromkeys(GRAMS, "whether words of the prompt set this bit"),
 }
 OF_SESSIONS = ("turn", "gap", "previous_input", "previous_output", "session_recent")
 OF_DAYS = ("hour_sin", "hour_cos")
@@ -50,6 +52,8 @@ class Features:
         # before every hour was seen twice it only says how late it is, and trees extend that into the future:
         # with it, outputs on one hour of Azure conversations came out a fifth too short, without it 2 % too long
         known |= dict.fromkeys(OF_DAYS, _span_s(training) >= 2 * DAY_S * 0.99)
+        telling_grams = telling(training)
+        known |= {gram: gram in telling_grams for gram in GRAMS}
         return cls(levels, tuple(name for name in NUMBERS if known.get(name, True)), memory)
 
     @property
@@ -77,12 +81,13 @@ class Features:
         for i, (name, levels) in enumerate(self.levels.items()):
             matrix[:, i] = level_codes(requests[name], levels) if name in requests.columns else len(levels)
         past = Past.of(requests, self.history)
+        prompts = PromptBits(requests)
         for i, name in enumerate(self.numbers, len(self.levels)):
-            matrix[:, i] = self._number(name, requests, past)
+            matrix[:, i] = prompts.of(name) if name in GRAMS else self._number(name, requests, past)
         return matrix
 
     def _number(self, name: str, requests: pl.DataFrame, past: Past) -> np.ndarray:
-        """One of NUMBERS; of counts, tokens and times ln(1 + x)."""
+        """One of NUMBERS but of GRAMS; of counts, tokens and times ln(1 + x)."""
         match name:
             case "hour_sin" | "hour_cos":
                 angle = past.arrival_s % DAY_S * (2 * np.pi / DAY_S) if self.clock else past.arrival_s * np.nan

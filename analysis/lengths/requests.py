@@ -7,7 +7,7 @@ from ..formats.shown import shown
 from ..trace import Trace
 
 COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
-OPTIONAL = ("session_id", "max_tokens")
+OPTIONAL = ("session_id", "max_tokens", "prompt_grams")
 # where no duration was observed, slower than most fleets: history is then known rather late than early
 NOMINAL_FIRST_S = 1.0
 NOMINAL_INPUT_S = 1 / 5000  # an input token
