@@ -12,9 +12,11 @@ from .profile import Profile
 from .requests import Extension, Requests
 from .routers import Router
 
-# Slots from which a tree beats a scan for scores that change with every iteration (benchmarks/routers.py); those of
-# counts are faster in a tree at any size. Choices are the same.
+# Linear scores are kept, and the router not called, where they are of counts, or from so many slots on where they
+# change with every iteration; up to SCANNED_SLOTS all are looked at, beyond that a tree is kept
+# (benchmarks/routers.py). Choices are the same.
 TREE_SLOTS = 1024
+SCANNED_SLOTS = 32
 # Heartbeats in a row that place nothing while nothing else is left; then routers that hold are not asked again.
 FRUITLESS = 10_000
 COEFFICIENTS = ("attn_pair", "prefix_kv", "decode_seq", "decode_kv")
@@ -106,15 +108,12 @@ def state_of(
         shape.kv_transfer = [(p.kv_bytes_per_token or 0) / (fleet.kv_bandwidth_gb_s * 1e9) for p in shapes]
     most = max(p.max_batch_tokens for p in shapes)
     grid = np.vstack([np.asarray(extension.generated, np.int64), np.asarray(extension.tokens, np.int64)])
-    weights = zeros("weights", len(st.weights))
-    for column, weight in router.linear.items():
-        weights[column] = weight
     st = st._replace(
         shape=shape,
         token_s=np.stack([p.latency.token_s(most) for p in shapes]),
         extend=np.ascontiguousarray(grid),
         params=np.array([*router.numbers, 0.0], np.float64),
-        weights=weights,
+        weights=np.array(sorted(router.linear.items()), np.float64).reshape(-1, 2),
         choices=world.choices,
         lag_s=world.lag_s,
         own_at=world.own_at,
@@ -131,6 +130,7 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     ctl.ahead, ctl.flight = router.horizon, int(router.flight)
     ctl.deep = int(router.horizon > 0 or router.flight)
     ctl.linear = int(router.weights is not None and (not router.tokens or int(st.pool.slots.max()) >= TREE_SLOTS))
+    ctl.scanned = SCANNED_SLOTS
     ctl.ranked = int(requests.rank is not None)
     ctl.ghosts = int(fleet.clients is not None)
     ctl.sessions = int(requests.follow is not None)

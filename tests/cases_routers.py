@@ -159,7 +159,12 @@ def play_fast(case, linear=True, scales=True):
     router = replace(router, params={**router.params, **case["given"]}, weights=router.weights if linear else None)
     table = replace(requests_of(case), session=np.array(case["sessions_of"], np.int64))
     extension = Extension(np.array(EXTEND_AT), np.array(EXTEND_BY))
-    with patch("lmaas.replay.world.TREE_SLOTS", 0), patch("lmaas.replay.world.FRUITLESS", FRUITLESS):
+    scanned = 32 * (len(case["requests"]) % 2)  # small pools have a tree in every other case
+    with (
+        patch("lmaas.replay.world.TREE_SLOTS", 0),
+        patch("lmaas.replay.world.SCANNED_SLOTS", scanned),
+        patch("lmaas.replay.world.FRUITLESS", FRUITLESS),
+    ):
         replay = Replay(table, Fleet(pools), case["counts"], router, controller, extension, scales=scales)
     assert int(replay.st.ctl.linear[0]) == (router.weights is not None)
     return replay.run(), replay

@@ -15,7 +15,7 @@ from .lanes import fits, nearest_up
 from .queues import append, enqueue, free_slot
 from .replica import shorten
 from .state import State
-from .view import best_row, look, publish, utilisation
+from .view import best_row, look, lowest, publish, utilisation
 
 
 @jit
@@ -149,19 +149,7 @@ def _ask(st: State, route: Route, q: int, t: float, first: int, active: int) -> 
     if ctl.flight == 1:
         flight, start = st.flight, st.flight_start[first : first + active]
     chosen = route(ask, rows, ahead, flight, start, st.params, st.memory[fly.pool], scores)
-    return _lowest(scores) if chosen == c.SCORES else chosen
-
-
-@jit
-def _lowest(scores: np.ndarray) -> int:
-    """The row with the lowest score, ties to the lowest; NO_ROW where all are infinite, NO_NUMBER where one is NaN."""
-    best, lowest = k.NO_ROW, np.inf
-    for i in range(len(scores)):
-        if not scores[i] >= lowest:
-            if scores[i] != scores[i]:
-                return k.NO_NUMBER
-            best, lowest = i, scores[i]
-    return best
+    return lowest(scores) if chosen == c.SCORES else chosen
 
 
 @jit

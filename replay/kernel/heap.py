@@ -107,8 +107,7 @@ def schedule(st: State, slot: int, t: float) -> None:
         child = 2 * at + 1
         if child >= n:
             break
-        if child + 1 < n and heap[child + 1].t < heap[child].t:
-            child += 1
+        child += int(child + 1 < n and heap[child + 1].t < heap[child].t)
         if heap[child].t >= key:
             break
         heap[at].t = heap[child].t

@@ -19,6 +19,7 @@ CONTROL = _record(
     " match"  # the router reads MATCHED_TOKENS
     " deep ahead flight"  # the router reads `ahead`, so many iterations, or `flight`; deep: either
     " linear"  # the router's score is a weighted sum of columns: a tournament tree instead of a scan
+    " scanned"  # ... except in pools of up to as many rows
     " ranked patient sessions regions holds cached lanes"
     " ghosts"  # 1: queues may hold requests that are gone
     " rule"  # region rule

@@ -41,7 +41,7 @@ class State(NamedTuple):
     flight_start: np.ndarray  # i8[R], by view row
     request: np.ndarray  # f8[REQUEST_COLUMNS], scratch
     params: np.ndarray  # f8[:], the router's parameters
-    weights: np.ndarray  # f8[VIEW_COLUMNS], of a linear score
+    weights: np.ndarray  # f8[terms, 2], of a linear score: column, weight
     shape: Records  # SHAPE[P]
     token_s: np.ndarray  # f8[P, largest max_batch_tokens + 1], G(n)
     extend: np.ndarray  # i8[1 + kinds, E]: grid of tokens generated, then what an outlived prediction grows by
@@ -85,6 +85,7 @@ _TABLES = (
     "ahead",
     "flight",
     "token_s",
+    "weights",
     "extend",
     "choices",
     "lag_s",
@@ -123,7 +124,7 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
         "agenda": (2 * slots + 64,), "slot_of": (slots,), "rows": (slots, c.VIEW_COLUMNS), "scores": (slots,),
         "expires": (slots,), "tree": (1,), "seen": (pools, k.SEEN_COLUMNS), "memory": (pools, 8),
         "ahead": (1, 1), "flight": (1, c.FLIGHT_COLUMNS), "flight_start": (slots,),
-        "request": (c.REQUEST_COLUMNS,), "params": (1,), "weights": (c.VIEW_COLUMNS,), "shape": (1,),
+        "request": (c.REQUEST_COLUMNS,), "params": (1,), "weights": (1, 2), "shape": (1,),
         "token_s": (1, 1), "extend": (2, 1), "choices": (1, 1), "lag_s": (1, 1), "between_s": (1, 1), "own_at": (1,),
         "hashes": (1,), "node": (1,), "bucket": (1,),
     }  # fmt: skip

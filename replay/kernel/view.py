@@ -71,15 +71,26 @@ def utilisation(st: State, pool: int, t: float) -> float:
     return held / capacity if capacity > 0.0 else 1.0
 
 
+@jit
+def lowest(scores: np.ndarray) -> int:
+    """The row with the lowest score, ties to the lowest; NO_ROW where all are infinite, NO_NUMBER where one is NaN."""
+    best, least = k.NO_ROW, np.inf
+    for i in range(len(scores)):
+        if not scores[i] >= least:
+            if scores[i] != scores[i]:
+                return k.NO_NUMBER
+            best, least = i, scores[i]
+    return best
+
+
 # --- scores that are a weighted sum of columns ---
 
 
 @jit
 def _score(st: State, row: int) -> float:
     total = 0.0
-    for column in range(len(st.weights)):
-        if st.weights[column] != 0.0:
-            total += st.weights[column] * st.rows[row, column]
+    for term in range(len(st.weights)):
+        total += st.weights[term, 1] * st.rows[row, int(st.weights[term, 0])]
     return total
 
 
@@ -93,8 +104,9 @@ def _climb(st: State, keys: np.ndarray, half: int, r: int) -> None:
     base = pool.tree + half * pool.leaves
     node = (pool.leaves + row - pool.first) >> 1
     while node >= 1:
-        a, b = st.tree[base + 2 * node], st.tree[base + 2 * node + 1]
-        winner = b if keys[b] < keys[a] else a  # ties to the lower row
+        at = base + 2 * node
+        lower = keys[st.tree[at + 1]] < keys[st.tree[at]]  # ties to the lower row
+        winner = st.tree[at + int(lower)]  # no branch: which of the two wins cannot be foretold
         if winner == st.tree[base + node] and winner != row:
             return  # nothing changes further up
         st.tree[base + node] = winner
@@ -105,8 +117,11 @@ def _climb(st: State, keys: np.ndarray, half: int, r: int) -> None:
 def rescore(st: State, r: int) -> None:
     """Score the replica's row again."""
     row = st.rep[r].row
-    st.scores[row] = _score(st, row)
-    _climb(st, st.scores, 0, r)
+    score = _score(st, row)
+    if score != st.scores[row]:  # most iterations end without a change of the counts
+        st.scores[row] = score
+        if st.pool[st.rep[r].pool].leaves > st.ctl[0].scanned:
+            _climb(st, st.scores, 0, r)
 
 
 @jit
@@ -138,5 +153,7 @@ def best_row(st: State, pool: int, t: float) -> int:
             st.expires[st.rep[r].row] = st.rep[r].valid_s
             _climb(st, st.expires, 2, r)
             rescore(st, r)
+    if p.leaves <= st.ctl[0].scanned:
+        return lowest(st.scores[p.first : p.first + p.active])
     best = st.tree[p.tree + 1]
     return best - p.first if st.scores[best] < np.inf else k.NO_ROW
