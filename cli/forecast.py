@@ -66,6 +66,8 @@ def command(
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
     with recording(workspace, "forecast", "-".join(asked["models"]), screen.argv, asked, out) as recorded:
-        written = write_forecasts(forecast(opened, **asked), recorded, forecasts_out=forecasts_out)
+        with screen.progress("forecast") as progress:
+            found = forecast(opened, **asked, progress=progress)
+        written = write_forecasts(found, recorded, forecasts_out=forecasts_out)
     screen.present(written, "lmaas evaluate --policy preserve", as_json=as_json)
     return written.exit_code

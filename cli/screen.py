@@ -55,7 +55,7 @@ class Screen:
         if self.quiet or not sys.stderr.isatty():
             yield lambda label, done: None
             return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         from lmaas.reports.terminal import console
 
@@ -64,14 +64,17 @@ class Screen:
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[rate]}, left"),
+            TimeRemainingColumn(),
         )
         with Progress(*columns, console=console(error=True, color=self.color), transient=True) as bar:
             tasks: dict[str, Any] = {}
 
             def step(label: str, done: float) -> None:
                 if label not in tasks:
-                    tasks[label] = bar.add_task(printable(f"{what} {label}"), total=1.0)
-                bar.update(tasks[label], completed=done)
+                    tasks[label] = bar.add_task(printable(f"{what} {label}"), total=1.0, rate="")
+                speed = bar.tasks[bar.task_ids.index(tasks[label])].speed or 0.0
+                bar.update(tasks[label], completed=done, rate=f"{100 * speed:.2g} %/s")
 
             yield step
 

@@ -13,6 +13,7 @@ from lmaas.analysis.errors import Exit
 from lmaas.cli import options
 from lmaas.cli.help import OVERVIEW
 from lmaas.cli.main import app, hoisted, main
+from lmaas.cli.screen import Screen
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = (
@@ -153,3 +154,17 @@ def test_a_mapped_column_may_hold_an_equals_sign():
 )
 def test_options_that_hold_anywhere_may_stand_anywhere(typed: list[str], run: list[str]):
     assert hoisted(typed) == run
+
+
+def test_long_work_shows_its_rate_and_the_time_left_on_a_terminal_alone(capsys, monkeypatch):
+    with Screen().progress("forecast") as step:
+        step("auto", 0.5)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with Screen().progress("forecast") as step:
+        for done in (0.0, 0.25, 0.5):
+            step("auto", done)
+    told = capsys.readouterr().err
+    assert "forecast auto" in told and "50 %" in told and "%/s, left" in told

@@ -9,7 +9,7 @@ from requests_data import scramble, table, traffic
 from test_forecast import KEY, steady
 
 from lmaas.analysis.errors import UserError
-from lmaas.analysis.forecasting.intervals import Intervals, ranked
+from lmaas.analysis.forecasting.intervals import Intervals, ranked, spread_of
 from lmaas.analysis.forecasting.rolling import forecast, issue
 from lmaas.analysis.forecasting.scores import scored
 from lmaas.analysis.forecasting.shares import by_share
@@ -168,3 +168,24 @@ def test_scores_are_their_definitions():
     nothing = scored(rows.with_columns(model=pl.lit("m"), actual=pl.lit(0.0)), ["model"]).row(0, named=True)
     assert nothing["wape"] is None
     assert nothing["pinball"] is None
+
+
+def test_quantiles_of_all_series_at_once_are_those_of_each_by_itself():
+    rng = np.random.default_rng(2)
+    errors = rng.normal(size=(7, 60))
+    errors[rng.random(errors.shape) < np.linspace(0, 0.9, 7)[:, None]] = np.nan
+    levels = rng.random((4, 7))
+    everyone = np.sort(errors[np.isfinite(errors)])
+    for few in (0, 20, 40, 1000):
+        for s, of in enumerate(errors):
+            own = np.sort(of[np.isfinite(of)])
+            one = ranked(own if len(own) >= few else everyone, levels[:, s])
+            np.testing.assert_array_equal(spread_of(errors, levels, few)[:, s], one)
+    assert np.isnan(spread_of(errors * np.nan, levels, 5)).all()
+
+
+def test_progress_rises_to_one():
+    said = []
+    ask = {"window_s": 60.0, "cut_s": 240.0, "end_s": 540.0, "leads_s": [0.0]}
+    issue(steady(windows=9), progress=said.append, **ask)
+    assert said == sorted(said) and said[0] == 0 and said[-1] == 1 and len(said) > 5

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Sequence
-from math import ceil, floor
 
 import numpy as np
 
@@ -76,14 +75,27 @@ class Intervals:
             told = np.stack([p[a] for p in self.points[begin:last]], axis=1)
             came = seen[:, begin + self.first + ahead - 1 : n]
             error = (came - told) / scale(told, level[:, None])
+            error[~np.isfinite(error)] = np.nan
             for of in self.metrics:
-                known = [e[np.isfinite(e)] for e in error[of]]
-                everyone = np.sort(np.concatenate(known))
-                for s, own in zip(of, known, strict=True):
-                    spread[:, a, s] = ranked(
-                        np.sort(own) if len(own) >= FEW * ahead else everyone, self.levels[:, a, s]
-                    )
+                spread[:, a, of] = spread_of(error[of], self.levels[:, a, of], FEW * ahead)
         return spread
+
+
+def spread_of(errors: np.ndarray, levels: np.ndarray, few: int) -> np.ndarray:
+    """f8[levels, series]: `ranked` of each series' errors, f8[series, issues] with NaN for none, of all if `few`."""
+    known = np.isfinite(errors)
+    counts = known.sum(axis=1)
+    enough = counts >= few
+    spread = np.empty(levels.shape)
+    if enough.any():
+        own = np.sort(errors[enough], axis=1)  # NaN last
+        at = _ranks(counts[enough], levels[:, enough])
+        spread[:, enough] = np.take_along_axis(own, at.T, axis=1).T
+    if not enough.all():
+        everyone = np.sort(errors[known])
+        at = _ranks(np.array(len(everyone)), levels[:, ~enough])
+        spread[:, ~enough] = everyone[at] if len(everyone) else np.nan
+    return spread
 
 
 def scale(point: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -97,5 +109,11 @@ def ranked(errors: np.ndarray, quantiles: Sequence[float] | np.ndarray) -> np.nd
     n = len(errors)
     if not n:
         return np.full(len(quantiles), np.nan)
-    ranks = [ceil((n + 1) * q - 1e-9) if q >= 0.5 else floor((n + 1) * q + 1e-9) for q in quantiles]
-    return np.asarray(errors[np.clip(np.array(ranks) - 1, 0, n - 1)])
+    return np.asarray(errors[_ranks(np.array(n), np.asarray(quantiles))])
+
+
+def _ranks(n: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Indices of the conformal quantiles among n sorted errors; n broadcasts against the levels."""
+    above, below = np.ceil((n + 1) * levels - 1e-9), np.floor((n + 1) * levels + 1e-9)
+    rank = np.where(levels >= 0.5, above, below).astype(np.int64)
+    return np.asarray(np.minimum(np.maximum(rank - 1, 0), np.maximum(n - 1, 0)))

@@ -1,6 +1,6 @@
 """Demand forecasts with a rolling origin: a forecast issued at t is made from what was known at t."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -75,8 +75,12 @@ def issue(
     leads_s: Sequence[float],
     model: str | Forecaster = "auto",
     quantiles: Sequence[float] = (),
+    progress: Callable[[float], None] = lambda done: None,
 ) -> Issued:
-    """As `forecast`, for several leads of one model in one run: a window has a row for each."""
+    """As `forecast`, for several leads of one model in one run: a window has a row for each.
+
+    `progress` is told the share of the boundaries that are done.
+    """
     for lead_s in leads_s:
         if not lead_s >= 0:
             raise UserError(f"a lead of {lead_s:g} s issues forecasts after the fact; give 0 s or more", Exit.USAGE)
@@ -90,7 +94,7 @@ def issue(
     behind = {lead_s: ceil(lead_s / window_s - 1e-9) for lead_s in leads_s}
     task = Task(known.series, max(round(DAY_S / window_s), 1), tuple(sorted({b + 1 for b in behind.values()})))
     targets = count_windows(window_s, cut_s, end_s)
-    value, state = _issue_all(known, forecaster, task, targets, sorted(quantiles))
+    value, state = _issue_all(known, forecaster, task, targets, sorted(quantiles), progress)
     names = [None, *sorted(quantiles)]
     parts = [
         _rows(known, targets, b, lead_s, quantile, value[q, task.aheads.index(b + 1)])
@@ -119,7 +123,12 @@ def truth(requests: pl.DataFrame, *, window_s: float, cut_s: float, end_s: float
 
 
 def _issue_all(
-    known: Known, forecaster: Forecaster, task: Task, targets: int, quantiles: Sequence[float]
+    known: Known,
+    forecaster: Forecaster,
+    task: Task,
+    targets: int,
+    quantiles: Sequence[float],
+    progress: Callable[[float], None],
 ) -> tuple[np.ndarray, Any]:
     """f8[1 + quantiles, aheads, targets, series and totals] >= 0, the point first; NaN where no request was seen.
 
@@ -134,7 +143,9 @@ def _issue_all(
     value = np.full((1 + len(quantiles), len(task.aheads), targets, len(born)), np.nan)
     first = -known.first - task.aheads[-1] + 1  # windows ended at the first issue whose target is shown
     # issue n (windows ended) is for window n + ahead - 1, target n + ahead - 1 + known.first
-    for n in range(max(first - first // WARM, 1), targets - known.first - task.aheads[0] + 1):
+    boundaries = range(max(first - first // WARM, 1), targets - known.first - task.aheads[0] + 1)
+    for done, n in enumerate(boundaries):
+        progress(done / len(boundaries))
         seen = known.at(n)
         kept = _totals(seen, np.add) if quantiles else seen
         issued = np.asarray(forecaster.issue(seen.copy(), state), dtype=np.float64)
@@ -144,6 +155,7 @@ def _issue_all(
         for a, ahead in enumerate(task.aheads):
             if 0 <= n + ahead - 1 + known.first < targets:
                 value[:, a, n + ahead - 1 + known.first] = made[:, a]
+    progress(1.0)
     return value, state
 
 

@@ -1,7 +1,8 @@
 """`forecast`: a trace in, how well each model foretells its second part out, with everything they issued."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -63,6 +64,7 @@ def forecast(
     horizons_s: Sequence[float] = (),
     train_fraction: float = 0.5,
     by_tier: bool = False,
+    progress: Callable[[str, float], None] = lambda label, done: None,
 ) -> Forecasted:
     """Forecast every window after the first `train_fraction` of the time, at each horizon, with 80 and 95 % intervals.
 
@@ -95,10 +97,11 @@ def forecast(
     names = dict.fromkeys([*models, FLOOR])
     issued = {
         name: issue(
-            requests, window_s=window_s, cut_s=cut_s, end_s=end_s, leads_s=leads, model=name, quantiles=QUANTILES
+            requests, window_s=window_s, cut_s=cut_s, end_s=end_s, leads_s=leads, model=name, quantiles=QUANTILES,
+            progress=partial(progress, name),
         )
         for name in names
-    }
+    }  # fmt: skip
     windows = pl.concat(against(name, made.rows, requests, span) for name, made in issued.items())
     if by_tier:
         tiered = {n: by_share(m.rows, requests, "tier", **span) for n, m in issued.items()}
