@@ -22,7 +22,8 @@ import polars as pl
 from lmaas.analysis.forecasting.forecaster import FORECASTERS
 from lmaas.analysis.forecasting.rolling import issue
 from lmaas.analysis.forecasting.scores import QUANTILES, scored
-from lmaas.analysis.forecasting.study import against, nominal
+from lmaas.analysis.forecasting.study import against
+from lmaas.analysis.nominal import nominal_s
 
 ROOT = Path(__file__).resolve().parent.parent
 RESAMPLE = ROOT.parent / "shared" / "traces" / "servegen" / "resample.py"
@@ -37,7 +38,7 @@ def requests_of(path: Path) -> pl.DataFrame:
     """Rows as forecasts take them; durations are nominal."""
     columns = ["arrival_s", "service", "region", "input_tokens", "output_tokens"]
     rows = pl.read_parquet(path, columns=columns)
-    return rows.with_columns(pl.col("service", "region").cast(pl.String), done_s=pl.col("arrival_s") + nominal())
+    return rows.with_columns(pl.col("service", "region").cast(pl.String), done_s=pl.col("arrival_s") + nominal_s())
 
 
 def measured(

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.nominal import observed_s
 from lmaas.analysis.trace import Trace
 from lmaas.analysis.windows import default_window_s, known_demand
 from lmaas.replay.fleet import DECODE, NO_REGION, PREFILL, SHARED, Fleet, onward, preferences
@@ -196,8 +197,7 @@ def _known_by(requests: pl.DataFrame, fleet: Fleet, cut_s: float) -> pl.DataFram
         mine = training["pool"].to_numpy() == number
         lengths = (training[f].to_numpy()[mine] for f in ("input_tokens", "output_tokens"))
         least[mine] = pool.profile.alone_s(*lengths)[1]
-    observed = pl.when(pl.col("e2e_s") > 0).then("e2e_s")
-    done = pl.col("arrival_s") + observed.fill_null(pl.Series(least))
+    done = pl.col("arrival_s") + observed_s().fill_null(pl.Series(least))
     return training.filter(done < cut_s)
 
 
@@ -302,8 +302,7 @@ def prepare(
     if requests["tier"].null_count():
         notes.append(f"{requests['tier'].null_count():,} requests have no tier and are scored as {NO_TIER}")
     nominal = pl.Series(_nominal_s(requests, built, rates))
-    observed = pl.when(pl.col("e2e_s") > 0).then("e2e_s")  # 0 is a broken clock: nobody answers at once
-    requests = requests.with_columns(done_s=pl.col("arrival_s") + observed.fill_null(nominal))
+    requests = requests.with_columns(done_s=pl.col("arrival_s") + observed_s().fill_null(nominal))
     window = _window(trace, requests, window_s, cut_s, end_s)
     history = _history(requests, window, cut_s, rates)
     return Prepared(

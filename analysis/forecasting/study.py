@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.nominal import SAID, duration_s, observed_s
 from lmaas.analysis.trace import Trace, TraceMeta
 from lmaas.analysis.windows import DAY_S, count_windows, default_window_s, demand
 
@@ -19,7 +20,6 @@ from .shares import by_share
 SCHEMA_VERSION = "1.0"
 FLOOR = "last-value"  # beside every model
 COLUMNS = ("arrival_s", "service", "region", "tier", "input_tokens", "output_tokens", "e2e_s")
-FIRST_TOKEN_S, PER_TOKEN_S = 0.5, 0.03  # a request's nominal duration where the trace has no observed one
 LEAST_WINDOWS = 4  # of the training part
 KEYS = ("model", "horizon_s")
 
@@ -123,22 +123,16 @@ def _requests(trace: Trace) -> tuple[pl.DataFrame, tuple[str, ...]]:
     rows = trace.table(*COLUMNS).with_columns(pl.col("service", "region", "tier").cast(pl.String))
     if rows.is_empty():
         raise UserError(f"{trace.meta.name} has no request; nothing to forecast", Exit.INPUT)
-    observed = pl.when(pl.col("e2e_s") > 0).then("e2e_s")  # 0 is a broken clock: nobody answers at once
-    unknown = rows.select(observed.is_null().sum()).item()
+    unknown = rows.select(observed_s().is_null().sum()).item()
     remarks = (
         (
-            f"{unknown:,} of {rows.height:,} requests have no observed duration: their output counts as known "
-            f"{FIRST_TOKEN_S:g} s and {PER_TOKEN_S * 1000:g} ms a token after arrival",
+            f"{unknown:,} of {rows.height:,} requests have no observed duration: their output counts as known after "
+            f"{SAID}",
         )
         if unknown
         else ()
     )
-    return rows.with_columns(done_s=pl.col("arrival_s") + observed.fill_null(nominal())).sort("arrival_s"), remarks
-
-
-def nominal() -> pl.Expr:
-    """How long a request is taken to run where it was not observed, s."""
-    return FIRST_TOKEN_S + PER_TOKEN_S * pl.col("output_tokens").fill_null(0)
+    return rows.with_columns(done_s=pl.col("arrival_s") + duration_s()).sort("arrival_s"), remarks
 
 
 def _horizons(asked: Sequence[float], window_s: float, train_s: float) -> list[float]:
