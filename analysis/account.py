@@ -2,12 +2,25 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from .trace import SCHEMA
+
+
+class Stretch(NamedTuple):
+    """Arrivals of kept rows that follow one another in the source."""
+
+    source_row: int  # the first
+    first_s: float
+    last_s: float
+    earliest_s: float
+    inversions: int  # rows earlier than the one before
 
 
 @dataclass
@@ -19,6 +32,7 @@ class Account:
     rows: int = 0  # kept
     naive: int = 0  # of them, dates without a zone
     values: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SCHEMA, 0))  # per trace column, not null
+    stretches: list[Stretch] = field(default_factory=list)  # of kept rows, a batch each, in any order
     files: Counter[str] = field(default_factory=Counter)  # of a merged source: the rows of each, kept or not
     set_aside: list[Path] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)  # Polars hands batches over from several threads
@@ -30,12 +44,21 @@ class Account:
         return {"source_row": pl.UInt64(), **file, "reason": pl.String(), "text": pl.String()}
 
     def keep(self, rows: pl.DataFrame, naive: int) -> None:
-        """Count kept rows."""
+        """Count kept rows, in the source's order: `source_row`, `arrival_s` and others."""
+        stretch = _stretch(rows) if rows.height else None
         with self.lock:
+            if stretch is not None:
+                self.stretches.append(stretch)
             self.rows += rows.height
             self.naive += naive
             for column in rows.iter_columns():
                 self.values[column.name] += rows.height - column.null_count()
+
+    def order(self) -> tuple[int, float]:
+        """Kept rows earlier than the one before, and the earliest arrival; rows were kept."""
+        stretches = sorted(self.stretches)
+        between = sum(after.first_s < before.last_s for before, after in pairwise(stretches))
+        return between + sum(s.inversions for s in stretches), min(s.earliest_s for s in stretches)
 
     def count(self, files: pl.Series) -> None:
         """Count rows by the file they are from."""
@@ -50,3 +73,11 @@ class Account:
         rows.write_parquet(path, compression="zstd")
         with self.lock:
             self.set_aside.append(path)
+
+
+def _stretch(rows: pl.DataFrame) -> Stretch:
+    arrivals = rows["arrival_s"].to_numpy()
+    inversions = int(np.count_nonzero(arrivals[1:] < arrivals[:-1]))
+    return Stretch(
+        rows.item(0, "source_row"), float(arrivals[0]), float(arrivals[-1]), float(arrivals.min()), inversions
+    )

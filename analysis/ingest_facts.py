@@ -30,9 +30,11 @@ def describe(source: Source, reading: Reading, written: Written, folder: Path, k
     # a request id that the source gives is part of what makes a row the same; a row number is not
     compared = [name for name in columns if name in reading.columns]
     clock, repeats = Clock(), Repeats(trace, compared)
-    for rows in in_order(trace, ["arrival_s", *repeats.plain]):
-        clock.add(rows["arrival_s"].to_numpy())
-        repeats.add(rows)
+    with ThreadPoolExecutor(1) as beside:
+        for rows in in_order(trace, ["arrival_s", *repeats.plain]):
+            timed = beside.submit(clock.add, rows["arrival_s"].to_numpy())
+            repeats.add(rows)
+            timed.result()
     quantum, batched = clock.step()
     return TraceMeta(
         trace_id=known["trace_id"],

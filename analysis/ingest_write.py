@@ -131,7 +131,8 @@ def _write(
         _put_lines(source, facts["rows"] + sum(set_aside.values()), folder / REJECTS)
     if not facts["rows"]:
         raise _nothing_kept(source, set_aside, folder / REJECTS)
-    inversions, earlier_s = _order(folder / TRACE)
+    inversions, first_s = account.order()
+    earlier_s = min(int(first_s // 1), 0)  # whole seconds by which the earliest lies before arrival_s = 0
     base_ns += earlier_s * NS if reading.dated else 0
     if inversions:
         _sort(folder / TRACE, reading, base_ns, earlier_s)
@@ -231,14 +232,6 @@ def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -
     if next(iter(set_aside)) == "arrival_s too large":  # numbers since 1970, in a finer unit than was said
         reasons += " (since 1970? --map arrival_s=COLUMN --time-unit epoch-ms|epoch-us|epoch-ns)"
     return UserError(f"{source.name}: {rows}: {reasons}{first}")
-
-
-def _order(trace: Path) -> tuple[int, int]:
-    """Kept rows earlier than the one before, and the whole seconds by which the earliest lies before arrival_s = 0."""
-    arrival = pl.col("arrival_s")
-    facts = pl.scan_parquet(trace, glob=False).select(inversions=(arrival.diff() < 0).sum(), first=arrival.min())
-    inversions, first = facts.collect(engine="streaming").row(0)
-    return int(inversions), min(int(first // 1), 0)
 
 
 def _sort(trace: Path, reading: Reading, base_ns: int, earlier_s: int) -> None:

@@ -1,12 +1,16 @@
 """What is known of a trace beside its rows: clock steps, quality, and the published statistics of real files."""
 
+import random
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trace_data import HEADER, accounted
 
-from lmaas.analysis import ingest_facts
+from lmaas.analysis import ingest, ingest_facts
+from lmaas.analysis.account import Account
 from lmaas.analysis.quality import assess
 from lmaas.analysis.trace import SCHEMA
 
@@ -90,3 +94,23 @@ def test_real_oddities_are_found(read, shared):
     burst = read(shared / "traces/burstgpt/burstgpt_1_first400_rows.csv")
     assert (burst.table("status")["status"] == "failed").sum() == 17
     assert set(SCHEMA) == set(burst.table().columns)
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=40), st.integers(1, 7), st.randoms())
+def test_order_is_counted_over_batches_in_any_order(arrivals, batch, rng: random.Random):
+    account = Account(folder=None)
+    rows = pl.DataFrame({"source_row": range(len(arrivals)), "arrival_s": [float(a) for a in arrivals]})
+    parts = [rows[at : at + batch] for at in range(0, len(arrivals), batch)]
+    rng.shuffle(parts)
+    for part in parts:
+        account.keep(part, 0)
+    assert account.order() == (sum(b < a for a, b in zip(arrivals, arrivals[1:], strict=False)), min(arrivals))
+
+
+def test_every_byte_of_every_segment_is_in_the_id(tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest, "SEGMENT", 3)
+    ids, file = set(), tmp_path / "trace"
+    for content in (b"abcdefgh", b"abcdefg", b"abcdefgH", b"Abcdefgh", b"abcfedgh", b"defabcgh", b""):
+        file.write_bytes(content)
+        ids.add(ingest._identify([file], ["3:x"]))
+    assert len(ids) == 7
