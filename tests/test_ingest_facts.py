@@ -1,6 +1,7 @@
 """What is known of a trace beside its rows: clock steps, quality, and the published statistics of real files."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -104,7 +105,7 @@ def test_order_is_counted_over_batches_in_any_order(arrivals, batch, rng: random
     rng.shuffle(parts)
     for part in parts:
         account.keep(part, 0)
-    assert account.order() == (sum(b < a for a, b in zip(arrivals, arrivals[1:], strict=False)), min(arrivals))
+    assert account.order() == (sum(b < a for a, b in pairwise(arrivals)), min(arrivals))
 
 
 def test_every_byte_of_every_segment_is_in_the_id(tmp_path, monkeypatch):
