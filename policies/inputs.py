@@ -12,7 +12,7 @@ from lmaas.replay.prefixes import Prefixes
 
 from .prepare import Prepared, prefixes_of
 from .sessions import Chains, chains
-from .told import TRUE, TRUTH, demand_off, off
+from .told import MEDIAN, TRUE, TRUTH, demand_off, off
 
 
 class Inputs:
@@ -98,10 +98,10 @@ class Inputs:
             true = self.ready.replayed["output_tokens"].to_numpy().astype(np.float64)
             # at least one token, as every answer has
             return np.maximum(off(true, error, self.ready.seed), 1.0) if error else true
-        return self._once(("lengths", kind or "median"), lambda: self._predicted(kind or "median"))  # type: ignore[no-any-return]
+        return self._once(("lengths", kind or MEDIAN), lambda: self._predicted(kind or MEDIAN))  # type: ignore[no-any-return]
 
     def _predicted(self, kind: str) -> np.ndarray:
-        if kind == "median":
+        if kind == MEDIAN:
             return self._medians()
         return np.asarray(self.predictor(kind).predict(self.ready.replayed))
 
@@ -118,16 +118,25 @@ class Inputs:
         return joined["median"].fill_null(overall).to_numpy().astype(np.float64)
 
     def extension(self, kind: str | None, error: float = 0.0) -> Extension:
-        """What outlived predictions grow by: the expected rest, learned before the cut."""
+        """What outlived predictions grow by: the expected rest, learned before the cut.
+
+        By service, and where a predictor tells requests of a service apart also by the bucket of what it says.
+        """
         if kind == TRUE and not error:
             return NO_EXTENSION  # never outlived
+        parted = kind if kind not in (None, TRUE, MEDIAN) else None
+        return self._once(("extension", parted), lambda: self._rest(parted))  # type: ignore[no-any-return]
+
+    def _rest(self, kind: str | None) -> Extension:
+        from lmaas.analysis.lengths import known_by, residual_by_bucket, residual_table
+
         ready = self.ready
-
-        def learn() -> Extension:
-            from lmaas.analysis.lengths import residual_table
-
-            known = ready.requests.filter(pl.col("done_s") < ready.cut_s)
-            grid, tokens = residual_table(known, ready.services)
-            return Extension(grid.astype(np.int64), np.maximum(1, np.rint(tokens)).astype(np.int64))
-
-        return self._once("extension", learn)  # type: ignore[no-any-return]
+        if kind is None:
+            edges: tuple[float, ...] = ()
+            grid, tokens = residual_table(ready.requests.filter(pl.col("done_s") < ready.cut_s), ready.services)
+        else:
+            predictor = self.predictor(kind)
+            known, edges = known_by(ready.requests, ready.cut_s), predictor.edges
+            grid, tokens = residual_by_bucket(known, predictor.predict(known), edges, ready.services)
+        rows = np.maximum(1, np.rint(tokens)).astype(np.int64).reshape(-1, len(grid))
+        return Extension(grid.astype(np.int64), rows, np.floor(np.array(edges)).astype(np.int64))

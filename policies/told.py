@@ -11,7 +11,8 @@ import polars as pl
 from lmaas.analysis.forecasting.forecaster import FORECASTERS
 
 TRUTH, TRUE = "truth", "true"  # not predictors: what really comes
-LENGTHS = ("trees", "buckets", "input-bin", "median")
+MEDIAN = "median"  # of the service
+LENGTHS = ("trees", "buckets", "input-bin", MEDIAN)
 MOST_ERROR = 0.5
 DRAWN = ("prompt_tokens", "output_tokens", "requests")  # total_tokens is the sum of the first two
 
@@ -25,7 +26,7 @@ class Told:
     """
 
     forecaster: str = "auto"
-    lengths: str = "median"
+    lengths: str = MEDIAN
     demand_error: float = 0.0
     length_error: float = 0.0
 

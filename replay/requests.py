@@ -1,6 +1,6 @@
 """What is replayed, as arrays, and the rows the kernel takes them in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ class Requests:
     """Requests in arrival order, by number from 0; arrays of one length, those that are None do not matter.
 
     arrival_s f8, rising; pool i8, number in the fleet (with regions: any pool of the service); input_tokens,
-    output_tokens i8 >= 1; predicted_tokens f8, what routers take the output to be; kind i8, row of the extension table.
+    output_tokens i8 >= 1; predicted_tokens f8, what routers take the output to be; kind i8, of the extension table.
     tier i8, for routers; rank f8, order of waiting queues, lower first; held bool, waits until released;
     origin i8, row of the fleet's regions; session i8, for routers, -1: none.
     follow i8, number of the session's next request or -1, and think_s f8 before each: closed-loop sessions, where only
@@ -60,10 +60,10 @@ def arrivals(requests: Requests, first: int, group_of: np.ndarray | None, buffer
     n = len(range(*part.indices(len(requests))))
     rows = zeros("arr", n) if buffer is None or len(buffer) < n else buffer[:n]
     rows.number = np.arange(first, first + n)
-    for field, given in _GIVEN.items():
+    for name, given in _GIVEN.items():
         column = getattr(requests, given)
         if column is not None:
-            rows[field] = column[part]
+            rows[name] = column[part]
     rows.predicted = np.clip(np.rint(requests.predicted_tokens[part]), 1, (1 << 31) - 1)
     if group_of is None or requests.origin is None:
         rows.group = -1
@@ -86,10 +86,15 @@ def arrivals(requests: Requests, first: int, group_of: np.ndarray | None, buffer
 
 @dataclass(frozen=True)
 class Extension:
-    """What an outlived prediction grows by: tokens[kind, i] once generated[i] tokens are there (grid, rising)."""
+    """What an outlived prediction grows by once generated[i] tokens are there (grid, rising).
+
+    tokens[kind, i]; with `edges`, rising, tokens[kind * (len(edges) + 1) + bucket, i], a prediction at arrival being in
+    the bucket whose number is that of the edges below it.
+    """
 
     generated: np.ndarray
     tokens: np.ndarray
+    edges: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 NO_EXTENSION = Extension(np.zeros(1, np.int64), np.full((1, 1), 30, np.int64))

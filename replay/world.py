@@ -112,6 +112,7 @@ def state_of(
         shape=shape,
         token_s=np.stack([p.latency.token_s(most) for p in shapes]),
         extend=np.ascontiguousarray(grid),
+        edges=np.asarray(extension.edges, np.int64),
         params=np.array([*router.numbers, 0.0], np.float64),
         weights=np.array(sorted(router.linear.items()), np.float64).reshape(-1, 2),
         choices=world.choices,

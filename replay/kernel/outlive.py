@@ -17,10 +17,13 @@ def extend(st: State, r: int, q: int) -> None:
 @jit
 def _expected_rest(st: State, q: int) -> int:
     fly, grid = st.fly[q], st.extend
+    bucket = 0
+    while bucket < st.edges.shape[0] and st.edges[bucket] < fly.foretold:
+        bucket += 1
     e = 0
     while e + 1 < grid.shape[1] and grid[0, e + 1] <= fly.predicted:
         e += 1
-    return max(1, grid[1 + fly.kind, e])
+    return max(1, grid[1 + fly.kind * (st.edges.shape[0] + 1) + bucket, e])
 
 
 @jit

@@ -44,7 +44,10 @@ class State(NamedTuple):
     weights: np.ndarray  # f8[terms, 2], of a linear score: column, weight
     shape: Records  # SHAPE[P]
     token_s: np.ndarray  # f8[P, largest max_batch_tokens + 1], G(n)
-    extend: np.ndarray  # i8[1 + kinds, E]: grid of tokens generated, then what an outlived prediction grows by
+    extend: (
+        np.ndarray
+    )  # i8[1 + kinds * buckets, E]: grid of tokens generated, then what an outlived prediction grows by
+    edges: np.ndarray  # i8[buckets - 1], rising: of predictions at arrival, which part each kind's rows of `extend`
     choices: np.ndarray  # i8[groups, most], pools that serve a group, nearest first, -1: no more
     lag_s: np.ndarray  # f8[groups, most], one way
     between_s: np.ndarray  # f8[regions, regions], one way
@@ -125,7 +128,8 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
         "expires": (slots,), "tree": (1,), "seen": (pools, k.SEEN_COLUMNS), "memory": (pools, 8),
         "ahead": (1, 1), "flight": (1, c.FLIGHT_COLUMNS), "flight_start": (slots,),
         "request": (c.REQUEST_COLUMNS,), "params": (1,), "weights": (1, 2), "shape": (1,),
-        "token_s": (1, 1), "extend": (2, 1), "choices": (1, 1), "lag_s": (1, 1), "between_s": (1, 1), "own_at": (1,),
+        "token_s": (1, 1), "extend": (2, 1), "edges": (0,),
+        "choices": (1, 1), "lag_s": (1, 1), "between_s": (1, 1), "own_at": (1,),
         "hashes": (1,), "node": (1,), "bucket": (1,),
     }  # fmt: skip
     state = State(**{field: zeros(field, *shapes[field]) for field in State._fields})
