@@ -21,6 +21,7 @@ from lmaas.replay.routers import check_router
 from lmaas.replay.scores import MISSED
 from lmaas.replay.slo import Slo, parse_slos
 
+from .bounds import perfect_said, perfect_system
 from .depth import check_depth, deepen
 from .gates import Gate, parse_gates, percentile_test
 from .inputs import Inputs
@@ -219,10 +220,11 @@ def _collect(
     if not runs:
         reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise UserError(f"every policy failed: {reasons}", Exit.PARTIAL)
+    perfect = perfect_system(ready, inputs)
     return Evaluation(
         trace=trace.meta,
-        settings=_settings(ready, attain, train_fraction, load),
-        notes=(*ready.notes, *inputs.notes, *_notes(ready, runs)),
+        settings={**_settings(ready, attain, train_fraction, load), "perfect_system_gpu_hours": perfect},
+        notes=(*ready.notes, *inputs.notes, *_notes(ready, runs), perfect_said(perfect, ready.window_s)),
         failures=failures,
         scores=pl.DataFrame(rows, infer_schema_length=None),
         groups=_stack(runs, "groups"),

@@ -83,6 +83,8 @@ def _is_replica(n: Any) -> bool:
 
 def _is_whole(n: Any) -> bool:
     """Whether n is a whole number from 0."""
+    if type(n) is int:  # what nearly every answer is, at every tick
+        return n >= 0
     return isinstance(n, int | float | np.integer | np.floating) and bool(np.isfinite(n) and n >= 0 and n % 1 == 0)
 
 

@@ -25,9 +25,13 @@ POLICIES = Registry(
         "wva": "lmaas.policies.autoscalers.wva:Wva",
         "dynamo": "lmaas.policies.autoscalers.dynamo:DynamoPlanner",
         "kv-thresholds": "lmaas.policies.autoscalers.kv_thresholds:KvThresholds",
+        "chiron": "lmaas.policies.autoscalers.chiron:Chiron",
+        "tokenscale": "lmaas.policies.autoscalers.tokenscale:TokenScale",
         "last-value": "lmaas.policies.last_value:LastValue",
         "preserve": "lmaas.policies.preserve:PreServe",
         "oracle": "lmaas.policies.oracle:Oracle",
+        "perfect-system": "lmaas.policies.bounds:PerfectSystem",
+        "zero-cold-start": "lmaas.policies.bounds:ZeroColdStart",
     },
     listing="lmaas policies list",
 )

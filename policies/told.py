@@ -31,10 +31,10 @@ class Told:
     length_error: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_name("forecaster", self.forecaster, (*FORECASTERS, TRUTH))
-        _check_name("lengths", self.lengths, (*LENGTHS, TRUE))
-        _check_error("demand_error", self.demand_error, f"forecaster={TRUTH}", self.forecaster == TRUTH)
-        _check_error("length_error", self.length_error, f"lengths={TRUE}", self.lengths == TRUE)
+        check_name("forecaster", self.forecaster, (*FORECASTERS, TRUTH))
+        check_name("lengths", self.lengths, (*LENGTHS, TRUE))
+        check_error("demand_error", self.demand_error, f"forecaster={TRUTH}", self.forecaster == TRUTH)
+        check_error("length_error", self.length_error, f"lengths={TRUE}", self.lengths == TRUE)
 
     @property
     def foresight(self) -> bool:
@@ -42,14 +42,16 @@ class Told:
         return self.forecaster == TRUTH or self.lengths == TRUE
 
 
-def _check_name(parameter: str, name: Any, known: tuple[str, ...]) -> None:
+def check_name(parameter: str, name: Any, known: tuple[str, ...]) -> None:
+    """ValueError, with what is meant, for a name that is none of these."""
     if name not in known:
         near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
         raise ValueError(f"{parameter} is {name!r}; {hint}")
 
 
-def _check_error(parameter: str, error: Any, needs: str, true: bool) -> None:
+def check_error(parameter: str, error: Any, needs: str, true: bool) -> None:
+    """ValueError for an injected error that is no share, or injected into anything but the truth (`true`)."""
     if isinstance(error, bool) or not isinstance(error, (int, float)) or not 0 <= error <= MOST_ERROR:
         raise ValueError(f"{parameter} is {error!r}; a share from 0 to {MOST_ERROR:g}")
     if error and not true:

@@ -198,11 +198,16 @@ class Replay:
         if seen.closer is not None:
             seen.closer.close()
         check_migrations(actions.migrate, self.life, t)
-        self.carry_out(actions, t)
+        self.carry_out(actions, t, (seen.active + seen.starting).tolist())
 
-    def carry_out(self, actions: Actions, t: float) -> None:
-        """Do what a policy wants done at t, which is now; ValueError for what cannot be meant."""
+    def carry_out(self, actions: Actions, t: float, have: Sequence[float] = ()) -> None:
+        """Do what a policy wants done at t, which is now; ValueError for what cannot be meant.
+
+        have: replicas starting or active, by pool, where that is known: who ticks often mostly wants just these.
+        """
         for pool, wanted in actions.replicas.items():
+            if self._as_it_is(pool, wanted, have):
+                continue
             self._valid(pool, wanted, "replicas", t)
             self.life.scale(int(pool), int(wanted), t)
         for pool, n in actions.donate.items():
@@ -231,6 +236,12 @@ class Replay:
             if (int(at.pool), int(at.index)) != (pool, replica):
                 fly.target[q], fly.target_pool[q] = replica, pool
                 self._ask(k.MIGRATE, t, int(q))
+
+    def _as_it_is(self, pool: int, wanted: float, have: Sequence[float]) -> bool:
+        """Whether the pool needs no look at all: it has what is wanted, within its bounds, and nothing reshapes."""
+        if not 0 <= pool < len(have) or have[int(pool)] != wanted or self.life.reshaping:
+            return False
+        return self.fleet.pools[int(pool)].clamp(int(wanted)) == wanted
 
     def _valid(self, pool: int, n: float, what: str, t: float) -> None:
         if not np.isfinite(n) or n < 0 or not 0 <= pool < len(self.fleet.pools):

@@ -90,8 +90,9 @@ class Close:
         """As the fleet stands."""
         st = self._state()
         fly = st.fly.view(np.ndarray)
-        here = fly[np.isin(fly["phase"], list(WHERE)) & (fly["gone"] == 0) & (fly["request"] >= 0)]
-        here = here[np.argsort(here["request"], kind="stable")]
+        there = (fly["phase"] != k.ELSEWHERE) & (fly["gone"] == 0) & (fly["request"] >= 0)
+        number = np.flatnonzero(there)
+        here = fly[number[np.argsort(fly["request"][number], kind="stable")]]  # few: a request is 400 bytes
         index = st.rep.view(np.ndarray)["index"]
         return SeenRequests(
             request=here["request"].copy(),

@@ -109,6 +109,13 @@ class TestAibrix:
         assert counts(AibrixApa(), at(kv_fraction=0.01)) == [2]  # at most halved
         assert counts(AibrixApa(target=0.1), at(kv_fraction=1.0)) == [8]  # at most doubled
 
+    def test_apa_answers_one_lack_once(self):
+        """Four are full and four more start: what the four show stays the same while these load."""
+        assert counts(AibrixApa(), at(kv_fraction=1.0, starting=4)) == [8]  # ceil(4 · 2), not ceil(8 · 2)
+        assert counts(AibrixApa(), at(kv_fraction=1.0, starting=1)) == [8]  # still three short
+        assert counts(AibrixApa(), at(active=0, starting=2)) == [2]
+        assert counts(AibrixApa(), at(kv_fraction=0.3, starting=4)) == [7]  # 4 · 0.6 + 4 at the target, of ceil(4.8)
+
     def test_kpa_counts_full_replicas(self):
         ticks = [at(10 * k, kv_fraction=0.75) for k in range(6)]
         assert counts(AibrixKpa(), *ticks)[-1] == 6  # 4 · 0.75 / 0.5

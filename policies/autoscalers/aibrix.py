@@ -17,8 +17,12 @@ KV_USE = Knob("target", offset=0.0, least=0.05, most=1.0, falls=True)
 class AibrixApa(Autoscaler):
     """ratio = use / target; above 1 + up: ceil(N · ratio), at most max_up · N; below 1 - down: at least N / max_down.
 
-    use: mean KV-cache use of the replicas over window_s (`gpu_cache_usage_perc`). Source: vllm-project/aibrix,
-    pkg/controller/podautoscaler/algorithm/apa.go; target and window of its examples.
+    N: replicas active or starting; use: mean KV-cache use of the active ones over window_s (`gpu_cache_usage_perc`).
+    While some start it asks for no more than ceil(active · ratio) beyond what it has, and scales in as if these were
+    at the target (AIBrix's pending-replica guard; without it one lack is answered at every tick of a cold start). *Left
+    out:* its cooldown of 300 s for scale-in, which takes the lowest count asked for in that time and so undoes a
+    recovery. Source: vllm-project/aibrix, pkg/controller/podautoscaler, algorithm/apa.go and autoscaler.go
+    (applyPendingReplicaGuard); target and window of its examples.
     """
 
     target: float = 0.5
@@ -48,9 +52,11 @@ class AibrixApa(Autoscaler):
         ratio = memory.mean() / self.target
         wanted = math.ceil(now * ratio)
         if ratio > 1 + self.up:
-            return min(wanted, math.ceil(self.max_up * now))
+            wanted = min(wanted, math.ceil(self.max_up * now))
+            return min(wanted, max(now, math.ceil(pool.active * ratio))) if pool.starting else wanted
         if ratio < 1 - self.down:
-            return max(wanted, math.floor(now / self.max_down))
+            wanted = max(wanted, math.floor(now / self.max_down))
+            return max(wanted, min(now, math.ceil(pool.active * ratio + pool.starting)))
         return now
 
 

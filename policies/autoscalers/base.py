@@ -39,23 +39,15 @@ class PoolSeen:
         return self.active + self.starting
 
 
-def look(t: float, seen: Seen, p: int) -> PoolSeen:
-    """Pool p of the fleet, at t."""
-    return PoolSeen(
-        t=t,
-        interval_s=seen.interval_s,
-        active=int(seen.active[p]),
-        starting=int(seen.starting[p]),
-        running=float(seen.running[p]),
-        waiting=float(seen.waiting[p] + seen.queued[p]),
-        kv_fraction=float(seen.kv_fraction[p]),
-        arrivals=float(seen.arrivals[p]),
-        arrived_input_tokens=float(seen.arrived_input_tokens[p]),
-        completions=float(seen.completions[p]),
-        completed_output_tokens=float(seen.completed_output_tokens[p]),
-        mean_ttft_s=float(seen.mean_ttft_s[p]),
-        mean_e2e_s=float(seen.mean_e2e_s[p]),
-    )
+def looks(t: float, seen: Seen) -> list[PoolSeen]:
+    """Every pool of the fleet, at t."""
+    columns = (
+        seen.active.astype(int), seen.starting.astype(int), seen.running, seen.waiting + seen.queued,
+        seen.kv_fraction, seen.arrivals, seen.arrived_input_tokens, seen.completions, seen.completed_output_tokens,
+        seen.mean_ttft_s, seen.mean_e2e_s,
+    )  # fmt: skip
+    rows = zip(*(column.tolist() for column in columns), strict=True)  # numbers of Python's: a tenth of numpy's cost
+    return [PoolSeen(t, seen.interval_s, *row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -93,8 +85,8 @@ class Autoscaler:
 
     def react(self, t: float, seen: Seen, state: Run) -> Actions:
         """The count of every pool, within its bounds."""
-        pools = enumerate(state.fleet.pools)
-        return Actions({p: pool.clamp(self.count(look(t, seen, p), state.memory[p])) for p, pool in pools})
+        pools = zip(state.fleet.pools, looks(t, seen), state.memory, strict=True)
+        return Actions({p: pool.clamp(self.count(now, memory)) for p, (pool, now, memory) in enumerate(pools)})
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> Any:
         """The memory a pool begins with; rates: its row of History.rates."""
@@ -111,18 +103,27 @@ class Samples:
 
     period_s: float
     kept: deque[tuple[float, float]] = field(default_factory=deque)
+    total: float = 0.0  # of those kept: some policies look thirty times a window
 
     def add(self, t: float, value: float) -> None:
         """One more; those of before t - period_s are dropped, one of that very instant is kept."""
         self.kept.append((t, value))
+        self.total += value
         while self.kept[0][0] < t - self.period_s:
-            self.kept.popleft()
+            self.total -= self.kept.popleft()[1]
 
     def mean(self, of_last_s: float | None = None) -> float:
         """The mean of those of the last of_last_s, by default the whole period; there is at least one."""
         since = self.kept[-1][0] - (self.period_s if of_last_s is None else of_last_s)
-        values = [value for t, value in self.kept if t > since] or [self.kept[-1][1]]
-        return sum(values) / len(values)
+        if of_last_s is None and len(self.kept) > 1:
+            edge, value = self.kept[0]
+            return (self.total - value) / (len(self.kept) - 1) if edge <= since else self.total / len(self.kept)
+        total, n = 0.0, 0
+        for t, value in reversed(self.kept):  # a short window is the end of a long one
+            if t <= since:
+                break
+            total, n = total + value, n + 1
+        return total / n if n else self.kept[-1][1]
 
     def most(self) -> float:
         """The largest."""
