@@ -127,6 +127,8 @@ def test_another_trace_is_scored_whole_where_times_do_not_meet(source, rows, tmp
     told = ran(capsys, "predict", "other.parquet", "--model", "model.json")
     assert only(told)["n"] == other.height
     assert any("cannot be compared" in note for note in told["notes"])
+    assert main(["predict", "other.parquet", "--model", "model.json"]) == 0
+    assert "requests that it shows no sign of being trained on" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_dated_copy_of_the_training_trace_is_not_scored_in_sample(rows, tmp_path, capsys):
@@ -141,6 +143,25 @@ def test_a_dated_copy_of_the_training_trace_is_not_scored_in_sample(rows, tmp_pa
     assert told["trace"]["trace_id"] != trained["trace"]["trace_id"]
     assert only(told)["n"] == only(trained)["n"]
     assert only(told)["mae_tokens"] == pytest.approx(only(trained)["mae_tokens"])
+
+
+@pytest.mark.parametrize("copy", ["shifted", "renamed", "one service", "one tenant", "half", "with later ones"])
+def test_a_copy_of_the_training_is_known_again_and_not_scored(copy, source, rows, tmp_path, capsys):
+    trained = ran(capsys, "train", source, "--out", "model.json")
+    own = rows.filter(pl.col("arrival_s") < trained["settings"]["cut_s"])
+    changed = {
+        "shifted": own.with_columns(pl.col("arrival_s") + 1234.5),
+        "renamed": own.with_columns(service="tenant", tenant="service"),
+        "one service": own.filter(service="chat"),
+        "one tenant": own.filter(service="chat", tenant="t1"),
+        "half": own[500:1000],
+        "with later ones": rows.with_columns(pl.col("arrival_s") + 7),
+    }[copy]
+    changed.write_parquet(tmp_path / "copy.parquet")
+    told = ran(capsys, "predict", "copy.parquet", "--model", "model.json")
+    assert told["scores"] == [] and any("would be in-sample" in note for note in told["notes"])
+    assert main(["predict", "copy.parquet", "--model", "model.json"]) == 0
+    assert "nothing is scored, for requests like these were among those" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_comes_after_the_cut_changes_no_model(rows, tmp_path, capsys):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from hashlib import blake2b
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from .features import CATEGORIES, NUMBERS, Features
 from .floors import InputBin, Median
 from .history import SCHEMA
 from .intervals import LEVELS, Shift
+from .overlap import KEPT
 from .predictor import LengthPredictor
 from .trees import QuantileTrees, Trees
 
@@ -60,6 +62,11 @@ class Facts(_Part):
     kind: str
     seed: int
     note: str | None
+    sketch: list[int] = Field(default=[], max_length=KEPT)  # overlap.sketch of these rows; older files have none
+
+    def told(self) -> dict[str, Any]:
+        """As metrics.json has it."""
+        return self.model_dump(exclude={"sketch"})
 
 
 class _Past(_Part):
@@ -199,6 +206,8 @@ def _predictor(read: _File) -> LengthPredictor:
         _require(shift.factor.shape[1] == len(LEVELS), "its shift has another number of quantiles")
     _require(spread is not None or shift is None, "it shifts quantiles that it has not")
     trained = read.trained
+    rising = all(0 <= a < b < 1 << 64 for a, b in pairwise([0, *trained.sketch]))
+    _require(rising, "its sketch of what it was trained on does not rise")
     zone = datetime.fromisoformat(trained.epoch).tzinfo if trained.epoch is not None else True
     _require(zone is not None, "its epoch has no zone")
     return LengthPredictor(

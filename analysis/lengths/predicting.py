@@ -7,6 +7,7 @@ import polars as pl
 
 from ..trace import Trace, TraceMeta
 from .modelfile import Facts
+from .overlap import is_known
 from .predictor import LengthPredictor
 from .requests import requests_of
 from .result import Lengths, by_bucket, calibration, importance
@@ -38,16 +39,24 @@ def predict(trace: Trace, predictor: LengthPredictor, facts: Facts) -> Lengths:
             "and left out of the scores"
         )
     scored = (~seen & (pl.col("output_tokens") >= 1)).fill_null(False)
+    again = shift_s is None and bool(facts.sketch) and is_known(timed.filter(scored), facts.sketch)
+    if again:
+        notes.append(
+            "requests like these, one after the other as here, were among those it was trained on: nothing is scored, "
+            "for the scores would be in-sample"
+        )
+        scored = pl.repeat(False, pl.len())
     told = here.told(timed)
     levels = [name for name in told.columns if name.startswith("q_")]
     rows = scored_rows(here, timed, scored, told)
     predictions = pl.concat([requests.select(COLUMNS[:3]), told.select("predicted_tokens", *levels)], how="horizontal")
     predictions = predictions.with_columns(output_tokens=requests["output_tokens"])
     predictions = predictions.with_columns(timed.select(trained_on=seen.fill_null(False)))
-    if rows.is_empty():
+    if rows.is_empty() and not again:
         notes.append("no request outside the training has a known output, so nothing is scored")
     return Lengths(
-        "predict", trace.meta, here, facts, {"kind": facts.kind, "cut_s": facts.cut_s},
+        "predict", trace.meta, here, facts,
+        {"kind": facts.kind, "cut_s": facts.cut_s, "times_compared": shift_s is not None, "trained_on_again": again},
         scores({facts.kind: here}, timed, scored, told={facts.kind: told}), calibration(rows),
         by_bucket(rows, here.edges), importance(here), pl.DataFrame(), predictions, tuple(notes),
     )  # fmt: skip
@@ -63,5 +72,5 @@ def _clock(trace: TraceMeta, facts: Facts) -> tuple[float | None, list[str]]:
             return shift_s, ["it was trained on another trace; both have dates, so what it remembers still counts"]
     return None, [
         "it was trained on another trace, and their times cannot be compared: it goes without what it remembers and "
-        "without the time of day; were the same requests in both, the scores would be in-sample"
+        "without the time of day; that no request was trained on is likely, and not certain"
     ]

@@ -49,6 +49,11 @@ class Lengths:
     notes: tuple[str, ...]
 
     @property
+    def surely_unseen(self) -> bool:
+        """Whether what is scored is known not to have been trained on: by its times, or by the trace itself."""
+        return bool(self.settings.get("times_compared", True))
+
+    @property
     def tables(self) -> dict[str, pl.DataFrame]:
         """By name, those that are stored with a run."""
         named = {"scores": self.scores, "calibration": self.calibration, "buckets": self.buckets}
@@ -60,7 +65,7 @@ class Lengths:
             "schema_version": SCHEMA_VERSION,
             "trace": self.trace.model_dump(mode="json", exclude={"source"}),  # a path: it differs by machine
             "settings": dict(self.settings),
-            "trained": self.facts.model_dump(),
+            "trained": self.facts.told(),
             "notes": list(self.notes),
             **{name: table.to_dicts() for name, table in self.tables.items()},
         }

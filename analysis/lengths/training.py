@@ -11,6 +11,7 @@ from ..selection import selected
 from ..trace import Trace
 from .kinds import PREDICTORS
 from .modelfile import Facts
+from .overlap import sketch
 from .predictor import LengthPredictor, known_by
 from .requests import requests_of
 from .result import Lengths, by_bucket, calibration, importance, rest
@@ -70,6 +71,7 @@ def train(
         kind=kind,
         seed=seed,
         note=predictor.note,
+        sketch=sketch(known),
     )
     mask = (pl.col("arrival_s") >= cut_s) & (pl.col("output_tokens") >= 1)
     rows = scored_rows(predictor, requests, mask)

@@ -54,13 +54,16 @@ def finding(result: Lengths) -> str:
     every = result.scores.filter(pl.col("service").is_null()).to_dicts()
     if not every:
         held = "no request outside its training has a known output"
+        if result.settings.get("trained_on_again"):
+            held = "requests like these were among those it was trained on"
         held = held if result.verb == "predict" else "no request is held out"
         return f"{_what(result)}; nothing is scored, for {held}."
     own, floors = every[0], every[1:]
+    unseen = "it was not trained on" if result.surely_unseen else "that it shows no sign of being trained on"
     fallen = ", here only its floor," if result.facts.note else ""
     said = (
         f"{text(own['predictor'])}{fallen} is off by {number(own['mae_tokens'], 3)} tokens on average on "
-        f"{own['n']:,} requests it was not trained on, {change(own['bias'])} in sum"
+        f"{own['n']:,} requests {unseen}, {change(own['bias'])} in sum"
     )
     if own["coverage_80"] is not None:
         said += f"; its {percent(0.8)} interval holds {percent(own['coverage_80'])} of them"
