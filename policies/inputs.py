@@ -106,6 +106,8 @@ class Inputs:
         return np.asarray(self.predictor(kind).predict(self.ready.replayed))
 
     def _medians(self) -> np.ndarray:
+        from lmaas.analysis.lengths import capped
+
         ready = self.ready
         known = ready.requests.filter(pl.col("done_s") < ready.cut_s)
         overall = known["output_tokens"].median() if known.height else PRIOR_OUTPUT_TOKENS
@@ -115,7 +117,7 @@ class Inputs:
             )
         medians = known.group_by("service").agg(median=pl.col("output_tokens").median())
         joined = ready.replayed.join(medians, on="service", how="left", maintain_order="left")
-        return joined["median"].fill_null(overall).to_numpy().astype(np.float64)
+        return capped(ready.replayed, joined["median"].fill_null(overall).to_numpy().astype(np.float64))
 
     def extension(self, kind: str | None, error: float = 0.0) -> Extension:
         """What outlived predictions grow by: the expected rest, learned before the cut.

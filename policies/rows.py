@@ -12,7 +12,7 @@ from lmaas.replay.fleetfile import FleetSpec
 from lmaas.replay.prefixes import Prefixes
 
 COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
-PREDICTED_BY = ("session_id", "prompt_grams")  # what predictors of output lengths also look at
+PREDICTED_BY = ("session_id", "prompt_grams", "max_tokens")  # what predictors of output lengths also look at
 BATCH = 4096  # rows whose hashes are worked on at a time: several copies of them exist meanwhile
 ORDERED_BY = {"priority": "priority", "deadline": "deadline_s"}  # order of queues -> column it reads
 

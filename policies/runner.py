@@ -41,7 +41,9 @@ class Run:
 def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
     """Plans at the policy's decision times and at restarts; from `plan_all`, which equals `plan` (tested)."""
     times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
-    times = np.union1d(times[times >= ready.start_s], restart_times(ready.fleet, ready.start_s))
+    # a decision due as the replay begins is made right after: ticks come after the beginning
+    due = np.maximum(times[times >= ready.start_s], np.nextafter(ready.start_s, np.inf))
+    times = np.union1d(due, restart_times(ready.fleet, ready.start_s))
     table = checked_plan(policy.plan_all(forecasts, state))
 
     def after(t: float) -> float:

@@ -71,6 +71,11 @@ def usd(value: float) -> str:
     return f"${value:,.2f}" if abs(value) < 100 else f"${value:,.0f}"
 
 
+def many(n: int, what: str) -> str:
+    """'1 request', '2,000 requests'."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def change(value: float) -> str:
     """A signed relative change, one decimal: -0.184 -> '−18.4 %'."""
     written = f"{abs(100 * value):,.1f}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lmaas.analysis.trace import TraceMeta
 
 from .figures import Clock
-from .format import span, text
+from .format import many, span, text
 from .section import Report, Section, Tone
 from .sections import ANALYZE, EVALUATE, FORECAST, LENGTHS, sections
 
@@ -50,9 +50,8 @@ def evaluation_report(result: Evaluation, argv: Sequence[str], run: str = "") ->
 def lengths_report(result: Lengths, argv: Sequence[str], run: str = "") -> Report:
     """The report of `lmaas train` and `lmaas predict`."""
     facts = result.facts
-    trained = (
-        f"{text(facts.kind)}, on {facts.rows:,} requests of {text(facts.trace_name)} ({text(facts.trace_id[:12])})"
-    )
+    of = f"{many(facts.rows, 'request')} of {text(facts.trace_name)} ({text(facts.trace_id[:12])})"
+    trained = f"{text(facts.kind)}, on {of}"
     return Report(
         result.verb,
         f"Output lengths of {text(result.trace.name)}",

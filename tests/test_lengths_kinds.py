@@ -327,3 +327,26 @@ def test_sessions_do_not_look_ahead(kind, rng):
     )
     told, changed = (everything(taught(rows, kind), rows)[:before] for rows in (requests, other))
     np.testing.assert_array_equal(told, changed)
+
+
+@pytest.mark.parametrize("kind", ["trees", "buckets", "input-bin", "median"])
+def test_nothing_predicted_is_above_the_limit_that_a_request_asks_for(kind):
+    requests = habits(np.random.default_rng(2), rate=0.5)
+    predictor = LengthPredictor.train(requests, cut_s=CUT_S, kind=kind, intervals=True)
+    free = predictor.told(requests)
+    limited = predictor.told(requests.with_columns(max_tokens=pl.lit(40, pl.UInt32)))
+    for name in free.columns:
+        if name != "bucket":
+            np.testing.assert_array_equal(limited[name], np.minimum(free[name], 40.0))
+    unlimited = predictor.told(requests.with_columns(max_tokens=pl.lit(None, pl.UInt32)))
+    assert unlimited.equals(free) and predictor.told(requests.with_columns(max_tokens=pl.lit(0, pl.UInt32))).equals(
+        free
+    )
+
+
+@pytest.mark.parametrize("kind", list(PREDICTORS))
+def test_constant_outputs_are_off_by_nothing_and_have_no_bucket_to_hit(kind):
+    requests = habits(np.random.default_rng(2), rate=0.5).with_columns(output_tokens=pl.lit(137, pl.UInt32))
+    predictor = LengthPredictor.train(requests, cut_s=CUT_S, kind=kind)
+    row = scores({kind: predictor}, requests).filter(pl.col("service").is_null()).row(0, named=True)
+    assert (row["mae_tokens"], row["bias_tokens"], row["bucket_accuracy"], row["buckets"]) == (0.0, 0.0, None, 1)

@@ -86,3 +86,19 @@ def test_others_extend_by_service(inputs, kind, error):
     made = inputs.extension(kind, error)
     np.testing.assert_array_equal(made.tokens, np.maximum(np.rint(tokens), 1))
     assert len(made.edges) == 0 and len(made.generated) == len(grid)
+
+
+@pytest.mark.parametrize("kind", ["trees", "buckets", "input-bin", "median"])
+def test_no_prediction_in_the_replay_is_above_max_tokens(kind, tmp_path):
+    (tmp_path / "profile.json").write_text(json.dumps(PROFILE))
+    table = rows(n=4_000)
+    limit = pl.Series(np.random.default_rng(1).choice([0, 5, 60, 4000], table.height), dtype=pl.UInt32)
+    limited = pl.min_horizontal("output_tokens", pl.when(limit > 0).then(limit))
+    read = stored(tmp_path, table.with_columns(max_tokens=limit, output_tokens=limited), "limited")
+    ready = prepare(
+        read, slos=(), attain=0.99, profile=str(tmp_path / "profile.json"), fleet=None, train_fraction=0.5,
+        warmup_s=600.0, window_s=300.0, load=1.0, seed=0,
+    )  # fmt: skip
+    asked, told = ready.replayed["max_tokens"].to_numpy(), Inputs(ready).lengths(kind)
+    assert (told >= 1).all() and (told[asked > 0] <= asked[asked > 0]).all()
+    assert (told[asked == 5] == 5).mean() > 0.5 and (told[~(asked > 0)] > 20).mean() > 0.5

@@ -108,19 +108,27 @@ class LengthPredictor:
 
     def _point(self, requests: pl.DataFrame, matrix: np.ndarray | None) -> np.ndarray:
         if self.model is None:
-            return np.full(requests.height, PRIOR_OUTPUT_TOKENS)
-        return np.asarray(np.clip(self.model.predict(requests, matrix), 1.0, self.longest))
+            return capped(requests, np.full(requests.height, PRIOR_OUTPUT_TOKENS))
+        return capped(requests, np.clip(self.model.predict(requests, matrix), 1.0, self.longest))
 
     def _levels(self, requests: pl.DataFrame, matrix: np.ndarray | None) -> np.ndarray | None:
         if self.spread is None:
             return None
         guess = np.sort(self.spread.quantiles(requests, matrix), axis=1)
-        return np.asarray(np.maximum(self.shift(requests, guess) if self.shift else guess, 1.0))
+        return capped(requests, np.maximum(self.shift(requests, guess) if self.shift else guess, 1.0))
 
 
 def train(requests: pl.DataFrame, *, cut_s: float, kind: str = "trees", seed: int = 0) -> LengthPredictor:
     """A predictor of a kind of PREDICTORS; as `LengthPredictor.train`."""
     return LengthPredictor.train(requests, cut_s=cut_s, kind=kind, seed=seed)
+
+
+def capped(requests: pl.DataFrame, tokens: np.ndarray) -> np.ndarray:
+    """f8[rows, ...]: no answer is longer than the request's max_tokens, where it states one of at least 1."""
+    if "max_tokens" not in requests.columns:
+        return tokens
+    limit = requests.select(pl.when(pl.col("max_tokens") >= 1).then("max_tokens").cast(pl.Float64).fill_null(np.inf))
+    return np.asarray(np.minimum(tokens, limit.to_series().to_numpy().reshape(-1, *(1,) * (tokens.ndim - 1))))
 
 
 def known_by(requests: pl.DataFrame, cut_s: float) -> pl.DataFrame:

@@ -20,7 +20,7 @@ COLUMNS = {
     "acc_100": "share predicted within 100 tokens",
     "bias_tokens": "mean of predicted - true",
     "bias": "bias_tokens / mean true output",
-    "bucket_accuracy": "share whose bucket is predicted, of ten that the training outputs fill alike",
+    "bucket_accuracy": "share whose bucket is predicted, of ten that the training outputs fill alike; null: of one",
     "buckets": "how many there are: fewer where many outputs are equal",
     "kendall_tau": "rank correlation (tau-b) of predicted and true, on at most 50,000 requests drawn; null: constant",
     "n_tau": "requests it is of",
@@ -51,7 +51,9 @@ def scores(
         rows = scored_rows(predictor, requests, mask, (told or {}).get(name))
         groups = [(None, rows), *((key[0], part) for key, part in rows.group_by("service"))]
         buckets = len(predictor.edges) + 1
-        parts += [{"predictor": name, "service": s, "buckets": buckets} | _of(part, seed) for s, part in groups]
+        parts += [
+            {"predictor": name, "service": s, "buckets": buckets} | _of(part, buckets, seed) for s, part in groups
+        ]
     found = pl.DataFrame(parts, schema=_schema(), infer_schema_length=None).filter(pl.col("n") > 0)
     order = pl.col("predictor").replace_strict({name: k for k, name in enumerate(predictors)}, return_dtype=pl.Int32)
     return found.sort(order, "service", nulls_last=False)
@@ -70,11 +72,11 @@ def scored_rows(
     return rows.with_columns(hit=pl.Series(hit, dtype=pl.Boolean))
 
 
-def _of(rows: pl.DataFrame, seed: int) -> dict[str, float | int | None]:
+def _of(rows: pl.DataFrame, buckets: int, seed: int) -> dict[str, float | int | None]:
     true, guess = rows["true"].to_numpy(), rows["predicted_tokens"].to_numpy()
     if not len(true):
         return {"n": 0}
-    error = guess - true
+    error = np.round(guess - true, 6)  # below, it is rounding: constant outputs are predicted exactly
     tau, n_tau = _kendall_tau(guess, true, seed)
     measures: dict[str, float | int | None] = {
         "n": len(true),
@@ -82,7 +84,7 @@ def _of(rows: pl.DataFrame, seed: int) -> dict[str, float | int | None]:
         "acc_100": float((np.abs(error) <= WITHIN).mean()),
         "bias_tokens": float(error.mean()),
         "bias": float(error.mean() / true.mean()),
-        "bucket_accuracy": rows["hit"].mean(),  # type: ignore[dict-item]
+        "bucket_accuracy": rows["hit"].mean() if buckets > 1 else None,  # type: ignore[dict-item]
         "kendall_tau": tau,
         "n_tau": n_tau,
     }

@@ -8,7 +8,7 @@ import polars as pl
 
 from lmaas.analysis.lengths.scores import PUBLISHED
 
-from ..format import change, number, percent, share, text
+from ..format import change, many, number, percent, share, text
 from ..section import Column, Section, table
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def finding(result: Lengths) -> str:
     fallen = ", here only its floor," if result.facts.note else ""
     said = (
         f"{text(own['predictor'])}{fallen} is off by {number(own['mae_tokens'], 3)} tokens on average on "
-        f"{own['n']:,} requests {unseen}, {change(own['bias'])} in sum"
+        f"{many(own['n'], 'request')} {unseen}, {change(own['bias'])} in sum"
     )
     if own["coverage_80"] is not None:
         said += f"; its {percent(0.8)} interval holds {percent(own['coverage_80'])} of them"
@@ -77,5 +77,6 @@ def finding(result: Lengths) -> str:
 
 def _what(result: Lengths) -> str:
     if result.verb == "train":
-        return f"{text(result.facts.kind)} learned from {result.facts.rows:,} requests"
-    return f"{result.predictions.height:,} requests are predicted"
+        return f"{text(result.facts.kind)} learned from {many(result.facts.rows, 'request')}"
+    n = result.predictions.height
+    return f"{many(n, 'request')} {'is' if n == 1 else 'are'} predicted"

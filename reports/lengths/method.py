@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lmaas.analysis.lengths.scores import COLUMNS
 
 from ..evaluate.definitions import definitions
-from ..format import text
+from ..format import many, text
 from ..section import Section
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def section(result: Lengths) -> Section:
     return Section(
         "method",
         "Method and definitions",
-        f"{text(facts.kind)} was trained on {facts.rows:,} requests of {text(facts.trace_name)} that were done before "
-        "the cut; every score is of others.",
+        f"{text(facts.kind)} was trained on {many(facts.rows, 'request')} of {text(facts.trace_name)}, done before the "
+        "cut; every score is of others.",
         tables=(definitions(TERMS | {label: COLUMNS[name] for name, label in NAMES.items()}),),
     )
