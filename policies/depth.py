@@ -77,10 +77,14 @@ def deepen(
     if base is not None:
         from .worth import worth
 
-        worths = worth(ready, inputs, attain, base.policy, jobs=jobs, say=progress)
-        notes.append(
-            f"worth of predictors: of {base.name}, its other settings as given, its headroom searched for each"
-        )
+        about = f"worth of predictors: of {base.name}, its other settings as given, its headroom searched for each"
+        try:
+            worths = worth(ready, inputs, attain, base.policy, jobs=jobs, say=progress)
+        except (UserError, ConservationError):
+            raise
+        except Exception as error:  # what was found before is worth keeping
+            about = f"worth of predictors: the search for {base.name} failed: {error}"
+        notes.append(about)
     asked = {row["policy"] for row in runs.values() if row["role"] == "policy"}
     lost = any(one.at is None and one.policy in asked for one in found)
     matched = table(found)
@@ -149,6 +153,6 @@ def said(found: Sequence[Matched]) -> list[str]:
         elif not one.steady:
             notes.append(
                 f"{one.policy}: attainment does not rise steadily with {one.knob.name}: around "
-                f"{one.at.value:g} some more of it attains less"
+                f"{one.at.value:g} some {'less' if one.knob.falls else 'more'} of it attains less"
             )
     return notes

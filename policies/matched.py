@@ -26,8 +26,9 @@ MATCHED: dict[str, Any] = {
     "knob": pl.String,  # the parameter that was searched
     "foresight": pl.Boolean,  # always: the search looked at the evaluated part
     "attains": pl.Boolean,
-    "headroom_matched": pl.Float64,  # the least value of the knob whose replay attains the target
-    "headroom_below": pl.Float64,  # the next lower one that was replayed, which does not; null: the least possible
+    # the value of the knob with the least capacity whose replay attains the target: of one that falls the largest
+    "headroom_matched": pl.Float64,
+    "headroom_below": pl.Float64,  # that of the next less capacity replayed, which does not; null: the least possible
     "gpu_hours_matched": pl.Float64,  # at the target, interpolated between the two
     "gpu_hours_matched_low": pl.Float64,  # of the two replays: how far the interpolation may be off
     "gpu_hours_matched_high": pl.Float64,

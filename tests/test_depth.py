@@ -15,7 +15,7 @@ from lmaas.policies.matched import MATCHED
 from lmaas.policies.prepare import prepare
 from lmaas.policies.registry import parse_policy
 from lmaas.policies.told import LENGTHS
-from lmaas.reports.evaluate.worth import figure, finding
+from lmaas.reports.evaluate.worth import figure, finding, lost
 from lmaas.reports.report import evaluation_report
 from lmaas.reports.schema import EvaluationMetrics
 
@@ -115,6 +115,31 @@ def test_the_report_shows_worth_first(ran):
     assert [trace["name"] for trace in drawn] == ["truth, off by what is injected", "last-value"]
     assert len(drawn[0]["x"]) == 2
     assert section.figures[0].table.rows.height == 4
+
+
+def test_predictors_that_attain_nowhere_are_named_with_the_reason(ran):
+    table = ran[0].worth
+    none = pl.lit(None, pl.Float64)
+    gone = table.with_columns(attains=pl.lit(False), why=pl.lit("pools are bounded"), gpu_hours_matched=none)
+    assert lost(table.filter("attains")) == []
+    told = lost(gone)
+    assert len(told) == table.height
+    assert any(line == "last-value (demand) attains nowhere: pools are bounded." for line in told)
+    off_by = [line for line in told if ", off by " in line]
+    assert len(off_by) == (table["injected"] > 0).sum()
+
+
+def test_worth_that_fails_costs_only_itself(home, monkeypatch):
+    def broken(*_, **__):
+        raise ArithmeticError("no fit")
+
+    monkeypatch.setattr(worth, "worth", broken)
+    found = evaluate(
+        stored(home, rows(n=600, hours=1.0), "tiny"), ["last-value"], baselines=["none"], attain=0.5,
+        profile=str(home / "profile.json"), depth="full",
+    )  # fmt: skip
+    assert found.matched.height == 1 and found.worth.is_empty()
+    assert any("the search for last-value failed: no fit" in note for note in found.notes)
 
 
 def test_a_default_run_searches_nothing(home):

@@ -98,14 +98,17 @@ def test_tiers_add_up_to_the_whole_and_have_the_shares_known_at_issue():
     rows = forecast(requests, lead_s=300.0, model="last-value", **SPAN)
     parts = by_share(rows, requests, "tier", **SPAN)
     key = [c for c in KEY if c != "quantile"]
-    summed = parts.group_by(key).agg(pl.sum("value")).sort(key)
+    full = requests.with_columns(pl.col("tier").fill_null("batch"))
+    summed = by_share(rows, full, "tier", **SPAN).group_by(key).agg(pl.sum("value")).sort(key)
     assert summed["value"].to_numpy() == pytest.approx(rows.sort(key)["value"].to_numpy())
+    less = parts["value"].sum() / rows["value"].sum()
+    assert less == pytest.approx(0.9, abs=0.03)  # one in ten has no tier
     # slow and obvious, for requests: counts of all whole windows before issue
     first = math.ceil((requests["arrival_s"].min() - SPAN["cut_s"]) / 300) * 300 + SPAN["cut_s"]
     for row in parts.filter(pl.col("metric") == "requests").sample(30, seed=0).iter_rows(named=True):
         before = requests.filter(
             pl.col("arrival_s").is_between(first, row["issued_s"], closed="left"), pl.col("region") == row["origin"]
-        ).drop_nulls("tier")
+        )
         share = before.filter(pl.col("tier") == row["tier"]).height / before.height
         whole = rows.filter(*(pl.col(c) == row[c] for c in key))["value"].item()
         assert row["value"] == pytest.approx(share * whole)
@@ -164,7 +167,7 @@ def test_scores_are_their_definitions():
     assert found["coverage_80"] == pytest.approx(0.5)
     assert found["coverage_95"] == pytest.approx(1.0)
     losses = [0.025 * 1, 0.1 * 0, 0.1 * 1, 0.025 * 2, 0.0, 0.9 * 1, 0.1 * 2, 0.025 * 3]
-    assert found["pinball"] == pytest.approx(sum(losses) / 4 / 40)
+    assert found["pinball"] == pytest.approx(sum(losses) / 4 / 10)  # of the windows that have quantiles
     nothing = scored(rows.with_columns(model=pl.lit("m"), actual=pl.lit(0.0)), ["model"]).row(0, named=True)
     assert nothing["wape"] is None
     assert nothing["pinball"] is None

@@ -30,9 +30,9 @@ def scored(windows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
 
     windows: how many. wape = sum |f - a| / sum a. mape = mean of |f - a| / a, a window without demand adding 0, as
     PreServe counts. rrmse = sqrt(mean (f - a)^2) / mean a. bias = sum (f - a) / sum a. pinball = mean over the four
-    quantiles of their summed pinball losses / sum a. coverage_80, coverage_95: share of windows in the central
-    interval. Null where nothing arrived, or where there are no quantiles. A window without forecast counts as
-    forecast 0 in all but coverage and pinball.
+    quantiles of their summed pinball losses / sum a, of windows that have them. coverage_80, coverage_95: share of
+    windows in the central interval. Null where nothing arrived, or where there are no quantiles. A window without
+    forecast counts as forecast 0 in all but coverage and pinball.
     """
     a, f = pl.col("actual"), pl.col("forecast").fill_null(0.0)
     total = a.sum()
@@ -45,13 +45,13 @@ def scored(windows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     coverage = {
         name: a.is_between(f"q{low:g}", f"q{high:g}").mean().alias(name) for name, (low, high) in INTERVALS.items()
     }
-    banded = pl.when((total > 0) & pl.col("q0.1").is_not_null().any())
+    banded = a.filter(pl.col("q0.1").is_not_null()).sum()
     return windows.group_by(by, maintain_order=True).agg(
         windows=pl.len(),
         wape=known.then(off.abs().sum() / total),
         mape=known.then(pl.when(a > 0).then(off.abs() / a).otherwise(0.0).mean()),
         rrmse=known.then((off**2).mean().sqrt() / a.mean()),
         bias=known.then(off.sum() / total),
-        pinball=banded.then(pl.sum_horizontal(losses) / total),
+        pinball=pl.when(banded > 0).then(pl.sum_horizontal(losses) / banded),
         **coverage,
     )

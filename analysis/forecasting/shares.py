@@ -21,18 +21,18 @@ def by_share(
 ) -> pl.DataFrame:
     """`rows` (SCHEMA, of all tiers and types) split by the column `by` of `requests`: the rows to add.
 
-    A row's share is that of the last day among the requests that have a tier or
-    type, from what was known at issue: models are fitted per service and origin, whose parts alone are mostly noise.
-    So the parts add up to the whole. Points only: a part's errors are relatively larger than the whole's, whose
-    intervals, scaled, held half of what came. Parts without demand in that day have no row.
+    A row's share is that of the last day, from what was known at issue: models are fitted per service and origin,
+    whose parts alone are mostly noise. So the parts add up to the whole, less what has no tier or type. Points only: a
+    part's errors are relatively larger than the whole's, whose intervals, scaled, held half of what came. Parts without
+    demand in that day have no row.
     """
-    keys = requests.select("service", by).drop_nulls().unique().sort("service", by)
-    if keys.is_empty():
+    keys = requests.select("service", by).unique().sort("service", by)
+    if keys[by].null_count() == keys.height:
         return pl.DataFrame(schema=SCHEMA)
     keys = keys.with_columns(pl.col("service", by).cast(pl.String), code=pl.int_range(pl.len()).cast(pl.String))
     coded = (
         requests.with_columns(pl.col("service", by).cast(pl.String))
-        .join(keys, on=["service", by], how="inner", maintain_order="left")
+        .join(keys, on=["service", by], how="inner", nulls_equal=True, maintain_order="left")
         .with_columns(service=pl.col("code"))
     )
     known = known_demand(coded, window_s=window_s, cut_s=cut_s, end_s=end_s)
@@ -57,7 +57,8 @@ def by_share(
     names = pairs.join(metrics, how="cross", maintain_order="left_right").join(keys, on="code", maintain_order="left")
     shares = pl.concat([pl.concat([names, part], how="horizontal") for part in parts])
     whole = ["ended", "service", "origin", "metric"]
-    shares = shares.with_columns(share=pl.col("recent") / pl.sum("recent").over(whole)).filter(pl.col("recent") > 0)
+    shares = shares.with_columns(share=pl.col("recent") / pl.sum("recent").over(whole))
+    shares = shares.filter(pl.col("recent") > 0, pl.col(by).is_not_null())
     return (
         numbered.drop(by)
         .join(shares.select(*whole, by, "share"), on=whole)

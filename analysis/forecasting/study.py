@@ -22,6 +22,10 @@ FLOOR = "last-value"  # beside every model
 COLUMNS = ("arrival_s", "service", "region", "tier", "input_tokens", "output_tokens", "e2e_s")
 LEAST_WINDOWS = 4  # of the training part
 KEYS = ("model", "horizon_s")
+BY_TIER = (
+    "rows by tier are the forecasts of their service and origin times the tier's share of the last day; they have no "
+    "intervals, and what has no tier is in none"
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def forecast(
     if by_tier:
         tiered = {n: by_share(m.rows, requests, "tier", **span) for n, m in issued.items()}
         parts = [against(name, rows, requests, span) for name, rows in tiered.items() if rows.height]
-        remarks = (*remarks, *(() if parts else ("no request has a tier: there are no rows by tier",)))
+        remarks = (*remarks, BY_TIER if parts else "no request has a tier: there are no rows by tier")
         windows = pl.concat([windows, *parts])
     every = windows.filter(pl.col("tier").is_null())
     settings = {**span, "horizons_s": horizons, "models": list(models), "train_fraction": train_fraction}

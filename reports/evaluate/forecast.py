@@ -49,7 +49,7 @@ def _worth(result: Evaluation) -> Section | None:
         worth.finding(result.worth),
         tables=worth.tables(result.worth),
         figures=() if drawn is None else (drawn,),
-        notes=(worth.NOTE,),
+        notes=(worth.NOTE, *worth.lost(result.worth)),
     )
 
 

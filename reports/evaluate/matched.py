@@ -18,7 +18,7 @@ COLUMNS = (
     Column("gpu_hours_matched_low", "from", "number"),
     Column("gpu_hours_matched_high", "to", "number"),
     Column("knob", "Parameter"),
-    Column("headroom_matched", "its least value that attains", "number", brief=True),
+    Column("headroom_matched", "its value that just attains", "number", brief=True),
     Column("slo_attainment", "SLO attained", "share", brief=True),
     Column("replays", "Replays", "count"),
     Column("seen", "Known beforehand", brief=True),
@@ -37,9 +37,7 @@ def section(result: Evaluation) -> Section | None:
         "Cost at equal attainment",
         finding(rows, attain),
         tables=(
-            table(
-                f"Each policy with the least headroom that attains {share(attain)}", shown, COLUMNS, "matched.parquet"
-            ),
+            table(f"Each policy at the least capacity that attains {share(attain)}", shown, COLUMNS, "matched.parquet"),
         ),
         notes=(
             "Foresight: the headrooms were found by replaying the evaluated part again and again. They make policies "

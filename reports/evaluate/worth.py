@@ -52,6 +52,19 @@ def _saved(relative: float) -> str:
     return percent(-relative) if relative < 0 else f"nothing ({change(relative)})"
 
 
+def lost(worth: pl.DataFrame) -> list[str]:
+    """A sentence on every predictor that no headroom makes attain: it has no price, and no mark in the figure."""
+    rows = worth.filter(~pl.col("attains")).with_columns(pl.col("why").fill_null("not known"))
+    return [
+        f"{text(row['predictor'])}{_off(row['injected'])} ({row['part']}) attains nowhere: {text(row['why'])}."
+        for row in rows.to_dicts()
+    ]
+
+
+def _off(injected: float | None) -> str:
+    return f", off by {percent(injected)}," if injected else ""
+
+
 def tables(worth: pl.DataFrame) -> tuple[Table, ...]:
     """One table a part, as tried."""
     return tuple(_table(worth.filter(pl.col("part") == part), part) for part in FLOOR)
