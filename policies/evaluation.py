@@ -223,7 +223,7 @@ def _collect(
     perfect = perfect_system(ready, inputs)
     return Evaluation(
         trace=trace.meta,
-        settings={**_settings(ready, attain, train_fraction, load), "perfect_system_gpu_hours": perfect},
+        settings={**_settings(ready, attain, train_fraction, load), "perfect_system_gpu_hours": perfect} | _brought(runs),
         notes=(*ready.notes, *inputs.notes, *_notes(ready, runs), perfect_said(perfect, ready.window_s)),
         failures=failures,
         scores=pl.DataFrame(rows, infer_schema_length=None),
@@ -283,8 +283,14 @@ def _settings(ready: Prepared, attain: float, train_fraction: float, load: float
     }
 
 
+def _brought(runs: list[Run]) -> dict[str, Any]:
+    """set_by_policy: what policies set of the fleet file's fields, where any did."""
+    sets = {run.name: run.sets for run in runs if run.sets}
+    return {"set_by_policy": sets} if sets else {}
+
+
 def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
-    notes = []
+    notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
     if ready.not_replayed:
         notes.append(f"{ready.not_replayed:,} rows without input or output tokens are not replayed")
     foresight = [run.name for run in runs if run.foresight]

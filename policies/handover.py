@@ -4,11 +4,13 @@ import numpy as np
 import polars as pl
 
 from lmaas.analysis.trace import TIERS
-from lmaas.replay.fleet import Fleet
+from lmaas.replay.fleet import PROMOTED, Fleet
 from lmaas.replay.prefixes import Prefixes, hashed
 from lmaas.replay.requests import Requests
 
 from .sessions import Chains
+
+_TIER = {name: number for number, name in enumerate(TIERS)}
 
 
 def requests_of(
@@ -20,7 +22,6 @@ def requests_of(
 ) -> Requests:
     """The replayed rows (Prepared.requests) as arrays; chains: of closed sessions; prefixes: packed, of these rows."""
     column = {f: rows[f].to_numpy().astype(np.int64) for f in ("pool", "input_tokens", "output_tokens", "kind")}
-    tiers = {name: number for number, name in enumerate(TIERS)}
     return Requests(
         rows["arrival_s"].to_numpy(),
         column["pool"],
@@ -28,7 +29,7 @@ def requests_of(
         column["output_tokens"],
         predicted,
         column["kind"],
-        tier=rows["scored_tier"].replace_strict(tiers, return_dtype=pl.Int64).to_numpy(),
+        tier=rows["scored_tier"].replace_strict(_TIER, return_dtype=pl.Int64).to_numpy(),
         rank=ranks(rows, fleet),
         held=rows["tier"].is_in(fleet.hold.tiers).fill_null(False).to_numpy() if fleet.hold else None,
         origin=_origins(rows, fleet),
@@ -40,19 +41,25 @@ def requests_of(
 
 
 def ranks(rows: pl.DataFrame, fleet: Fleet) -> np.ndarray | None:
-    """f8, lower first: priority, or the deadline (s of the trace); one without goes last. None: order of receipt.
+    """f8, lower first: priority, deadline (s of the trace), tier, or promotion; one without goes last. None: receipt.
 
     A deadline is the arrival plus deadline_s, else plus the tier's limit on completion, else plus that on the first
-    token. Nothing here is known later than at the arrival.
+    token. promotion: when a request becomes urgent: interactive-fast at once, others at PROMOTED of the way to their
+    deadline. Nothing here is known later than at the arrival.
     """
     if fleet.order == "fcfs" or (fleet.order == "priority" and "priority" not in rows.columns):
         return None
     if fleet.order == "priority":
         value = pl.col("priority")
+    elif fleet.order == "tier":
+        value = pl.col("scored_tier").replace_strict(_TIER, return_dtype=pl.Int64)
     else:
         limits = [pl.when(pl.col(f"limit_{m}_s").is_finite()).then(f"limit_{m}_s") for m in ("e2e", "ttft")]
         given = [pl.col("deadline_s").fill_nan(None)] if "deadline_s" in rows.columns else []
         value = pl.col("arrival_s") + pl.coalesce(*given, *limits)
+        if fleet.order == "promotion":
+            urgent = pl.col("arrival_s") + PROMOTED * (value - pl.col("arrival_s"))
+            value = pl.when(pl.col("scored_tier") == TIERS[0]).then("arrival_s").otherwise(urgent)
     ranked = rows.select(rank=value.cast(pl.Float64).fill_nan(None).fill_null(np.inf))
     return ranked["rank"].to_numpy()
 

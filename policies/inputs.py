@@ -10,6 +10,7 @@ from lmaas.analysis.windows import PRIOR_OUTPUT_TOKENS
 from lmaas.replay.engine import NO_EXTENSION, Extension
 from lmaas.replay.prefixes import Prefixes
 
+from .ahead import Horizon, forecast_ahead, of_horizon
 from .prepare import Prepared, prefixes_of
 from .sessions import Chains, chains
 from .told import MEDIAN, TRUE, TRUTH, demand_off, off
@@ -52,6 +53,21 @@ class Inputs:
         if model == TRUTH:
             return truth(ready.requests, window_s=window_s, cut_s=cut_s, end_s=end_s)
         return forecast(ready.requests, window_s=window_s, cut_s=cut_s, end_s=end_s, lead_s=lead_s, model=model)
+
+    def ahead(self, model: str, horizon: Horizon, error: float = 0.0) -> pl.DataFrame:
+        """Forecasts of a horizon (ahead.forecast_ahead), or the truth, off by `error`."""
+        return self._once((model, horizon, error), lambda: self._ahead(model, horizon, error))  # type: ignore[no-any-return]
+
+    def _ahead(self, model: str, horizon: Horizon, error: float) -> pl.DataFrame:
+        from lmaas.analysis.forecasting.rolling import truth
+
+        ready = self.ready
+        if model != TRUTH:
+            return forecast_ahead(ready.requests, horizon, cut_s=ready.cut_s, end_s=ready.horizon_s, model=model)
+        counted = of_horizon(ready.requests, horizon)
+        table = truth(counted, window_s=horizon.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
+        table = demand_off(table, error, ready.seed) if error else table
+        return table.filter(pl.col("metric") == "prompt_tokens")
 
     def predictor(self, kind: str = "trees") -> Any:
         """The length predictor of told.LENGTHS trained on what was done before the cut."""

@@ -156,7 +156,7 @@ def try_value(named: Named, knob: Knob, value: float, ready: Prepared, inputs: I
     """One replay with the knob at `value`, scored by attainment and cost alone."""
     tuned = replace(named, policy=replace(named.policy, **{knob.name: value}))
     played = play(tuned, ready, inputs, lambda share: None)
-    attained = evaluated_rows(ready, played.outcome)["attained"]
+    attained = evaluated_rows(played.ready, played.outcome)["attained"]
     cost = cost_scores(played.outcome, ready.cut_s, ready.end_s)
     denied = int(played.outcome.denied.sum()) + played.denied
     share = float(attained.sum()) / len(attained)

@@ -55,6 +55,7 @@ class Prepared:
     notes: tuple[str, ...]
     prefixes: Prefixes | None  # of the whole trace, by column `row`; None: nothing is cached
     cached: tuple[str, ...]  # services whose replicas cache prefixes
+    given: frozenset[str] = frozenset()  # fields that the fleet file sets: what a policy brings does not replace them
 
     @property
     def replayed(self) -> pl.DataFrame:
@@ -308,4 +309,5 @@ def prepare(
     return Prepared(
         requests, not_replayed, built, services, tuple(slos), limits, rates, history,
         cut_s, start_s, end_s, window, seed, tuple(notes), prefixes, cached,
+        frozenset(spec.model_fields_set),
     )  # fmt: skip

@@ -14,17 +14,17 @@ from lmaas.replay.prefixes import Prefixes
 COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
 PREDICTED_BY = ("session_id", "prompt_grams", "max_tokens")  # what predictors of output lengths also look at
 BATCH = 4096  # rows whose hashes are worked on at a time: several copies of them exist meanwhile
-ORDERED_BY = {"priority": "priority", "deadline": "deadline_s"}  # order of queues -> column it reads
+ORDERED_BY = ("priority", "deadline_s")  # orders of queues read them, the fleet file's or a policy's own
 
 
 def read_rows(trace: Trace, spec: FleetSpec) -> tuple[pl.DataFrame, int]:
     """(rows with input and output tokens in arrival order, how many have none); UserError (exit 4) where none has.
 
-    COLUMNS, beside them what `spec` asks for and the trace has: priority or deadline_s, turn and think_s; PREDICTED_BY
-    wherever the trace has it, session_id as session (Int64, -1: none); row, the place among these rows.
+    COLUMNS, beside them turn and think_s where `spec` asks for them and the trace has them; ORDERED_BY and PREDICTED_BY
+    wherever the trace has them, session_id as session (Int64, -1: none); row, the place among these rows.
     """
-    asked = [ORDERED_BY.get(spec.order), *(("turn", "think_s") if spec.sessions == "closed" else ()), *PREDICTED_BY]
-    table = trace.table(*COLUMNS, *(name for name in asked if name and name in trace.meta.columns))
+    asked = [*ORDERED_BY, *(("turn", "think_s") if spec.sessions == "closed" else ()), *PREDICTED_BY]
+    table = trace.table(*COLUMNS, *(name for name in asked if name in trace.meta.columns))
     kept = table.filter(usable())
     if kept.height == 0:
         raise UserError(

@@ -1,7 +1,7 @@
 """One policy on prepared requests: its start, its control ticks, its replay, its scores."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from lmaas.replay.engine import NEVER, Controller, Replay
 from lmaas.replay.protocol import NOTHING, Actions, Seen
 from lmaas.replay.scores import cost_scores, group_scores, histogram, request_rows, request_scores, timeline, within
 
+from .brought import plain, said, suited
 from .guard import checked_plan, guarded, together
 from .handover import requests_of
 from .inputs import Inputs
@@ -36,6 +37,8 @@ class Run:
     timeline: pl.DataFrame
     forecasts: pl.DataFrame
     histogram: pl.DataFrame
+    sets: dict[str, Any] = field(default_factory=dict)  # of a fleet file's fields, by this policy
+    notes: tuple[str, ...] = ()
 
 
 def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
@@ -57,6 +60,23 @@ def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) 
         # a window's plan rests on forecasts issued lead_s before it, so by now those up to t + lead_s are known
         near = (starts <= t + state.lead_s) & (starts + ready.window_s * WHOLE > t)
         return Actions(dict(enumerate(wanted[near].max(axis=0).tolist()))) if near.any() else NOTHING
+
+    return Controller(after, act)
+
+
+def _stepper(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
+    """Plans step by step on what it sees, at the policy's decision times and at restarts."""
+    times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
+    times = np.union1d(times[times >= ready.start_s], restart_times(ready.fleet, ready.start_s))
+
+    def after(t: float) -> float:
+        at = np.searchsorted(times, t, side="right")
+        return float(times[at]) if at < len(times) else np.inf
+
+    def act(t: float, seen: Seen) -> Actions:
+        known = forecasts.filter(pl.col("issued_s") <= t)  # what is issued later is not there yet
+        actions: Actions = policy.plan(t, known, seen, state)
+        return actions
 
     return Controller(after, act)
 
@@ -84,6 +104,8 @@ def _controller(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready: 
     parts = []
     if hasattr(policy, "plan_all") and forecasts is not None:
         parts.append(_planner(policy, state, forecasts, ready))
+    elif hasattr(policy, "plan") and forecasts is not None:
+        parts.append(_stepper(policy, state, forecasts, ready))
     if hasattr(policy, "react"):
         parts.append(_reactor(policy, state, ready))
     if len(parts) < 2:
@@ -111,12 +133,18 @@ def _both(first: Controller, second: Controller) -> Controller:
 
 @dataclass(frozen=True)
 class Played:
-    """A replay that is over; denied: replicas wanted at the start beyond what the regions' GPUs hold."""
+    """A replay that is over; denied: replicas wanted at the start beyond what the regions' GPUs hold.
+
+    ready: what it was run on, with what the policy brings (`sets`, as in a fleet file); notes: what is to be said.
+    """
 
     outcome: Any
     forecasts: pl.DataFrame | None
     predicted: np.ndarray
     denied: int
+    ready: Prepared
+    sets: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def play(
@@ -124,10 +152,14 @@ def play(
 ) -> Played:
     """Replay one policy; check: conservation is checked (Replay.run)."""
     policy = named.policy
+    ready, brought = suited(ready, policy)
     state = policy.start(ready.fleet, ready.history)
     forecasts = None
     demand_error, length_error = errors_of(policy)
-    if policy.forecaster is not None:
+    horizon = getattr(policy, "horizon", None)
+    if policy.forecaster is not None and horizon is not None:
+        forecasts = inputs.ahead(policy.forecaster, horizon, demand_error)
+    elif policy.forecaster is not None:
         forecasts = inputs.demand(policy.forecaster, state.lead_s, demand_error)
     progress(0.2)
     predicted = inputs.lengths(policy.lengths, length_error)
@@ -148,7 +180,12 @@ def play(
         seed=ready.seed,
         begin_s=ready.start_s,
     )
-    return Played(replay.run(check), forecasts, predicted, denied)
+    outcome = replay.run(check)
+    notes = ((f"sets where the fleet file does not: {said(brought)}",) if brought else ()) + tuple(
+        getattr(state, "notes", ())
+    )
+    windowed = None if horizon is not None else forecasts  # a horizon's windows and tiers are not the scored ones
+    return Played(outcome, windowed, predicted, denied, ready, plain(brought, fleet), notes)
 
 
 def run_policy(
@@ -157,7 +194,7 @@ def run_policy(
     """Replay one policy and score it; check: conservation is checked (Replay.run)."""
     played = play(named, ready, inputs, progress, check)
     progress(0.7)
-    run = _scored(named, ready, played)
+    run = _scored(named, played.ready, played)
     run.scores["starts_denied"] += played.denied
     return run
 
@@ -193,7 +230,18 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
         "replicas_min": float(span["provisioned"].min()),  # type: ignore[arg-type]
         "replicas_max": float(span["provisioned"].max()),  # type: ignore[arg-type]
     }
-    return Run(named.name, named.policy.foresight, scores, rows, group_scores(rows), times, beside, histogram(rows))
+    return Run(
+        named.name,
+        named.policy.foresight,
+        scores,
+        rows,
+        group_scores(rows),
+        times,
+        beside,
+        histogram(rows),
+        played.sets,
+        played.notes,
+    )
 
 
 def compared(forecasts: pl.DataFrame | None, ready: Prepared) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
 from lmaas.replay.scores import HOUR_S, MONTH_H
 
+from .brought import no_windows
 from .guard import checked_plan
 from .inputs import Inputs
 from .planning import WHOLE, common_start, peak_actions
@@ -88,6 +89,7 @@ class Windows:
     def windows(self, policies: Sequence[Any]) -> list[pl.DataFrame]:
         """A frame a pool, of policies that plan alike: a row a policy (setting: its place) and window, as score's."""
         first, ready = policies[0], self.ready
+        no_windows(first)
         states = [policy.start(ready.fleet, ready.history) for policy in policies]
         reacts = hasattr(first, "react")
         if not (reacts or hasattr(first, "plan_all") or _still(first)):

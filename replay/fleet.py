@@ -16,6 +16,8 @@ from .profile import Profile
 
 NO_REGION = "default"
 SHARED, PREFILL, DECODE = "shared", "prefill", "decode"  # lanes; any other name is as shared
+INTERACTIVE, BATCH = SILOS = "interactive", "batch"  # lanes of a pool that tiers do not share
+PROMOTED = 0.8  # of a deadline, after which a request goes with the urgent ones (SageServe's artifact, of batch)
 LONGEST_S = 1e10  # 317 years: past it a float no longer tells microseconds apart
 
 _COMPOUND = re.compile(r"(?:\s*\d+(?:\.\d+)?\s*[a-zA-Z]+){2,}\s*")
@@ -42,6 +44,7 @@ def _tier(name: str) -> str:
 
 
 Time = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=LONGEST_S, allow_inf_nan=False)]
+Released = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 STRICT = ConfigDict(extra="forbid")
 
@@ -138,13 +141,14 @@ class RegionChoice:
 class Hold:
     """Tiers whose requests wait in their home pool's hold queue until released.
 
-    On each completion in that pool two are released below memory utilisation `lower`, one below `upper`; None: never
-    by itself.
+    On each completion in that pool `releases[0]` are released below memory utilisation `lower`, `releases[1]` below
+    `upper`; None: never by itself.
     """
 
     tiers: Annotated[tuple[Annotated[str, AfterValidator(_tier)], ...], Field(min_length=1)]
     lower: Share | None = 0.5
     upper: Share | None = 0.6
+    releases: tuple[Released, Released] = (2, 1)
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -154,7 +158,7 @@ class Hold:
 
 
 Lane = Literal["shared", "prefill", "decode"]
-Order = Literal["fcfs", "priority", "deadline"]
+Order = Literal["fcfs", "priority", "deadline", "tier", "promotion"]
 Sessions = Literal["open", "closed"]
 
 
@@ -191,12 +195,16 @@ class Fleet:
         return self.latency_s[self.regions.index(origin)][self.regions.index(region)]
 
 
-def preferences(fleet: Fleet, service: str, origin: str, decode: bool = False) -> tuple[int, ...]:
+def preferences(
+    fleet: Fleet, service: str, origin: str, decode: bool = False, silo: str | None = None
+) -> tuple[int, ...]:
     """Numbers of the service's pools by latency from the origin, s; ties: the origin's own, then the fleet's order.
 
-    Those requests come to, or (decode) those of the decode lane.
+    Those requests come to, or (decode) those of the decode lane; silo: those of one of SILOS alone.
     """
     mine = [(n, pool) for n, pool in enumerate(fleet.pools) if pool.service == service]
+    if silo is not None:
+        mine = [(n, pool) for n, pool in mine if pool.lane == silo]
     pools = [(n, pool.region) for n, pool in mine if (pool.lane == DECODE) == decode]
     return tuple(n for n, region in sorted(pools, key=lambda p: (fleet.network_s(origin, p[1]), p[1] != origin, p[0])))
 

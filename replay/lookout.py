@@ -53,6 +53,7 @@ class Lookout:
             completed_output_tokens=since[:, 3],
             mean_ttft_s=since[:, 4] / completed,
             mean_e2e_s=since[:, 5] / completed,
+            arrived_batch_tokens=since[:, 6],
             closer=closer,
         )
 

@@ -38,6 +38,8 @@ class Seen:
     completed_output_tokens: np.ndarray
     mean_ttft_s: np.ndarray  # of the completed, from their arrival, without overhead and network; NaN where none did
     mean_e2e_s: np.ndarray
+    # prompt tokens of the arrivals that are of tier batch; empty: tiers are not told apart (window fidelity)
+    arrived_batch_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0))
     closer: "Closer | None" = field(default=None, repr=False, compare=False)
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .fleet import DECODE, PREFILL, Fleet, Pool, preferences
+from .fleet import DECODE, PREFILL, SILOS, Fleet, Pool, preferences
 from .kernel import layout as k
 from .kernel.state import State, empty_state, with_trees, with_views, zeros
 from .profile import Profile
@@ -48,9 +48,9 @@ def world_of(fleet: Fleet, extra: Sequence[Profile] = ()) -> World:
         if profile not in profiles:
             profiles.append(profile)
     rows = np.array([profiles.index(pool.profile) for pool in fleet.pools], np.int64)
-    services = sorted({pool.service for pool in fleet.pools})
-    pairs = [(service, origin) for service in services for origin in fleet.regions]
-    ranked = [preferences(fleet, *pair) for pair in pairs]
+    kinds = sorted({_kind(pool) for pool in fleet.pools})
+    pairs = [(service, origin) for service, _ in kinds for origin in fleet.regions]
+    ranked = [preferences(fleet, s, origin, silo=silo or None) for s, silo in kinds for origin in fleet.regions]
     onward = np.full(len(fleet.pools), -1, np.int64)
     for number, pool in enumerate(fleet.pools):
         if pool.lane == PREFILL:
@@ -61,8 +61,13 @@ def world_of(fleet: Fleet, extra: Sequence[Profile] = ()) -> World:
     group_of = None
     if fleet.regions:
         regions = np.arange(len(fleet.regions))
-        group_of = np.array([services.index(pool.service) * len(regions) + regions for pool in fleet.pools])
+        group_of = np.array([kinds.index(_kind(pool)) * len(regions) + regions for pool in fleet.pools])
     return World(fleet, tuple(profiles), rows, group_of, onward, choices, lag_s, own_at)
+
+
+def _kind(pool: Pool) -> tuple[str, str]:
+    """(service, silo) of a pool: requests choose among the regions' pools of the same kind; "": of no silo."""
+    return pool.service, pool.lane if pool.lane in SILOS else ""
 
 
 def _choices(
@@ -144,8 +149,9 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
     ctl.most_refused = router.most_refused
     lower = fleet.hold.lower if fleet.hold else None
     upper = fleet.hold.upper if fleet.hold else None
-    ctl.release_twice_below = -1.0 if lower is None else lower
-    ctl.release_below = max(-1.0 if upper is None else upper, ctl.release_twice_below[0])
+    ctl.release_low = -1.0 if lower is None else lower
+    ctl.release_below = max(-1.0 if upper is None else upper, ctl.release_low[0])
+    ctl.releases_low, ctl.releases_mid = fleet.hold.releases if fleet.hold else (2, 1)
     if fleet.clients is not None:
         ctl.patient, ctl.tries = 1, fleet.clients.retries
         ctl.timeout_s, ctl.backoff_s, ctl.factor = (

@@ -9,7 +9,7 @@ Beside the keys of `cases.py`, each optional:
 - clients: {timeout_s, retries, backoff_s, factor}
 - sessions: {next: [request or -1], think_s: [pause before that request's turn]}
 - faults: [[at_s, "replica", pool, index] or [at_s, "region", region, until_s]]
-- held: [bool per request]; release: [low, high]
+- held: [bool per request]; release: [low, high]; releases: [below low, below high]
 - actions: {time: [["scale", pool, n], ["donate", pool, n], ["reshape", pool, index, shape],
   ["migrate", request, pool, index], ["release", pool, n]]}, after the counts of `ticks` of that time
 - inventory: {region: {gpu: count}}; shapes then have gpu and gpus; startup may be {cold, warm, swap}
@@ -52,6 +52,7 @@ def rules_of(case):
         think_s=sessions["think_s"],
         faults=case.get("faults", []),
         release=case.get("release"),
+        releases=case.get("releases", (2, 1)),
         inventory={int(region): gpus for region, gpus in case.get("inventory", {}).items()},
         startup=startup if isinstance(startup, dict) else dict.fromkeys(("cold", "warm", "swap"), startup),
         heartbeat_s=case.get("heartbeat_s", 0.0),
@@ -296,6 +297,7 @@ def add_hold(draw, case, n, pools, end):
     case["held"] = [draw(st.booleans()) for _ in range(n)]
     if draw(st.booleans()):
         case["release"] = draw(st.sampled_from([[0.25, 0.5], [0.5, 0.75], [0.0, 1.0]]))
+        case["releases"] = draw(st.sampled_from([[2, 1], [1, 2], [0, 3]]))
     case.setdefault("actions", {})[str(float(int(end)))] = [["release", p, n] for p in range(pools)]
 
 

@@ -59,7 +59,7 @@ def fleet_of(case, shapes) -> Fleet:
         clients=Clients(**case["clients"]) if "clients" in case else None,
         region_choice=RegionChoice(*rule),
         kv_bandwidth_gb_s=min((s["bandwidth"] / 1e9 for s in case["shapes"] if "bandwidth" in s), default=None),
-        hold=Hold(("batch",), *(release or (None, None))),
+        hold=Hold(("batch",), *(release or (None, None)), tuple(case.get("releases", (2, 1)))),
     )
 
 

@@ -160,7 +160,8 @@ class Clients:
             low, high = self.rules.release
             for pool in [request.pool for request in done] + handed:  # a hand-over counts as a completion there
                 u = self.utilisation(pool)
-                self.release(pool, 2 if u < low else 1 if u < high else 0)
+                few, many = self.rules.releases[1], self.rules.releases[0]
+                self.release(pool, many if u < low else few if u < high else 0)
 
     # clients
     def give_up(self, request: Request) -> None:

@@ -134,6 +134,7 @@ class Rules:
     think_s: Sequence[float] = ()
     faults: Sequence[Sequence] = ()  # [at_s, "replica", pool, index] or [at_s, "region", region, until_s]
     release: tuple[float, float] | None = None
+    releases: tuple[int, int] = (2, 1)
     heartbeat_s: float = 0.0  # 0: what a router holds is routed again only when a replica becomes active
     fruitless: int = 10_000
     refusals: int = 0  # in a row, in a pool, that end a round of those asked again; 0: all are asked

@@ -134,13 +134,13 @@ def binding(problem: Problem) -> str:
     """Which constraint no plan can meet, with its numbers: a floor, a region's cap, or the demand of all regions."""
     nothing = np.zeros_like(problem.demand)
     for r, region in enumerate(problem.regions):
-        if not feasible(_region(replace(problem, demand=nothing), r)):
+        if not feasible(of_region(replace(problem, demand=nothing), r)):
             return (
                 f"floor: region {region} is to have at least {problem.floor[:, r].sum():g} replicas "
                 f"({_pools(problem, problem.floor[:, r], 'least')}), and has {_holds(problem, r)}"
             )
     for r, region in enumerate(problem.regions):
-        if not feasible(_region(problem, r)):
+        if not feasible(of_region(problem, r)):
             asked = problem.local * problem.demand[:, r]
             return (
                 f"region cap: {region} is to serve {problem.local:.0%} of its demand itself, "
@@ -164,7 +164,7 @@ def feasible(problem: Problem) -> bool:
     return _minimum(problem, nothing, nothing) is not None
 
 
-def _region(problem: Problem, r: int) -> Problem:
+def of_region(problem: Problem, r: int) -> Problem:
     """The problem of one region that serves its share of its own demand, and nothing else."""
     one = slice(r, r + 1)
     return replace(

@@ -42,6 +42,7 @@ def arrive(st: State, route: Route, q: int, t: float) -> int:
     if fly.stage == k.NEW and fly.tries == 0 and fly.restarts == 0:
         st.pool[fly.pool].arrived += 1
         st.pool[fly.pool].arrived_input += fly.input
+        st.pool[fly.pool].arrived_batch += fly.input if fly.tier == k.BATCH else 0
     if lag > 0.0:
         travel(st, q, t + lag, k.REACHING)
         return k.DONE_ALL

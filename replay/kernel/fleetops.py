@@ -212,3 +212,4 @@ def look_at_all(st: State, t: float) -> None:
         seen[k.S_COMPLETED_OUTPUT] = pool.completed_output
         seen[k.S_TTFT] = pool.ttft_s
         seen[k.S_E2E] = pool.e2e_s
+        seen[k.S_ARRIVED_BATCH] = pool.arrived_batch

@@ -51,9 +51,9 @@ def release(st: State, pool: int, n: int, t: float) -> None:
 
 @jit
 def release_by_rule(st: State, pool: int, t: float) -> None:
-    """Once for each completion of this instant: two below the lower threshold, one below the upper."""
-    u = utilisation(st, pool, t)
-    n = 2 if u < st.ctl[0].release_twice_below else 1 if u < st.ctl[0].release_below else 0
+    """Once for each completion of this instant: so many below the lower threshold, so many below the upper."""
+    ctl, u = st.ctl[0], utilisation(st, pool, t)
+    n = ctl.releases_low if u < ctl.release_low else ctl.releases_mid if u < ctl.release_below else 0
     n *= st.pool[pool].ended_now
     st.pool[pool].ended_now = 0
     release(st, pool, n, t)

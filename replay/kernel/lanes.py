@@ -63,3 +63,4 @@ def received(st: State, q: int, t: float) -> None:
     fly.transfer_s += t - fly.since_s
     pool.arrived += 1
     pool.arrived_input += fly.input
+    pool.arrived_batch += fly.input if fly.tier == k.BATCH else 0

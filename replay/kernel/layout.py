@@ -29,8 +29,9 @@ CONTROL = _record(
     " beat fruitless most_fruitless"  # 1: a heartbeat is in the agenda; fruitless ones in a row, and how many may be
     " most_refused"  # in a row of those a router is asked for again, after which the others are held unasked
     " answer"  # the router's, where it was bad
+    " releases_low releases_mid"  # by a completion: below the lower threshold, and between both
     " wanted",  # 1: the driver is to look at once (OPEN, a replica it waits for is off)
-    "now threshold release_below release_twice_below timeout_s backoff_s factor begin_s heartbeat_s",
+    "now threshold release_below release_low timeout_s backoff_s factor begin_s heartbeat_s",
 )
 
 REPLICA = _record(
@@ -120,7 +121,8 @@ POOL = _record(
     " ended_now"  # completions at this instant that may release held requests
     " opened"  # replicas asked for by OPEN, cumulative
     " onward onward_tokens"  # of a prefill lane: row of `choices` with the decode pools, the most these hold; else -1
-    " arrived arrived_input completed completed_output rejected",
+    " arrived arrived_input completed completed_output rejected"
+    " arrived_batch",  # prompt tokens of those of tier batch
     "ttft_s e2e_s",  # sums over the completed, from their arrival
 )
 
@@ -157,8 +159,11 @@ NO_ROW, NO_NUMBER = -(1 << 62), -(1 << 62) - 1
     S_COMPLETED_OUTPUT,
     S_TTFT,
     S_E2E,
-) = range(16)
-SEEN_COLUMNS = 16
+    S_ARRIVED_BATCH,
+) = range(17)
+SEEN_COLUMNS = 17
+
+BATCH = 2  # row of lmaas.analysis.trace.TIERS
 
 # why the kernel returned
 DONE_ALL, TICK, MORE, OUT_FULL, FLIGHT_FULL, AGENDA_FULL, BAD_ROUTE, WANTED = range(8)

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -47,6 +48,8 @@ class Arima:
 
     order: Order | None = None
     harmonics: int = 4
+
+    sparse: ClassVar[bool] = True  # it remembers no errors, and may be asked at any boundary
 
     def start(self, task: Task) -> Fits:
         """Nothing is fitted yet."""

@@ -1,0 +1,105 @@
+"""Forecasts of many windows ahead, issued every so often: what a policy that plans by the hour asks for."""
+
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+import polars as pl
+
+from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task
+from lmaas.analysis.windows import DAY_S, DEFAULT_ORIGIN, count_windows, refuse_too_many, window_index
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """A policy's attribute `horizon`: prompt tokens of these tiers in each of the next `windows` windows.
+
+    Issued at the cut and every every_s after it, a multiple of window_s. Requests without tier count as scored.
+    """
+
+    window_s: float = 60.0
+    every_s: float = 3600.0
+    windows: int = 60
+    tiers: tuple[str, ...] = ("interactive-fast", "interactive-normal")
+
+
+def of_horizon(requests: pl.DataFrame, horizon: Horizon) -> pl.DataFrame:
+    """The requests that a horizon counts; column scored_tier."""
+    return requests.filter(pl.col("scored_tier").is_in(list(horizon.tiers)))
+
+
+def forecast_ahead(
+    requests: pl.DataFrame, horizon: Horizon, *, cut_s: float, end_s: float, model: str | Forecaster
+) -> pl.DataFrame:
+    """Rows of SCHEMA (metric prompt_tokens), sorted by issued_s: at each issue one a window ahead, service and origin.
+
+    requests: arrival_s, service, region, input_tokens, scored_tier, of training and evaluated part. What is issued at t
+    is made of the windows that ended by t; prompt tokens are known at arrival. Series without request by then have no
+    row. Forecasters that remember their errors are asked at every window, others (`sparse`) at the issues alone.
+    """
+    forecaster: Forecaster = FORECASTERS.load(model)() if isinstance(model, str) else model
+    series, counts, first = _counts(of_horizon(requests, horizon), horizon, cut_s, end_s)
+    window_s, step = horizon.window_s, round(horizon.every_s / horizon.window_s)
+    if counts.size == 0:
+        return pl.DataFrame(schema=SCHEMA)
+    task = Task(series, max(round(DAY_S / window_s), 1), tuple(range(1, horizon.windows + 1)))
+    state = forecaster.start(task)
+    born = np.where(counts.any(axis=1), (counts > 0).argmax(axis=1), counts.shape[1])
+    sparse = bool(getattr(forecaster, "sparse", False))
+    parts = []
+    for n in range(1, counts.shape[1] + 1):
+        due = (n + first) % step == 0 and n + first >= 0
+        if not due and (sparse or n < -first // 2):
+            continue
+        seen = counts[:, :n].copy()
+        issued = np.asarray(forecaster.issue(seen, state), np.float64)
+        if due and cut_s + (n + first) * window_s < end_s:
+            value = np.maximum(np.where(np.isfinite(issued), issued, seen[:, -1]), 0.0)
+            parts.append(_rows(series.filter(pl.Series(born < n)), value[:, born < n], cut_s, n + first, horizon))
+    return pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA)
+
+
+def _counts(
+    requests: pl.DataFrame, horizon: Horizon, cut_s: float, end_s: float
+) -> tuple[pl.DataFrame, np.ndarray, int]:
+    """(series, prompt tokens f8[series, windows], number of the first window; the one from cut_s on is 0).
+
+    Whole windows of the trace: one seen in part is no history.
+    """
+    window_s = horizon.window_s
+    key = [
+        pl.col("service").cast(pl.String),
+        pl.col("region").cast(pl.String).fill_null(DEFAULT_ORIGIN).alias("origin"),
+    ]
+    rows = requests.filter(pl.col("arrival_s") < end_s).select(
+        *key, window_index(window_s, cut_s), pl.col("input_tokens").cast(pl.Float64), pl.col("arrival_s")
+    )
+    series = rows.select("service", "origin").unique().sort("service", "origin")
+    if not rows.height:
+        return series, np.zeros((0, 0)), 0
+    begins = float(rows["arrival_s"].min())  # type: ignore[arg-type]
+    first = floor((begins - cut_s) / window_s) + (begins > cut_s + floor((begins - cut_s) / window_s) * window_s)
+    windows = max(count_windows(window_s, cut_s, end_s) - first, 0)
+    refuse_too_many(windows * series.height, window_s)
+    placed = rows.join(series.with_row_index("series"), on=["service", "origin"], how="left", maintain_order="left")
+    cell = placed.filter(pl.col("window") >= first).select(
+        "input_tokens", at=pl.col("series").cast(pl.Int64) * windows + pl.col("window") - first
+    )
+    flat = np.bincount(cell["at"].to_numpy(), cell["input_tokens"].to_numpy(), series.height * windows)
+    labels = series.with_columns(metric=pl.lit("prompt_tokens"))
+    return labels, flat.reshape(series.height, windows), first
+
+
+def _rows(series: pl.DataFrame, value: np.ndarray, cut_s: float, window: int, horizon: Horizon) -> pl.DataFrame:
+    """One issue's rows: value f8[windows, series], the first of them `window`."""
+    starts = cut_s + (window + np.arange(horizon.windows)) * horizon.window_s
+    every = pl.concat([series] * horizon.windows)
+    return every.with_columns(
+        issued_s=pl.lit(cut_s + window * horizon.window_s),
+        start_s=np.repeat(starts, series.height),
+        length_s=pl.lit(horizon.window_s),
+        tier=pl.lit(None, dtype=pl.String),
+        type=pl.lit(None, dtype=pl.String),
+        quantile=pl.lit(None, dtype=pl.Float64),
+        value=value.reshape(-1),
+    ).select(*SCHEMA)

@@ -1,0 +1,218 @@
+"""SageServe's strategies: the hourly plan at once (LT-I), or as utilisation (LT-U) and forecast errors (LT-UA) ask."""
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+
+from lmaas.analysis.trace import TIERS
+from lmaas.replay.fleet import PROMOTED, Fleet
+from lmaas.replay.protocol import NOTHING, Actions, History, Seen
+
+from ..ahead import Horizon
+from ..autoscalers.base import not_negative
+from ..knobs import HEADROOM, Knob, check_headroom
+from ..told import Told
+from .base import Run, Unified, let_in, ordered, utilisation
+from .planner import by_pool, counts, demand_ahead, hourly_problem, latest, sustained
+
+HOUR_S = 3600.0
+MINUTE_S = 60.0
+
+
+@dataclass
+class Hour(Run):
+    """What a strategy keeps of the hour it is in."""
+
+    rate: np.ndarray = field(default_factory=lambda: np.zeros(0))  # θ by pool, prompt tokens/s
+    goal: np.ndarray | None = None  # i8[pools], the hour's plan; what is left to it is the budget
+    planned_s: float = -np.inf
+    batch: np.ndarray = field(default_factory=lambda: np.zeros(0))  # prompt tokens of the tier since the last plan
+    since_s: float | None = None  # when that began
+    looked_s: float = -np.inf
+    foretold: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # tokens/s, [minutes of the hour, pools]
+    recent: deque[tuple[float, np.ndarray]] = field(default_factory=deque)  # (t, interactive tokens that came) of 60 s
+
+    def look(self, t: float, seen: Seen) -> None:
+        """Count what came since the last look."""
+        if t == self.looked_s:  # a plan and a step at one instant see the same
+            return
+        self.looked_s = t
+        if self.since_s is None:
+            self.since_s = t - seen.interval_s
+        batch = seen.arrived_batch_tokens
+        self.batch = self.batch + batch
+        self.recent.append((t, seen.arrived_input_tokens - batch))
+        while self.recent[0][0] <= t - MINUTE_S + 1e-9:
+            self.recent.popleft()
+
+    def budget(self, seen: Seen) -> np.ndarray:
+        """Replicas still to be added (or, below 0, given away) to come to the hour's plan, i8[pools]."""
+        have = np.array([ordered(seen, p) for p in range(len(self.fleet.pools))])
+        return np.zeros_like(have) if self.goal is None else self.goal - have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner(Told, Unified):
+    """Every hour: ρ from the forecast, replicas from the ILP (`ilp.solve`); what becomes of them is the strategy's.
+
+    The paper's: ARIMA(3,1,2) on interactive prompt tokens a minute, ρ the largest of the minutes from 20 to 60 ahead
+    plus `batch_buffer` of the last hour's batch tokens, the ILP with the share `local` (ε) and the regions' GPUs. The
+    artifact's: `vm_cost` (α), `start_cost` (σ), ε = 1. Ours: θ is μ, the prompt tokens a replica sustains within the
+    SLO, with `headroom` on top of ρ (the artifact counts a replica for half its measured rate); coefficients are fitted
+    once a day on the past week and the forecast rolled on every hour (the artifact's is in-sample); batch requests that
+    near their deadline are released whatever u is. Replicas are all of a pool's own profile: no action starts another.
+    """
+
+    forecaster: str = "arima-312"
+    headroom: float = 0.0
+    batch_buffer: float = 0.1  # share of the last hour's batch prompt tokens added to ρ
+    batch_deadline_s: float = 86_400.0  # of batch requests: released once 0.8 of it has passed
+    vm_cost: float = 10.0  # α, of a replica for an hour
+    start_cost: float = 150.0  # σ, of a start
+    local: float = 1.0  # ε, share of its demand that a region serves itself
+
+    knob: ClassVar[Knob] = HEADROOM
+    horizon: ClassVar[Horizon] = Horizon()
+    from_s: ClassVar[float] = 1200.0  # of the hour ahead, what ρ looks at
+    until_s: ClassVar[float] = HOUR_S
+
+    def __post_init__(self) -> None:
+        Told.__post_init__(self)
+        Unified.__post_init__(self)
+        check_headroom(self.headroom)
+        not_negative(
+            batch_buffer=self.batch_buffer, batch_deadline_s=self.batch_deadline_s, vm_cost=self.vm_cost,
+            start_cost=self.start_cost, local=self.local,
+        )  # fmt: skip
+        if self.local > 1:
+            raise ValueError(f"local is {self.local}; a share from 0 to 1")
+
+    def start(self, fleet: Fleet, history: History) -> Hour:
+        """θ of every pool."""
+        return Hour.of(fleet, rate=sustained(fleet, history), batch=np.zeros(len(fleet.pools)))  # type: ignore[return-value]
+
+    def decisions(self, starts_s: np.ndarray, state: Hour) -> np.ndarray:
+        """Every hour, from the first window that is forecast on."""
+        windows = np.rint((starts_s - starts_s[:1]) / self.horizon.window_s).astype(np.int64)
+        hourly: np.ndarray = starts_s[windows % round(self.horizon.every_s / self.horizon.window_s) == 0]
+        return hourly
+
+    def plan(self, t: float, demand: pl.DataFrame, seen: Seen, state: Hour) -> Actions:
+        """The hour's plan, from forecasts issued by t and what is there."""
+        state.look(t, seen)
+        rho = demand_ahead(demand, state.fleet, t, self.from_s, self.until_s)
+        if rho is None:
+            return replace(NOTHING, release=self.due(t, seen))
+        rho = (rho + self.batch_buffer * state.batch / max(t - (state.since_s or 0.0), MINUTE_S)) * (1 + self.headroom)
+        state.batch, state.since_s = np.zeros_like(state.batch), t
+        problem = hourly_problem(
+            state.fleet, state.rate, rho, seen, vm_cost=self.vm_cost, start_cost=self.start_cost, local=self.local
+        )
+        state.goal, why = counts(problem, state.fleet)
+        if why and not state.notes:
+            state.notes.append(f"at t={t:g} s, for the first time, no plan met the hour's demand: {why}")
+        state.planned_s = t
+        hour = latest(demand).filter(pl.col("start_s").is_between(t - 1e-6, t + HOUR_S - 1e-6, closed="left"))
+        state.foretold = by_pool(hour, state.fleet)
+        return replace(self.begin_hour(t, seen, state), release=self.due(t, seen))
+
+    def begin_hour(self, t: float, seen: Seen, state: Hour) -> Actions:
+        """What is done of the plan at once."""
+        raise NotImplementedError
+
+    def react(self, t: float, seen: Seen, state: Hour) -> Actions:
+        """Steps between plans."""
+        state.look(t, seen)
+        return replace(self.moves(self.steps(t, seen, state), seen, state, t), release=let_in(seen))
+
+    def steps(self, t: float, seen: Seen, state: Hour) -> dict[int, int]:
+        """One more or one fewer, by pool."""
+        return {}
+
+    def due(self, t: float, seen: Seen) -> dict[int, int]:
+        """Held batch requests of which most of the time until the deadline has passed, a pool."""
+        late_s = t - PROMOTED * self.batch_deadline_s
+        if not seen.held.any():
+            return {}
+        held = seen.requests
+        old = (held.where == "held") & (held.tier == TIERS.index("batch")) & (held.arrival_s <= late_s)
+        pools, n = np.unique(held.pool[old], return_counts=True)
+        return dict(zip(pools.tolist(), n.tolist(), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LtI(Planner):
+    """LT-I: the hour's plan at once, and nothing until the next one."""
+
+    def begin_hour(self, t: float, seen: Seen, state: Hour) -> Actions:
+        """All of it."""
+        return self.moves({p: int(n) for p, n in enumerate(state.budget(seen)) if n}, seen, state, t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LtU(Planner):
+    """LT-U: the plan is a budget; one replica at a time as u asks for it.
+
+    The paper's: out while the budget is above 0 and u > high, in while it is below 0 and u < low. The artifact's: with
+    none left one more where u > `emergency`, given back later. `defer_in` = false is the artifact, too: it gives
+    replicas away at the hour, at once, and defers only scale-outs.
+    """
+
+    emergency: float = 0.9  # u above which a replica beyond the plan is asked for
+    defer_in: bool = True
+
+    def __post_init__(self) -> None:
+        Planner.__post_init__(self)
+        not_negative(emergency=self.emergency)
+        if not isinstance(self.defer_in, bool):
+            raise ValueError(f"defer_in is {self.defer_in}; true or false")
+
+    def begin_hour(self, t: float, seen: Seen, state: Hour) -> Actions:
+        """Nothing, or what is to be given away."""
+        if self.defer_in:
+            return NOTHING
+        return self.moves({p: int(n) for p, n in enumerate(state.budget(seen)) if n < 0}, seen, state, t)
+
+    def steps(self, t: float, seen: Seen, state: Hour) -> dict[int, int]:
+        """Towards the plan as far as u says so; beyond it where it must be."""
+        if state.goal is None:
+            return {}
+        u, left = utilisation(seen), state.budget(seen)
+        step = np.where((left > 0) & (u > self.high), 1, np.where((left < 0) & (u < self.low), -1, 0))
+        step = np.where(left == 0, self.beyond(t, u, state), step)
+        return {int(p): int(step[p]) for p in np.flatnonzero(state.free(seen, t) & (step != 0))}
+
+    def beyond(self, t: float, u: np.ndarray, state: Hour) -> np.ndarray:
+        """One more, by pool, where the plan is used up."""
+        return (u > self.emergency).astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LtUA(LtU):
+    """LT-UA: as LT-U, but beyond the plan it goes by how far the forecast is off, not by u.
+
+    The artifact's: one more where the interactive prompt tokens of the last 60 s are above `gap` times those foretold
+    for that minute. The paper's, by summary: one fewer where they are below `gap_in` times them, in the last
+    `last_s` of the hour.
+    """
+
+    gap: float = 5.0
+    gap_in: float = 0.5
+    last_s: float = 1200.0
+
+    def __post_init__(self) -> None:
+        LtU.__post_init__(self)
+        not_negative(gap=self.gap, gap_in=self.gap_in, last_s=self.last_s)
+
+    def beyond(self, t: float, u: np.ndarray, state: Hour) -> np.ndarray:
+        """One more or one fewer, by pool, where the plan is used up."""
+        minute = int(np.ceil((t - state.planned_s) / MINUTE_S - 1e-9)) - 1
+        if not 0 <= minute < len(state.foretold):
+            return np.zeros(len(u), np.int64)
+        came = np.sum([tokens for _, tokens in state.recent], axis=0)
+        foretold = state.foretold[minute] * MINUTE_S
+        late = t - state.planned_s >= HOUR_S - self.last_s
+        return np.where(came > self.gap * foretold, 1, np.where(late & (came < self.gap_in * foretold), -1, 0))
