@@ -223,7 +223,11 @@ def _collect(
     perfect = perfect_system(ready, inputs)
     return Evaluation(
         trace=trace.meta,
-        settings={**_settings(ready, attain, train_fraction, load), "perfect_system_gpu_hours": perfect} | _brought(runs),
+        settings={
+            **_settings(ready, attain, train_fraction, load),
+            "perfect_system_gpu_hours": perfect,
+            **_brought(runs),
+        },
         notes=(*ready.notes, *inputs.notes, *_notes(ready, runs), perfect_said(perfect, ready.window_s)),
         failures=failures,
         scores=pl.DataFrame(rows, infer_schema_length=None),

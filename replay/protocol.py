@@ -153,7 +153,9 @@ class Policy(Protocol):
     `plan_all(demand, state)`; `react(t, seen, state)` every `control_s`. Attributes, of the class or the instance:
     `foresight` (it reads the future), `forecaster` (name in FORECASTERS, or "truth"; None: no demand), `lengths` (a
     length predictor, or "true"; None: it has no use for them), `router`, `instant_start` (replicas start at once).
-    Optional: `demand_error`, `length_error`, injected into the truth.
+    Optional: `demand_error`, `length_error`, injected into the truth; `horizon` (policies.ahead: windows and tiers
+    other than the scored ones); `brings` (policies.brought: what it sets of the fleet where its file does not). Of
+    `plan_all` and `plan` the former is taken; `plan` alone is asked at its decisions, with what it sees then.
     """
 
     @property

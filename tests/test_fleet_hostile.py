@@ -122,7 +122,7 @@ shares = st.floats(0.01, 1, allow_nan=False)
 specs = st.fixed_dictionaries(
     {},
     optional={
-        "order": st.sampled_from(["fcfs", "priority", "deadline"]),
+        "order": st.sampled_from(["fcfs", "priority", "deadline", "tier", "promotion"]),
         "sessions": st.sampled_from(["open", "closed"]),
         "prefix_cache": st.booleans(),
         "region_choice": st.fixed_dictionaries({"rule": st.sampled_from(["home", "threshold"]), "threshold": shares}),

@@ -41,7 +41,7 @@ FILES = [
     ("clients: {timeout_s: 1, retries: -1}", "clients.retries: must be greater than or equal to 0, not -1"),
     ("clients: {timeout_s: 1, retries: 1.5}", "clients.retries: must be a valid integer, not 1.5"),
     ("clients: {timeout_s: 1, backoff_s: -1}", "clients.backoff_s: must be"),
-    ("order: lifo", "order: must be 'fcfs', 'priority' or 'deadline', not 'lifo'"),
+    ("order: lifo", "order: must be 'fcfs', 'priority', 'deadline', 'tier' or 'promotion', not 'lifo'"),
     ("sessions: shut", "sessions: must be 'open' or 'closed', not 'shut'"),
     ("prefix_cache: 1", "prefix_cache: must be a valid boolean, not 1"),
     ("region_choice: nearest", "region_choice.rule: must be 'home' or 'threshold', not 'nearest'"),

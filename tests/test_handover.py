@@ -100,6 +100,20 @@ def test_ranks_are_finite_or_last():
     assert ranks(bare, Fleet((), order="deadline")).tolist() == [math.inf, 11.0, 5.0, 11.0]
 
 
+def test_ranks_by_tier_and_by_when_it_becomes_urgent():
+    rows = pl.DataFrame(
+        {
+            "arrival_s": [100.0, 100.0, 100.0, 100.0],
+            "scored_tier": ["interactive-fast", "interactive-normal", "batch", "batch"],
+            "deadline_s": [None, None, 1000.0, None],
+            "limit_e2e_s": [math.inf, math.inf, math.inf, 500.0],
+            "limit_ttft_s": [1.0, 10.0, math.inf, math.inf],
+        }
+    )
+    assert ranks(rows, Fleet((), order="tier")).tolist() == [0, 1, 2, 2]
+    assert ranks(rows, Fleet((), order="promotion")).tolist() == [100.0, 108.0, 900.0, 500.0]
+
+
 @pytest.mark.parametrize(
     ("order", "says"), [("priority", "in order of receipt"), ("deadline", "its tier's limit on completion")]
 )

@@ -11,6 +11,7 @@ from lmaas.replay.protocol import Actions, History, Seen
 
 from ..autoscalers.base import not_negative, positive
 from ..brought import Brings
+from ..knobs import Knob, check_headroom
 
 ORDERS: dict[str, Order] = {"fcfs": "fcfs", "edf": "deadline", "pf": "tier", "dpa": "promotion"}
 RELEASES = {"paper": (2, 1), "artifact": (1, 2)}  # of a completion: below `hold_low`, and up to `hold_high`
@@ -35,8 +36,10 @@ class SageServe:
     order: str = "dpa"  # of waiting queues: fcfs, edf, pf (by tier) or dpa
     reroute: bool = True  # to the first region below region_threshold; false: every request stays at home
     region_threshold: float = 0.7
+    headroom: float = 0.0  # share added to u, and to the demand that is planned for
     router: str = "least-outstanding"
 
+    knob: ClassVar[Knob] = Knob(most=99.0)  # u may be low where latency limits bind before the KV cache does
     instant_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -48,6 +51,7 @@ class SageServe:
             raise ValueError(f"order is {self.order!r}; there are {', '.join(ORDERS)}")
         if not 0 < self.region_threshold <= 1:
             raise ValueError(f"region_threshold is {self.region_threshold}; a share above 0, at most 1")
+        check_headroom(self.headroom)
         for name in ("lend", "reroute"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)}; true or false")
@@ -61,6 +65,10 @@ class SageServe:
     def initial(self, fleet: Fleet, history: History, state: Any) -> Sequence[int] | None:
         """The common start."""
         return None
+
+    def utilisation(self, seen: Seen) -> np.ndarray:
+        """u with the headroom on it, f8[pools]: KV in use over the capacity of the active replicas; 1 where none is."""
+        return np.where(seen.active > 0, seen.kv_fraction, 1.0) * (1 + self.headroom)
 
     def moves(self, steps: Mapping[int, int], seen: Seen, state: "Run", t: float) -> Actions:
         """Actions that add (> 0) or take (< 0) so many replicas a pool, within its bounds; those pools rest then."""
@@ -127,11 +135,6 @@ class Run:
 def ordered(seen: Seen, p: int) -> int:
     """Replicas of pool p that are active or starting."""
     return int(seen.active[p] + seen.starting[p])
-
-
-def utilisation(seen: Seen) -> np.ndarray:
-    """u, f8[pools]: the KV in use of the active replicas' capacity; 1 where none is active."""
-    return np.where(seen.active > 0, seen.kv_fraction, 1.0)
 
 
 def let_in(seen: Seen) -> dict[int, int]:

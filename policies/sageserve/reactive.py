@@ -9,21 +9,15 @@ from lmaas.replay.fleet import Fleet
 from lmaas.replay.protocol import Actions, History, Seen
 
 from ..brought import Brings
-from ..knobs import Knob
-from .base import Run, SageServe, Unified, let_in, utilisation
+from .base import Run, SageServe, Unified, let_in
 
 
 def threshold_steps(policy: SageServe, t: float, seen: Seen, state: Run) -> dict[int, int]:
     """One more where u > high, one fewer where u < low, of the pools that may act."""
-    u, free = utilisation(seen), state.free(seen, t)
+    u, free = policy.utilisation(seen), state.free(seen, t)
     return {
         int(p): 1 if u[p] > policy.high else -1 for p in np.flatnonzero(free & ((u > policy.high) | (u < policy.low)))
     }
-
-
-def threshold_knob(policy: SageServe) -> Knob:
-    """What a matched search turns, down to just above `low`."""
-    return Knob("high", offset=0.0, least=min(policy.low + 0.01, (policy.low + policy.high) / 2), most=1.0, falls=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +28,6 @@ class Reactive(Unified):
 
     foresight: ClassVar[bool] = False
     forecaster: ClassVar[str | None] = None
-
-    @property
-    def knob(self) -> Knob:
-        """The upper threshold."""
-        return threshold_knob(self)
 
     def start(self, fleet: Fleet, history: History) -> Run:
         """Nothing is known."""
@@ -68,11 +57,6 @@ class Siloed(SageServe):
         SageServe.__post_init__(self)
         if not 0 < self.batch_share < 1:
             raise ValueError(f"batch_share is {self.batch_share}; a share above 0, below 1")
-
-    @property
-    def knob(self) -> Knob:
-        """The upper threshold."""
-        return threshold_knob(self)
 
     @property
     def brings(self) -> Brings:

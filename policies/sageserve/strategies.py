@@ -13,9 +13,8 @@ from lmaas.replay.protocol import NOTHING, Actions, History, Seen
 
 from ..ahead import Horizon
 from ..autoscalers.base import not_negative
-from ..knobs import HEADROOM, Knob, check_headroom
 from ..told import Told
-from .base import Run, Unified, let_in, ordered, utilisation
+from .base import Run, Unified, let_in, ordered
 from .planner import by_pool, counts, demand_ahead, hourly_problem, latest, sustained
 
 HOUR_S = 3600.0
@@ -42,7 +41,7 @@ class Hour(Run):
         self.looked_s = t
         if self.since_s is None:
             self.since_s = t - seen.interval_s
-        batch = seen.arrived_batch_tokens
+        batch = seen.arrived_batch_tokens if len(seen.arrived_batch_tokens) else np.zeros_like(self.batch)
         self.batch = self.batch + batch
         self.recent.append((t, seen.arrived_input_tokens - batch))
         while self.recent[0][0] <= t - MINUTE_S + 1e-9:
@@ -67,14 +66,12 @@ class Planner(Told, Unified):
     """
 
     forecaster: str = "arima-312"
-    headroom: float = 0.0
     batch_buffer: float = 0.1  # share of the last hour's batch prompt tokens added to ρ
     batch_deadline_s: float = 86_400.0  # of batch requests: released once 0.8 of it has passed
     vm_cost: float = 10.0  # α, of a replica for an hour
     start_cost: float = 150.0  # σ, of a start
     local: float = 1.0  # ε, share of its demand that a region serves itself
 
-    knob: ClassVar[Knob] = HEADROOM
     horizon: ClassVar[Horizon] = Horizon()
     from_s: ClassVar[float] = 1200.0  # of the hour ahead, what ρ looks at
     until_s: ClassVar[float] = HOUR_S
@@ -82,7 +79,6 @@ class Planner(Told, Unified):
     def __post_init__(self) -> None:
         Told.__post_init__(self)
         Unified.__post_init__(self)
-        check_headroom(self.headroom)
         not_negative(
             batch_buffer=self.batch_buffer, batch_deadline_s=self.batch_deadline_s, vm_cost=self.vm_cost,
             start_cost=self.start_cost, local=self.local,
@@ -180,7 +176,7 @@ class LtU(Planner):
         """Towards the plan as far as u says so; beyond it where it must be."""
         if state.goal is None:
             return {}
-        u, left = utilisation(seen), state.budget(seen)
+        u, left = self.utilisation(seen), state.budget(seen)
         step = np.where((left > 0) & (u > self.high), 1, np.where((left < 0) & (u < self.low), -1, 0))
         step = np.where(left == 0, self.beyond(t, u, state), step)
         return {int(p): int(step[p]) for p in np.flatnonzero(state.free(seen, t) & (step != 0))}
