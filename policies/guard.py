@@ -16,7 +16,12 @@ from .static import MOST
 
 PLAN = ("start_s", "service", "region", "replicas")
 COUNTS = {"replicas": "replicas", "donate": "replicas to donate", "release": "held requests to release"}
-ORDERS = {"reshape": "(pool, replica, profile)", "migrate": "(request, pool, replica)"}
+ORDERS = {
+    "reshape": "(pool, replica, profile)",
+    "regroup": "(pool, replicas, profiles, start_s)",
+    "migrate": "(request, pool, replica)",
+}
+LONGEST_S = 86_400.0  # a start
 MOST_NUMBER = 1 << 30  # of a replica; from there on the kernel's numbers mean something else
 
 
@@ -60,6 +65,17 @@ def _checked(actions: Any, fleet: Fleet) -> Actions:
     for pool, replica, name in _orders(actions, "reshape"):
         if not (_is_pool(pool, fleet) and _is_replica(replica)) or name not in profiles:
             raise ValueError(f"asked to reshape replica {replica} of pool {pool} to {str(name)[:60]}")
+    for pool, replicas, names, start_s in _orders(actions, "regroup"):
+        if not (_is_pool(pool, fleet) and _is_list(replicas) and all(map(_is_replica, replicas))):
+            raise ValueError(f"asked to regroup replicas {str(replicas)[:60]} of pool {str(pool)[:60]}")
+        if not _is_list(names) or len(names) > MOST or not all(name in profiles for name in names):
+            raise ValueError(f"asked to regroup replicas {str(replicas)[:60]} of pool {pool} to {str(names)[:60]}")
+        if start_s is not None and not (_is_number(start_s) and 0 <= start_s <= LONGEST_S):
+            raise ValueError(f"asked for a start of {str(start_s)[:60]} s in pool {pool}; from 0 to {LONGEST_S:,.0f}")
+    if actions.weights is not None and not _is_table(actions.weights):
+        raise ValueError(
+            f"asked for weights {str(actions.weights)[:60]}; needs rows of equal length, of numbers from 0"
+        )
     for request, pool, replica in _orders(actions, "migrate"):
         if not (_is_whole(request) and _is_pool(pool, fleet) and _is_replica(replica)):
             raise ValueError(f"asked to migrate request {request} to replica {replica} of pool {pool}")
@@ -68,7 +84,8 @@ def _checked(actions: Any, fleet: Fleet) -> Actions:
 
 def _orders(actions: Actions, field: str) -> Sequence[Any]:
     orders = getattr(actions, field)
-    if not isinstance(orders, Sequence) or not all(isinstance(o, Sequence) and len(o) == 3 for o in orders):
+    parts = ORDERS[field].count(",") + 1
+    if not isinstance(orders, Sequence) or not all(isinstance(o, Sequence) and len(o) == parts for o in orders):
         raise TypeError(f"answered {field}={str(orders)[:60]}; needs a list of {ORDERS[field]}")
     return orders
 
@@ -81,11 +98,27 @@ def _is_replica(n: Any) -> bool:
     return _is_whole(n) and n < MOST_NUMBER
 
 
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, str)
+
+
+def _is_table(given: Any) -> bool:
+    """Whether it is rows of equal length, of finite numbers from 0, one of them above it."""
+    if not _is_list(given) or not all(_is_list(row) and len(row) for row in given):
+        return False
+    each = [x for row in given for x in row]
+    return len({len(row) for row in given}) == 1 and all(_is_number(x) and x >= 0 for x in each) and any(each)
+
+
+def _is_number(n: Any) -> bool:
+    return isinstance(n, int | float | np.integer | np.floating) and bool(np.isfinite(n))
+
+
 def _is_whole(n: Any) -> bool:
     """Whether n is a whole number from 0."""
     if type(n) is int:  # what nearly every answer is, at every tick
         return n >= 0
-    return isinstance(n, int | float | np.integer | np.floating) and bool(np.isfinite(n) and n >= 0 and n % 1 == 0)
+    return _is_number(n) and n >= 0 and n % 1 == 0
 
 
 def checked_plan(plan: Any) -> pl.DataFrame:
@@ -111,6 +144,8 @@ def together(first: Actions, second: Actions) -> Actions:
         replicas={**first.replicas, **second.replicas},
         donate={**first.donate, **second.donate},
         reshape=(*first.reshape, *second.reshape),
+        regroup=(*first.regroup, *second.regroup),
         migrate=(*first.migrate, *second.migrate),
         release={**first.release, **second.release},
+        weights=first.weights if second.weights is None else second.weights,
     )

@@ -4,6 +4,7 @@ import itertools
 import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from .profile import Profile
 from .protocol import NOTHING, Actions, Seen
 from .requests import NO_EXTENSION, Extension, Requests, arrivals
 from .routers import Router, ready
-from .world import World, state_of, world_of
+from .world import World, params_of, state_of, world_of
 
 __all__ = ["NEVER", "NO_EXTENSION", "Controller", "Extension", "Outcome", "Replay", "Requests", "compiled"]
 
@@ -217,6 +218,12 @@ class Replay:
             self._valid(pool, replica, "as a replica to reshape", t)
             names = [profile.name for profile in self.world.profiles]
             self.life.reshape(int(pool), int(replica), names.index(name), t)
+        for pool, replicas, followers, start_s in actions.regroup:
+            for replica in replicas:
+                self._valid(pool, replica, "as a replica to regroup", t)
+            names = [profile.name for profile in self.world.profiles]
+            follow = [names.index(name) for name in followers]
+            self.life.regroup(int(pool), [int(r) for r in replicas], follow, start_s, t)
         for request, pool, replica in actions.migrate:
             self._valid(pool, replica, "as a replica to migrate to", t)
             self._migrate(int(request), int(pool), int(replica), t)
@@ -224,6 +231,15 @@ class Replay:
             self._valid(pool, n, "held requests to release", t)
             held = int(self.st.pool.held[pool])  # more would not fit beside the pool in one number
             self._ask(k.RELEASE_HELD, t, int(pool) * k.PHASE + min(int(n), held))
+        if actions.weights is not None:
+            self._reweigh(actions.weights)
+
+    def _reweigh(self, weights: Sequence[Sequence[float]]) -> None:
+        """The router goes by these weights from now on; ValueError where it has none, or not such."""
+        if "weights" not in self.router.params:
+            raise ValueError(f"router {self.router.route.__name__} has no weights to be set")
+        self.router = replace(self.router, params={**self.router.params, "weights": [list(row) for row in weights]})
+        self.life.state = self.st._replace(params=params_of(self.router))
 
     def _migrate(self, request: int, pool: int, replica: int, t: float) -> None:
         """A request that waits or runs on a replica leaves for another one; others stay where they are."""

@@ -9,6 +9,7 @@ from .columns import OUTSTANDING_TOKENS
 from .kernel import layout as k
 from .kernel.state import State, fresh_replica, more_slots
 from .outcome import Lives
+from .regroups import Group, Regroups
 from .world import World, cache_room
 
 Ask = Callable[[int, float, int], int]  # a command to the kernel: what, t, which
@@ -34,6 +35,7 @@ class Lifecycle:
         self.lent: list[int] = []  # records donated and on their machines, oldest first
         self.lending: set[int] = set()  # records that drain to be donated
         self.reshaping: dict[int, int] = {}  # record that drains -> profile row it comes back with
+        self.regroups = Regroups()
         self._columns: tuple[Any, list[tuple[int, np.ndarray]]] = (None, [])  # of `state`, by pool: see _states
         self.ready: list[int] = []  # records that started in no time and are yet to be activated
         self.down: dict[str, float] = {}  # region -> when it returns
@@ -112,6 +114,19 @@ class Lifecycle:
             self._occupy(pool, profile, -1, off_s)
             if record in self.reshaping:
                 self._come_back(pool, off_s, self.reshaping.pop(record), self.lives.who[record][1])
+            elif group := self.regroups.ended(record):
+                self._follow(group, off_s)
+
+    def _follow(self, group: Group, t: float) -> None:
+        """What takes the place of a group starts, within the pool's bound, where it finds machines."""
+        place = self.world.fleet.pools[group.pool]
+        for profile in group.profiles:
+            more = self._expected(group.pool) + 1
+            if place.clamp(more) >= more and self._has_room(group.pool, profile):
+                self._begin(group.pool, t, "swap", profile, lasts_s=group.lasts_s)
+            else:
+                self.denied[group.pool] += 1
+        self._activate_ready(t)
 
     def _come_back(self, pool: int, t: float, profile: int, index: int) -> None:
         """A reshaped replica starts with its other profile, where that finds machines."""
@@ -130,9 +145,12 @@ class Lifecycle:
         # by pool and index, so that every policy meets the same start-up times
         return startup.draw(getattr(startup, kind), np.random.default_rng([self.seed, pool, index]))
 
-    def _begin(self, pool: int, t: float, kind: str, profile: int, index: int | None = None) -> None:
-        """A replica starts at t; at once active where its start takes no time."""
-        lasts_s = self._startup_s(pool, kind, profile, self.born[pool] if index is None else index)
+    def _begin(
+        self, pool: int, t: float, kind: str, profile: int, index: int | None = None, lasts_s: float | None = None
+    ) -> None:
+        """A replica starts at t; at once active where its start takes no time. lasts_s: not drawn."""
+        if lasts_s is None or self.instant_start:
+            lasts_s = self._startup_s(pool, kind, profile, self.born[pool] if index is None else index)
         slot = self.place(pool, t, k.STARTING, profile, index)
         rep = self.state.rep[slot]
         if lasts_s == 0:
@@ -211,21 +229,27 @@ class Lifecycle:
         _, now = self._states(pool)
         return int(np.count_nonzero(now == k.STARTING)) + int(np.count_nonzero(now == k.ACTIVE))
 
+    def _expected(self, pool: int) -> int:
+        """Those that start or are active, that come back reshaped, and that follow others on their machines."""
+        back = [s for s in self.live(pool, k.DRAINING) if int(self.state.rep.record[s]) in self.reshaping]
+        return self.count(pool) + len(back) + self.regroups.coming(pool)
+
+    def _gives_way(self, record: int) -> bool:
+        """Whether it drains for another, so that it is not to be taken back."""
+        return record in self.reshaping or record in self.regroups
+
     def scale(self, pool: int, wanted: int, t: float) -> None:
         """Bring the pool to `wanted` starting or active replicas, within its bounds and its region's machines."""
         wanted = self.world.fleet.pools[pool].clamp(wanted)
-        if not self.reshaping and wanted == self.count(pool):
+        if not self.reshaping and not self.regroups.of and wanted == self.count(pool):
             return
-        leaving = self.live(pool, k.DRAINING)
-        coming_back = [s for s in leaving if int(self.state.rep.record[s]) in self.reshaping]
-        missing = wanted - self.count(pool) - len(coming_back)
+        missing = wanted - self._expected(pool)
         if missing < 0:
             self.drain(pool, -missing, t)
         if missing <= 0:
             return
-        oldest = sorted(
-            set(leaving.tolist()) - {int(s) for s in coming_back}, key=lambda s: int(self.state.rep.index[s])
-        )[:missing]
+        free = [s for s in self.live(pool, k.DRAINING).tolist() if not self._gives_way(int(self.state.rep.record[s]))]
+        oldest = sorted(free, key=lambda s: int(self.state.rep.index[s]))[:missing]
         records = [int(self.state.rep.record[s]) for s in oldest]
         for record in records:
             self.lending.discard(record)
@@ -242,8 +266,7 @@ class Lifecycle:
 
     def open(self, pool: int, more: int, t: float) -> None:
         """That many more replicas than the pool has, those that come back reshaped included; never fewer."""
-        draining = [s for s in self.live(pool, k.DRAINING) if int(self.state.rep.record[s]) in self.reshaping]
-        have = self.count(pool) + len(draining)
+        have = self._expected(pool)
         if self.world.fleet.pools[pool].clamp(have + more) > have:
             self.scale(pool, have + more, t)
 
@@ -270,16 +293,38 @@ class Lifecycle:
 
     def reshape(self, pool: int, index: int, profile: int, t: float) -> None:
         """The pool's replica `index` drains and comes back with the other profile; no other than a live one."""
-        for slot in self.live(pool, k.STARTING, k.ACTIVE):
-            if int(self.state.rep.index[slot]) == index:
-                record = int(self.state.rep.record[slot])
-                self.reshaping[record] = profile
-                self.state.rep.awaited[slot] = 1
-                self.actions_s.append(t)
-                if self.state.rep.state[slot] != k.STARTING:
-                    self.lives.note(record, t, "draining")
-                self.ask(k.DRAIN, t, int(slot))
+        for slot in self._numbered(pool, [index]):
+            self.reshaping[int(self.state.rep.record[slot])] = profile
+            self._send_off(slot, t)
         self.harvest()
+
+    def regroup(
+        self, pool: int, indexes: Sequence[int], profiles: Sequence[int], lasts_s: float | None, t: float
+    ) -> None:
+        """Those of these replicas that live drain; when all are off, one of each profile starts."""
+        slots = self._numbered(pool, indexes)
+        records = [int(self.state.rep.record[slot]) for slot in slots]
+        self.regroups.begin(Group(pool, tuple(profiles), lasts_s), records)
+        for slot in slots:
+            self._send_off(slot, t)
+        self.harvest()
+
+    def _numbered(self, pool: int, indexes: Sequence[int]) -> list[int]:
+        """Slots of the pool's starting or active replicas of these numbers, by number."""
+        live = self.live(pool, k.STARTING, k.ACTIVE).tolist()
+        wanted = set(indexes)
+        return sorted(
+            (slot for slot in live if int(self.state.rep.index[slot]) in wanted),
+            key=lambda slot: int(self.state.rep.index[slot]),
+        )
+
+    def _send_off(self, slot: int, t: float) -> None:
+        """It drains for what follows it: the driver is told when it is off."""
+        self.state.rep.awaited[slot] = 1
+        self.actions_s.append(t)
+        if self.state.rep.state[slot] != k.STARTING:
+            self.lives.note(int(self.state.rep.record[slot]), t, "draining")
+        self.ask(k.DRAIN, t, slot)
 
     # --- faults ---
 
@@ -289,6 +334,8 @@ class Lifecycle:
             record = int(self.state.rep.record[slot])
             self.lending.discard(record)
             self.reshaping.pop(record, None)
+            if group := self.regroups.given_up(record):
+                self.denied[group.pool] += len(group.profiles)
             self.ask(k.LOSE, t, int(slot))
         self.harvest()
 

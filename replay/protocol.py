@@ -114,15 +114,19 @@ class Actions:
     """What a policy wants done at this instant, in this order (docs/replay.md).
 
     replicas[pool]: the count it wants starting or active. donate[pool]: replicas to lend as spot. reshape: (pool,
-    replica, profile name) to restart with another profile. migrate: (request, pool, replica) to move with its KV.
-    release[pool]: held requests to send on.
+    replica, profile name) to restart with another profile. regroup: (pool, replicas, profile names, start_s) to start
+    one of each profile on the machines of these replicas, within start_s seconds of their end (None: drawn, as after a
+    model swap). migrate: (request, pool, replica) to move with its KV. release[pool]: held requests to send on.
+    weights: from now on those of the router `weighted` (rows: kinds of request, columns: profiles).
     """
 
     replicas: Mapping[int, int] = field(default_factory=dict)
     donate: Mapping[int, int] = field(default_factory=dict)
     reshape: Sequence[tuple[int, int, str]] = ()
+    regroup: Sequence[tuple[int, Sequence[int], Sequence[str], float | None]] = ()
     migrate: Sequence[tuple[int, int, int]] = ()
     release: Mapping[int, int] = field(default_factory=dict)
+    weights: Sequence[Sequence[float]] | None = None
 
 
 NOTHING = Actions()

@@ -118,7 +118,7 @@ def state_of(
         token_s=np.stack([p.latency.token_s(most) for p in shapes]),
         extend=np.ascontiguousarray(grid),
         edges=np.asarray(extension.edges, np.int64),
-        params=np.array([*router.numbers, 0.0], np.float64),
+        params=params_of(router),
         weights=np.array(sorted(router.linear.items()), np.float64).reshape(-1, 2),
         choices=world.choices,
         lag_s=world.lag_s,
@@ -127,6 +127,11 @@ def state_of(
     )
     _switch_on(st, world, requests, router, tokens)
     return with_views(with_trees(_with_cache(st, world, requests)))
+
+
+def params_of(router: Router) -> np.ndarray:
+    """f8[:], the router's parameters as the kernel hands them over."""
+    return np.array([*router.numbers, 0.0], np.float64)
 
 
 def _switch_on(st: State, world: World, requests: Requests, router: Router, tokens: bool) -> None:

@@ -11,7 +11,8 @@ Beside the keys of `cases.py`, each optional:
 - faults: [[at_s, "replica", pool, index] or [at_s, "region", region, until_s]]
 - held: [bool per request]; release: [low, high]; releases: [below low, below high]
 - actions: {time: [["scale", pool, n], ["donate", pool, n], ["reshape", pool, index, shape],
-  ["migrate", request, pool, index], ["release", pool, n]]}, after the counts of `ticks` of that time
+  ["regroup", pool, [index], [shape], start_s or None], ["migrate", request, pool, index], ["release", pool, n]]},
+  after the counts of `ticks` of that time
 - inventory: {region: {gpu: count}}; shapes then have gpu and gpus; startup may be {cold, warm, swap}
 - hash_tokens: H; hashes: [[int per whole prompt block] per request]
 - holder: {most, never} of the router that holds (fixtures/holding_router.py); heartbeat_s; refusals;
@@ -153,10 +154,14 @@ def prefix(draw, tokens, hash_tokens):
 
 
 def an_action(draw, case, pools):
-    kind = draw(st.sampled_from(["scale", "donate", "reshape", "release", *["migrate"] * 6]))
+    kind = draw(st.sampled_from(["scale", "donate", "reshape", *["regroup"] * 2, "release", *["migrate"] * 6]))
     pool = draw(st.integers(0, pools - 1))
     if kind == "reshape":
         return [kind, pool, draw(st.integers(0, 3)), draw(st.integers(0, len(case["shapes"]) - 1))]
+    if kind == "regroup":
+        leaving = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True))
+        shapes = draw(st.lists(st.integers(0, len(case["shapes"]) - 1), max_size=3))
+        return [kind, pool, leaving, shapes, draw(st.sampled_from([None, 0.0, 0.5, 2.0]))]
     if kind == "migrate":
         number = draw(st.integers(0, len(case["requests"]) - 1))
         if "service" in case:  # only to a pool that serves it

@@ -92,6 +92,9 @@ def action_of(order, names) -> Actions:
     what, *rest = order
     if what == "reshape":
         return Actions(reshape=[(rest[0], rest[1], names[rest[2]])])
+    if what == "regroup":
+        pool, leaving, shapes, start_s = rest
+        return Actions(regroup=[(pool, leaving, [names[s] for s in shapes], start_s)])
     if what == "migrate":
         return Actions(migrate=[tuple(rest)])
     return Actions(**{{"scale": "replicas"}.get(what, what): {rest[0]: rest[1]}})

@@ -37,6 +37,7 @@ class Fleet(Clients, Machines):
         self.denied: dict[int, int] = {}
         self.actions: list[float] = []  # when each was ordered
         self.down: dict[int, float] = {}
+        self.groups: list = []
         self.requests: list[Request] = []
         self.now = 0.0
 

@@ -13,10 +13,14 @@ class Machines:
     denied: dict[int, int]
     actions: list[float]
     down: dict[int, float]  # region: when it returns
+    groups: list[tuple[int, list[Replica], list[Shape], float]]  # pool, those that drain, what follows, start-up
 
     def pool(self, pool: int, *states: str) -> list[Replica]:
         rows = [r for r in self.replicas if r.pool == pool and r.state in (states or ("active",))]
         return sorted(rows, key=lambda r: r.index)
+
+    def sorted(self, state: str) -> list[Replica]:
+        return sorted((r for r in self.replicas if r.state == state), key=lambda r: (r.pool, r.index))
 
     def find(self, pool: int, index: int) -> Replica | None:
         return next((r for r in self.replicas if (r.pool, r.index) == (pool, index)), None)
@@ -30,11 +34,9 @@ class Machines:
     def tidy(self) -> None:
         """Draining replicas with nothing left end; those whose start-up is over become active."""
         # reading: a replica drains at once, in whatever phase of the instant its last request leaves
-        moving = [r for r in self.replicas if r.state in ("draining", "starting")]
-        every = sorted(moving, key=lambda r: (r.pool, r.index))
-        for replica in every:
+        for replica in self.sorted("draining"):
             self.end_drained(replica)
-        for replica in every:
+        for replica in self.sorted("starting"):
             if replica.state == "starting" and replica.ready <= self.now:
                 self.activate(replica)
 
@@ -42,6 +44,9 @@ class Machines:
         if replica.state == "draining" and replica.drained:
             if replica.after == "reshape":
                 self.restart(replica)
+            elif replica.after == "regroup":
+                replica.become("off", self.now)
+                self.follow(replica)
             else:
                 replica.become(replica.after, self.now)
 
@@ -104,7 +109,9 @@ class Machines:
         # reading: one that drains to be reshaped counts as live, else a policy that asks for the same count at its
         # next tick would undo it; one that drains to be donated is taken back like any other
         live = self.pool(pool, "starting", "active") + [r for r in leaving if r.after == "reshape"]
-        for replica in [r for r in leaving if r.after != "reshape"]:
+        # reading: so do those that are to follow others on their machines
+        count -= self.following(pool)
+        for replica in [r for r in leaving if r.after not in ("reshape", "regroup")]:
             if len(live) >= count:
                 break
             replica.after = "off"
@@ -124,7 +131,7 @@ class Machines:
     def open(self, pool: int) -> None:
         """A router asked for one more."""
         leaving = [r for r in self.pool(pool, "draining") if r.after == "reshape"]
-        have = len(self.pool(pool, "starting", "active")) + len(leaving)
+        have = len(self.pool(pool, "starting", "active")) + len(leaving) + self.following(pool)
         if not self.rules.most or have < self.rules.most[pool]:
             self.scale(pool, have + 1)
 
@@ -164,6 +171,43 @@ class Machines:
             return
         replica.start(shape, self.now, self.rules.startup["swap"])
 
+    def regroup(self, pool: int, indexes: list[int], shapes: list[int], startup_s: float | None) -> None:
+        """Replicas drain together; once the last is off, others start on their machines."""
+        members = [r for r in self.pool(pool, "starting", "active") if r.index in indexes]
+        if not members:
+            return
+        startup_s = self.rules.startup["swap"] if startup_s is None else startup_s
+        group = (pool, members, [self.rules.shapes[s] for s in shapes], startup_s)
+        self.groups.append(group)
+        for replica in list(members):
+            replica.after = "regroup"
+            self.actions.append(self.now)
+            replica.become("draining", self.now)
+        self.tidy()
+
+    def following(self, pool: int) -> int:
+        return sum(len(shapes) for p, _, shapes, _ in self.groups if p == pool)
+
+    def group_of(self, replica: Replica) -> tuple | None:
+        return next((g for g in self.groups if replica in g[1]), None)
+
+    def follow(self, replica: Replica) -> None:
+        """It is off, for others."""
+        group = self.group_of(replica)
+        pool, members, shapes, startup_s = group
+        members.remove(replica)
+        if members:
+            return
+        self.groups.remove(group)
+        for shape in shapes:
+            leaving = [r for r in self.pool(pool, "draining") if r.after == "reshape"]
+            more = len(self.pool(pool, "starting", "active")) + len(leaving) + self.following(pool) + 1
+            room = self.free_gpus(self.rules.region(pool), shape.gpu) >= shape.gpus
+            if room and (not self.rules.most or more <= self.rules.most[pool]):
+                self.new(pool, shape, startup_s)
+            else:
+                self.deny(pool, 1)
+
     # faults
     def strike(self, kind: str, a: int, b: float) -> None:
         if kind == "replica":
@@ -193,6 +237,12 @@ class Machines:
         replica.running, replica.waiting, replica.sent = [], [], []
         replica.plan, replica.end, replica.segment = None, float("inf"), None
         replica.kv = type(replica.kv)(replica.shape)
+        group = self.group_of(replica)
+        if group is not None:  # reading: then nothing follows, and what else drains for it may be taken back
+            self.groups.remove(group)
+            self.deny(replica.pool, len(group[2]))
+            for other in group[1]:
+                other.after = "off"
         replica.become("off", self.now)
         for request in members:
             self.again(request)

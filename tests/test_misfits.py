@@ -95,6 +95,17 @@ def with_broken(monkeypatch):
         ),
         ("broken(how='where')", "at t=3060 s: ValueError: asked to reshape replica 0 of pool 99 to test/small"),
         (
+            "broken(how='group')",
+            "at t=3060 s: ValueError: asked to regroup replicas [0] of pool 0 to ['no such profile",
+        ),
+        ("broken(how='late')", "at t=3060 s: ValueError: asked for a start of inf s in pool 0; from 0 to 86,400"),
+        ("broken(how='apart')", "at t=3060 s: ValueError: asked to regroup replicas 0 of pool 0"),
+        (
+            "broken(how='weights')",
+            "at t=3060 s: ValueError: asked for weights [[1.0, -1.0]]; needs rows of equal length",
+        ),
+        ("broken(how='unweighed')", "router round_robin has no weights to be set"),
+        (
             "broken(how='pair')",
             "at t=3060 s: TypeError: answered migrate=[(0, 1)]; needs a list of (request, p",
         ),

@@ -14,6 +14,7 @@ from lmaas.analysis.registry import Registry
 from lmaas.analysis.workspace import Workspace
 from lmaas.policies import evaluate, registry
 from lmaas.policies.registry import POLICIES, parse_policy
+from lmaas.replay.columns import OK
 from lmaas.replay.engine import Controller, Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import Profile
@@ -103,3 +104,27 @@ def test_seen_is_by_pool():
     (seen,) = looks
     arrays = [getattr(seen, field.name) for field in fields(Seen) if field.name not in ("t", "interval_s", "closer")]
     assert {array.shape for array in arrays} == {(1,)}
+
+
+def test_weights_count_from_then_on():
+    other = PROFILE.model_copy(update={"name": "test/other"})
+    fleet = Fleet((Pool("s", "r", PROFILE, mixed=((other, 1),)),))
+    outcome = play(
+        lambda t, seen: Actions(weights=[[0, 1]]), replicas=1, fleet=fleet, router="weighted(weights=[[1, 0]])"
+    )
+    numbers = outcome.replicas.sort("record")["replica"].to_numpy()
+    assert numbers[outcome.record].tolist() == [0] * 5 + [1] * 35  # a tick comes before an arrival of its instant
+
+
+def test_two_give_way_to_one_of_another_profile():
+    """Their requests end where they are; once both are off one starts on their four GPUs, and is active 3 s later."""
+    wide = PROFILE.model_copy(update={"name": "test/wide", "gpu": "H100", "gpus_per_replica": 4})
+    small = PROFILE.model_copy(update={"gpu": "H100", "gpus_per_replica": 2})
+    fleet = Fleet((Pool("s", "r", small),), inventory={"r": {"H100": 4}})
+    outcome = play(lambda t, seen: Actions(regroup=[(0, [0, 1], ["test/wide"], 3.0)]), fleet=fleet, profiles=[wide])
+    spans = outcome.spans.filter(pl.col("replica") == 2).select("state", "from_s", "to_s").rows()
+    off_s = max(outcome.spans.filter(pl.col("replica") < 2)["to_s"])
+    assert [state for state, *_ in spans] == ["starting", "active"]
+    assert spans[0][1:] == (off_s, off_s + 3.0)
+    assert (outcome.status == OK).all()
+    assert outcome.denied.sum() == 0

@@ -1,0 +1,49 @@
+"""Replicas that give way together: they drain, and others start on their machines once the last of them is off."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Group:
+    """Replicas of one pool that drain, and what follows them."""
+
+    pool: int
+    profiles: tuple[int, ...]  # rows of the replay's profiles, in the order they start
+    lasts_s: float | None  # how long they start; None: drawn, as after a model swap
+    left: set[int] = field(default_factory=set)  # records yet to go off
+
+
+class Regroups:
+    """The groups that have not ended, by the records that drain."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, Group] = {}
+
+    def __contains__(self, record: int) -> bool:
+        return record in self.of
+
+    def begin(self, group: Group, records: Iterable[int]) -> None:
+        """These drain."""
+        for record in records:
+            group.left.add(record)
+            self.of[record] = group
+
+    def ended(self, record: int) -> Group | None:
+        """The record is off: its group, where it was the last of it."""
+        group = self.of.pop(record, None)
+        if group is None:
+            return None
+        group.left.discard(record)
+        return None if group.left else group
+
+    def given_up(self, record: int) -> Group | None:
+        """The record was lost: its group, of which nothing follows; what else drains of it does so for itself."""
+        group = self.of.get(record)
+        for other in group.left if group else ():
+            del self.of[other]
+        return group
+
+    def coming(self, pool: int) -> int:
+        """Replicas of the pool that are to follow."""
+        return sum(len(group.profiles) for group in set(self.of.values()) if group.pool == pool)
