@@ -20,6 +20,7 @@ Horizons = Annotated[
     ),
 ]
 ByTier = Annotated[bool, Option("--by-tier", help="Also by tier: the forecasts times trailing shares.")]
+ByType = Annotated[bool, Option("--by-type", help="Also by request type: the forecasts times trailing shares.")]
 ForecastsOut = Annotated[
     Path | None, Option("--forecasts-out", metavar="FILE", help="One row per forecast: .parquet, .csv or .jsonl.")
 ]
@@ -33,6 +34,7 @@ def command(
     horizon: Horizons = None,
     train_fraction: TrainFraction = 0.5,
     by_tier: ByTier = False,
+    by_type: ByType = False,
     forecasts_out: ForecastsOut = None,
     format: Format = None,
     map: Map = None,
@@ -62,6 +64,7 @@ def command(
         "horizons_s": horizon or [],
         "train_fraction": train_fraction,
         "by_tier": by_tier,
+        "by_type": by_type,
     }
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)

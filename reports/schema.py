@@ -227,6 +227,7 @@ class ForecastScores(_Open):
     service: str | None = None
     origin: str | None = None
     tier: str | None = Field(None, description="null: all tiers")
+    type: str | None = Field(None, description="of request; null: all types")
     windows: int
     wape: float | None
     mape: float | None

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from evaluation_data import HOSTILE
 
+from lmaas.analysis.forecasting.study import SERIES
 from lmaas.cli.main import main
 from lmaas.reports.schema import KINDS
 
@@ -64,6 +65,25 @@ def test_json_is_one_object_of_the_published_form_and_the_tables_hold_every_row(
     page = (tmp_path / found["report"]).read_text()
     assert "<script>alert" not in page
     assert all(f'"anchor":"{name}"' in page for name in ("accuracy", "intervals", "series"))
+
+
+def test_types_are_rows_of_their_own(trace, capsys, tmp_path):
+    code, stdout, _ = run(
+        capsys, trace, "--model", "mean", "--by-type", "--by-tier", "--window", "5m", "--horizon", "5m", "--json",
+    )  # fmt: skip
+    assert code == 0
+    found = json.loads(stdout)
+    KINDS["forecast"].model_validate(found)
+    windows = pl.read_parquet(f"{found['run']}/windows.parquet")
+    whole = windows.filter(pl.col("tier").is_null(), pl.col("type").is_null())
+    of_type = windows.filter(pl.col("type").is_not_null())
+    assert of_type["tier"].null_count() == of_type.height > 0
+    # all are answered, so the types are the whole
+    for column in ("actual", "forecast"):
+        assert of_type[column].sum() == pytest.approx(whole[column].sum())
+    assert len([s for s in found["series"] if s["type"]]) == of_type.select("model", *SERIES).n_unique()
+    assert any("types being clusters of lengths learned before the cut" in remark for remark in found["remarks"])
+    assert whole["actual"].sum() * 3 == pytest.approx(windows["actual"].sum())
 
 
 def test_the_terminal_names_the_default_its_floor_and_what_is_not_known(trace, capsys):

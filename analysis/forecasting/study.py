@@ -13,6 +13,7 @@ from lmaas.analysis.trace import Trace, TraceMeta
 from lmaas.analysis.windows import DAY_S, count_windows, default_window_s, demand
 
 from .forecaster import FORECASTERS
+from .request_types import as_done, typed
 from .rolling import Issued, issue
 from .scores import QUANTILES, scored
 from .shares import by_share
@@ -22,6 +23,8 @@ FLOOR = "last-value"  # beside every model
 COLUMNS = ("arrival_s", "service", "region", "tier", "input_tokens", "output_tokens", "e2e_s")
 LEAST_WINDOWS = 4  # of the training part
 KEYS = ("model", "horizon_s")
+PARTS = ("tier", "type")  # of a service and origin
+SERIES = ("service", "origin", "tier", "type", "metric")
 BY_TIER = (
     "rows by tier are the forecasts of their service and origin times the tier's share of the last day; they have no "
     "intervals, and what has no tier is in none"
@@ -32,10 +35,10 @@ BY_TIER = (
 class Forecasted:
     """What models issued for the evaluated part, and how far off they were.
 
-    windows: model, horizon_s, start_s, issued_s, service, origin, tier (null: all), metric, actual, forecast and
-    q0.025, q0.1, q0.9, q0.975. scores: `scores.scored` by model, horizon_s and metric over all services and origins,
-    and to_last_value, wape over that of last-value. series: the same by service and origin too. weights: of models
-    that weigh others, model, horizon_s, service, origin, metric, member, weight at the last issue. notes: model,
+    windows: model, horizon_s, start_s, issued_s, service, origin, tier, type (null: all), metric, actual, forecast
+    and q0.025, q0.1, q0.9, q0.975. scores: `scores.scored` by model, horizon_s and metric over all services and
+    origins, and to_last_value, wape over that of last-value. series: the same by SERIES. weights: of models that weigh
+    others, model, horizon_s, service, origin, metric, member, weight at the last issue. notes: model,
     service, origin, metric, note. horizon_s: from issue to the window's end.
     """
 
@@ -68,6 +71,7 @@ def forecast(
     horizons_s: Sequence[float] = (),
     train_fraction: float = 0.5,
     by_tier: bool = False,
+    by_type: bool = False,
     progress: Callable[[str, float], None] = lambda label, done: None,
 ) -> Forecasted:
     """Forecast every window after the first `train_fraction` of the time, at each horizon, with 80 and 95 % intervals.
@@ -112,15 +116,26 @@ def forecast(
         parts = [against(name, rows, requests, span) for name, rows in tiered.items() if rows.height]
         remarks = (*remarks, BY_TIER if parts else "no request has a tier: there are no rows by tier")
         windows = pl.concat([windows, *parts])
-    every = windows.filter(pl.col("tier").is_null())
+    if by_type:
+        known = typed(requests, cut_s)
+        split = {n: by_share(m.rows, as_done(known), "type", **span) for n, m in issued.items()}
+        parts = [against(name, rows, known, span) for name, rows in split.items() if rows.height]
+        remarks = (*remarks, BY_TYPE if parts else "no request was done before the cut: there are no rows by type")
+        windows = pl.concat([windows, *parts])
+    every = windows.filter(pl.col("tier").is_null(), pl.col("type").is_null())
     settings = {**span, "horizons_s": horizons, "models": list(models), "train_fraction": train_fraction}
     return Forecasted(
         trace.meta, settings, windows,
         _to_floor(scored(every, [*KEYS, "metric"]), ["horizon_s", "metric"]),
-        _to_floor(scored(windows, [*KEYS, "service", "origin", "tier", "metric"]),
-                  ["horizon_s", "service", "origin", "tier", "metric"]),
+        _to_floor(scored(windows, [*KEYS, *SERIES]), ["horizon_s", *SERIES]),
         _labelled(issued, "weights"), _labelled(issued, "notes"), tuple(remarks),
     )  # fmt: skip
+
+
+BY_TYPE = (
+    "rows by request type are the forecasts of their service and origin times the type's share of what was done in the "
+    "last day, types being clusters of lengths learned before the cut; they have no intervals"
+)
 
 
 def _requests(trace: Trace) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -162,10 +177,10 @@ def against(model: str, rows: pl.DataFrame, requests: pl.DataFrame, span: dict[s
     """Rows of SCHEMA of one model as Forecasted.windows has them, for every series that arrived or was forecast.
 
     A window without forecast, as before a new service's first one, has null there; a last window cut short is left
-    out. `rows` are of all tiers, or each of one.
+    out. `rows` are of all tiers and types, or each of one tier, or each of one type.
     """
     window_s, cut_s = span["window_s"], span["cut_s"]
-    series = ["service", "origin", "tier", "metric"]
+    series = list(SERIES)
     # whole windows from issue to start: a difference of times is off by their last digits, which differ
     behind = ((pl.col("start_s") - pl.col("issued_s")) / window_s).round().cast(pl.Int64).alias("behind")
     key = ["start_s", *series, "behind"]
@@ -174,13 +189,15 @@ def against(model: str, rows: pl.DataFrame, requests: pl.DataFrame, span: dict[s
     for q in QUANTILES:
         of = told.filter((pl.col("quantile") - q).abs() < 1e-9).select(*key, pl.col("value").alias(f"q{q:g}"))
         point = point.join(of, on=key, how="left", nulls_equal=True, maintain_order="left")
-    if rows["tier"].null_count() == rows.height:
-        parts = [(None, requests)]
-    else:
-        parts = [(tier[0], of) for tier, of in requests.drop_nulls("tier").group_by("tier", maintain_order=True)]
+    by = next((name for name in PARTS if rows[name].null_count() < rows.height), None)
+    parts = [(None, requests)]
+    if by is not None:
+        parts = [(part[0], of) for part, of in requests.drop_nulls(by).group_by(by, maintain_order=True)]
     came = pl.concat(
-        demand(of, window_s, cut_s, span["end_s"]).with_columns(tier=pl.lit(tier, dtype=pl.String))
-        for tier, of in parts
+        demand(of, window_s, cut_s, span["end_s"]).with_columns(
+            pl.lit(part if name == by else None, dtype=pl.String).alias(name) for name in PARTS
+        )
+        for part, of in parts
     )
     windows = pl.select(start_s=cut_s + pl.int_range(count_windows(window_s, cut_s, span["end_s"])) * window_s)
     whole = windows.filter(span["end_s"] - pl.col("start_s") >= window_s * (1 - 1e-9))
@@ -192,9 +209,9 @@ def against(model: str, rows: pl.DataFrame, requests: pl.DataFrame, span: dict[s
     return joined.select(
         pl.lit(model).alias("model"), horizon_s=(pl.col("behind") + 1) * window_s, start_s="start_s",
         issued_s=pl.col("start_s") - pl.col("behind") * window_s, service="service", origin="origin", tier="tier",
-        metric="metric", actual=pl.col("actual").fill_null(0.0), forecast="forecast",
+        type="type", metric="metric", actual=pl.col("actual").fill_null(0.0), forecast="forecast",
         **{f"q{q:g}": f"q{q:g}" for q in QUANTILES},
-    ).sort("horizon_s", "start_s", "service", "origin", "tier", "metric")  # fmt: skip
+    ).sort("horizon_s", "start_s", *SERIES)  # fmt: skip
 
 
 def _to_floor(scores: pl.DataFrame, on: list[str]) -> pl.DataFrame:

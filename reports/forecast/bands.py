@@ -22,7 +22,9 @@ def section(result: Forecasted) -> Section | None:
     """The first model's forecasts of the largest series at every horizon, and coverage of all."""
     model = result.settings["models"][0]
     rows = ordered(result.scores.filter(pl.col("coverage_80").is_not_null()))
-    of = result.windows.filter(pl.col("model") == model, pl.col("tier").is_null(), pl.col("metric") == MAIN)
+    of = result.windows.filter(
+        pl.col("model") == model, pl.col("tier").is_null(), pl.col("type").is_null(), pl.col("metric") == MAIN
+    )
     if of.is_empty() or rows.is_empty():
         return None
     size = of.group_by("service", "origin").agg(pl.col("actual").sum()).sort("actual", "service", "origin")

@@ -10,6 +10,8 @@ from ..format import percent, text
 from ..section import Column, Section, table
 from .words import MAIN, METRICS, SCORES, said, unbrief
 
+SERIES = ("service", "origin", "tier", "type", "metric")
+
 if TYPE_CHECKING:
     from lmaas.analysis.forecasting.study import Forecasted
 
@@ -19,13 +21,19 @@ PLACE = (Column("service", "Service"), Column("origin", "Origin"))
 def section(result: Forecasted) -> Section:
     """At the shortest horizon; the files have all."""
     first = result.settings["horizons_s"][0]
-    rows = said(result.series.filter(pl.col("horizon_s") == first).sort("service", "origin", "tier", "metric", "wape"))
+    rows = said(result.series.filter(pl.col("horizon_s") == first).sort(*SERIES, "wape"))
     weights = (
         result.weights.filter(pl.col("horizon_s") == first, pl.col("weight") >= 0.005)
         .sort("model", "service", "origin", "metric", "weight", descending=[False] * 4 + [True])
         .with_columns(pl.col("metric").replace(METRICS))
     )
-    place = (*PLACE, Column("tier", "Tier"), Column("metric", "Metric"), Column("model", "Model"))
+    place = (
+        *PLACE,
+        Column("tier", "Tier"),
+        Column("type", "Type"),
+        Column("metric", "Metric"),
+        Column("model", "Model"),
+    )
     heavy = (
         Column("model", "Model"), *PLACE, Column("metric", "Metric"), Column("member", "trusts"),
         Column("weight", "Weight", "share"),
@@ -44,8 +52,8 @@ def finding(result: Forecasted) -> str:
     """The series that is hardest and the one that is easiest to foretell."""
     model = result.settings["models"][0]
     of = result.series.filter(
-        pl.col("model") == model, pl.col("metric") == MAIN, pl.col("tier").is_null(), pl.col("wape").is_not_null(),
-        pl.col("horizon_s") == result.settings["horizons_s"][0],
+        pl.col("model") == model, pl.col("metric") == MAIN, pl.col("tier").is_null(), pl.col("type").is_null(),
+        pl.col("wape").is_not_null(), pl.col("horizon_s") == result.settings["horizons_s"][0],
     ).sort("wape", "service", "origin")  # fmt: skip
     if of.is_empty():
         return "No series had demand."
