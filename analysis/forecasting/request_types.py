@@ -46,4 +46,4 @@ def _learned(known: pl.DataFrame) -> tuple[Mixture, tuple[str, ...]]:
 
 
 def _points(rows: pl.DataFrame) -> np.ndarray:
-    return np.log2(rows.select(pl.col("input_tokens", "output_tokens").cast(pl.Float64)).to_numpy())
+    return np.asarray(np.log2(rows.select(pl.col("input_tokens", "output_tokens").cast(pl.Float64)).to_numpy()))
