@@ -57,6 +57,8 @@ def parse_policy(text: str, router: str | None = None) -> Named:
     kind = POLICIES.load(name)
     known = [f.name for f in fields(kind)]
     check_parameters(given, known, f"policy '{name}'")
+    flags = {f.name for f in fields(kind) if f.type in (bool, "bool")}  # elsewhere true is a word: lengths=true
+    given |= {name_: value == "true" for name_, value in given.items() if name_ in flags and value in ("true", "false")}
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [name_ for name_ in needed if name_ not in given]:
         raise UserError(f"policy '{name}' needs {', '.join(lacking)}; write {name}({lacking[0]}=3)", Exit.USAGE)

@@ -180,6 +180,13 @@ def test_what_is_wrong_with_a_policy_is_said(text, says):
     assert error.value.code == 2
 
 
+def test_flags_are_words_or_pythons():
+    for text in ("false", "False"):
+        assert parse_policy(f"dynamo(correct={text})").policy.correct is False
+    assert parse_policy("sageserve-lt-u(reroute=true)").policy.reroute is True
+    assert parse_policy("preserve(lengths=true)").policy.lengths == "true"
+
+
 def test_router_override_composes():
     named = parse_policy("preserve", "round-robin")
     assert (named.name, named.router, named.policy.router) == ("preserve+round-robin", "round-robin", "round-robin")
