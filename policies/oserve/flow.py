@@ -1,0 +1,83 @@
+"""OServe's lower level: which share of each request type goes to replicas of which shape, as a generalised flow."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LIGHT = 1e-6  # of a request/s: what the fullest shape's utilisation weighs beside what is served
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Requests/s of every type that replicas of every shape take.
+
+    rates f8[shapes, types], of all replicas of a shape together; utilisation f8[shapes], 0 to 1, NaN where there is no
+    replica; left f8[types], requests/s that nobody can take; prices f8[shapes], what one replica more is worth at first
+    (the dual of the flow: the most that a second of it serves of types that are not served to the full).
+    """
+
+    rates: np.ndarray
+    utilisation: np.ndarray
+    left: np.ndarray
+    prices: np.ndarray
+
+    @property
+    def served(self) -> float:
+        """Requests/s."""
+        return float(self.rates.sum())
+
+    @property
+    def peak(self) -> float:
+        """Utilisation of the fullest shape."""
+        return float(np.nanmax(self.utilisation, initial=0.0))
+
+    @property
+    def weights(self) -> list[list[float]]:
+        """Shares by type (rows) and shape of one replica (columns), as the router `weighted` takes them.
+
+        The excess, where there is any, goes the same way. A type without a share is spread by load.
+        """
+        counts = np.maximum(self._counts, 1)
+        shares: list[list[float]] = (self.rates / counts[:, None]).T.tolist()
+        return shares
+
+    _counts: np.ndarray
+
+
+def assign(capacity: np.ndarray, counts: np.ndarray, demand: np.ndarray) -> Assignment:
+    """The flow that serves most, and among such the one whose fullest shape is least full.
+
+    capacity f8[shapes, types], n: requests/s of a type that a replica of a shape can process alone, 0: none;
+    counts i8[shapes]; demand f8[types], λ, requests/s. max Σ x - LIGHT·z subject to Σ_k x_kj <= λ_j and
+    Σ_j x_kj / n_kj <= c_k · z, z <= 1 (docs: the units of the paper's max flow differ by edge, so it is this LP).
+    Replicas of one shape are alike: a solution averaged over them is a solution. Solved with HiGHS.
+    """
+    from scipy.optimize import linprog  # deferred: most commands do without
+    from scipy.sparse import csr_array
+
+    shapes, types = capacity.shape
+    runs = (capacity > 0) & (counts[:, None] > 0)
+    k, j = np.nonzero(runs)
+    n = len(k)
+    rates, wanted = np.zeros((shapes, types)), (demand > 0).astype(np.float64)
+    if n and demand.any():
+        scale = float(demand.max())
+        rows = np.concatenate([j, types + k, types + np.arange(shapes)])
+        columns = np.concatenate([np.arange(n), np.arange(n), np.full(shapes, n)])
+        values = np.concatenate([np.ones(n), scale / capacity[k, j], -counts.astype(np.float64)])
+        limits = csr_array((values, (rows, columns)), shape=(types + shapes, n + 1))
+        found = linprog(
+            np.concatenate([-np.ones(n), [LIGHT]]),
+            A_ub=limits,
+            b_ub=np.concatenate([demand / scale, np.zeros(shapes)]),
+            bounds=[(0.0, None)] * n + [(0.0, 1.0)],
+            method="highs",
+        )
+        if found.x is None:
+            raise ArithmeticError(f"the assignment of {types} request types to {shapes} shapes: {found.message}")
+        rates[k, j] = np.maximum(found.x[:n], 0.0) * scale
+        wanted *= 1.0 + found.ineqlin.marginals[:types]  # 1 less what one request/s more would add
+    with np.errstate(divide="ignore", invalid="ignore"):
+        used = np.where(runs, rates / capacity, 0.0).sum(axis=1) / counts
+    left = np.maximum(demand - rates.sum(axis=0), 0.0)
+    return Assignment(rates, np.where(counts > 0, used, np.nan), left, (capacity * wanted).max(axis=1), counts)

@@ -1,0 +1,141 @@
+"""OServe's two levels: the flow equals brute force, the search the exhaustive optimum; the rules by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmaas.policies.oserve.flow import assign
+from lmaas.policies.oserve.search import Budget, Deployments, exhaustive, fillings, moved, search
+
+few = settings(max_examples=60, deadline=None)
+
+
+def most_served(capacity, counts, demand):
+    """The best vertex of the flow's polytope, by brute force: every choice of tight constraints, solved."""
+    shapes, types = capacity.shape
+    n = shapes * types
+    rows, limits = [], []
+    for j in range(types):
+        rows.append([float(v % types == j) for v in range(n)])
+        limits.append(demand[j])
+    for k in range(shapes):
+        rows.append([1 / capacity[k, v % types] if v // types == k else 0.0 for v in range(n)])
+        limits.append(float(counts[k]))
+    rows += [[-float(v == w) for v in range(n)] for w in range(n)]
+    limits += [0.0] * n
+    a, b = np.array(rows), np.array(limits)
+    best = 0.0
+    for tight in itertools.combinations(range(len(b)), n):
+        if abs(np.linalg.det(a[list(tight)])) < 1e-9:
+            continue
+        x = np.linalg.solve(a[list(tight)], b[list(tight)])
+        if (a @ x <= b + 1e-7).all():
+            best = max(best, x.sum())
+    return best
+
+
+numbers = st.floats(0.1, 20)
+
+
+@few
+@given(st.data())
+def test_the_flow_equals_brute_force_on_two_types_and_two_shapes(data):
+    capacity = np.array(data.draw(st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=2, max_size=2)))
+    counts = np.array(data.draw(st.lists(st.integers(0, 3), min_size=2, max_size=2)))
+    demand = np.array(data.draw(st.lists(st.floats(0, 30), min_size=2, max_size=2)))
+    found = assign(capacity, counts, demand)
+    assert found.served == pytest.approx(most_served(capacity, counts, demand), rel=1e-6, abs=1e-6)
+    assert (found.rates.sum(axis=0) <= demand + 1e-6).all()
+    assert ((found.rates / capacity).sum(axis=1) <= counts + 1e-6).all()
+    assert found.served + found.left.sum() == pytest.approx(demand.sum())
+
+
+@few
+@given(st.lists(numbers, min_size=3, max_size=3), st.lists(numbers, min_size=4, max_size=4), st.floats(0.1, 3))
+def test_where_capacities_factor_it_is_an_ordinary_flow(scale, types, load):
+    """n = a·b: all demand is served exactly if Σ λ/b <= Σ a; what is served of one type alone is min(λ, b·Σ a)."""
+    a, b = np.array(scale), np.array(types)
+    counts, demand = np.ones(3, np.int64), load * b * a.sum() / 4
+    found = assign(np.outer(a, b), counts, demand)
+    assert (found.left.sum() < 1e-6 * demand.sum()) == (load <= 1 + 1e-6)
+    alone = assign(np.outer(a, b), counts, np.eye(4)[0] * demand * 10)
+    assert alone.served == pytest.approx(min(demand[0] * 10, b[0] * a.sum()))
+
+
+def test_an_assignment_by_hand():
+    """Short requests to the small replicas, long ones to the large one, which alone can hold them; all just fit."""
+    found = assign(np.array([[10.0, 0.0], [12.0, 4.0]]), np.array([2, 1]), np.array([20.0, 4.0]))
+    assert found.rates == pytest.approx(np.array([[20.0, 0.0], [0.0, 4.0]]), abs=1e-4)
+    assert found.utilisation == pytest.approx([1.0, 1.0], abs=1e-4)
+    assert found.weights == [pytest.approx([10.0, 0.0], abs=1e-4), pytest.approx([0.0, 4.0], abs=1e-4)]
+
+
+def test_the_fullest_is_as_little_full_as_can_be():
+    """Demand of half of all: every replica is half full."""
+    found = assign(np.array([[10.0], [40.0]]), np.array([2, 1]), np.array([30.0]))
+    assert found.utilisation == pytest.approx([0.5, 0.5])
+    assert found.peak == pytest.approx(0.5)
+
+
+def test_nobody_and_nothing():
+    none = assign(np.zeros((2, 2)), np.array([1, 1]), np.array([1.0, 2.0]))
+    assert none.served == 0
+    assert none.left.tolist() == [1.0, 2.0]
+    assert assign(np.ones((2, 1)), np.array([0, 1]), np.zeros(1)).utilisation[1] == 0
+
+
+@few
+@given(st.data())
+def test_a_price_is_what_one_replica_more_adds_at_most(data):
+    capacity = np.array(data.draw(st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=3, max_size=3)))
+    counts = np.array(data.draw(st.lists(st.integers(0, 2), min_size=3, max_size=3)))
+    demand = np.array(data.draw(st.lists(st.floats(0.1, 30), min_size=2, max_size=2)))
+    found = assign(capacity, counts, demand)
+    for shape in range(3):
+        more = assign(capacity, counts + (np.arange(3) == shape), demand)
+        assert more.served <= found.served + found.prices[shape] + 1e-4 * demand.sum()
+
+
+# --- the upper level ---
+
+
+def a_budget(rng, total):
+    gpus = np.array([1, 2, 2, 4, 4, 8])
+    size = gpus ** rng.uniform(0.6, 1.3, len(gpus))
+    capacity = size[:, None] * rng.uniform(0.3, 1.7, (len(gpus), 4)) * [4.0, 2.0, 1.0, 0.3]
+    capacity *= rng.random(capacity.shape) > 0.15
+    return Budget(gpus, capacity, np.array([6.0, 4, 3, 1]) * total / 16 * rng.uniform(0.2, 4, 4), total)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([6, 8, 12]))
+def test_the_search_comes_within_six_per_cent_of_the_exhaustive_optimum(seed, total):
+    """And solves fewer assignments, where there are many deployments."""
+    budget = a_budget(np.random.default_rng(seed), total)
+    tried = Deployments(budget)
+    found, best = search(budget, deployments=tried), exhaustive(budget)
+    assert int((np.array(found) * budget.gpus).sum()) <= total
+    assert tried.value(found)[0] >= 0.94 * Deployments(budget).value(best)[0]
+
+
+def test_the_search_solves_a_fraction_of_the_deployments():
+    budget = a_budget(np.random.default_rng(3), 24)
+    tried = Deployments(budget)
+    search(budget, deployments=tried)
+    assert 4 * len(tried.known) < sum(1 for _ in fillings(budget.gpus, 24))
+
+
+def test_every_filling_is_there_once():
+    found = list(fillings(np.array([1, 2]), 4))
+    assert sorted(found) == [(0, 2), (2, 1), (4, 0)]
+    assert list(fillings(np.array([2]), 3)) == [(1,)]
+
+
+def test_as_good_a_deployment_that_moves_less_is_preferred():
+    """Two shapes that serve alike: what is there stays."""
+    budget = Budget(np.array([2, 2]), np.array([[5.0], [5.0]]), np.array([8.0]), 4, before=(0, 2))
+    assert search(budget) == (0, 2) == exhaustive(budget)
+    assert moved(budget, (1, 1)) == 2
