@@ -62,8 +62,8 @@ def said(sets: dict[str, Any]) -> str:
 def in_silos(ready: Prepared, share: float) -> Prepared:
     """Every pool split in two, lanes interactive and batch; batch requests come to the latter.
 
-    Both begin with their part of the common start, at least one each, and have the shared pool's rates. The
-    interactive ones keep the pools' numbers (faults name them), mixed replicas and minima.
+    Both have their part of the common start and of the bounds, at least one each where the pool has one, and the shared
+    pool's rates. The interactive ones keep the pools' numbers (faults name them) and mixed replicas.
     """
     fleet = ready.fleet
     if any(pool.lane != SHARED for pool in fleet.pools):
@@ -88,9 +88,10 @@ def _split(pool: Pool, replicas: int, share: float) -> tuple[Pool, Pool]:
         return max(n - batch, 1), batch
 
     begin, most = parts(replicas), (None, None) if pool.maximum is None else parts(pool.maximum)
+    least = parts(pool.minimum) if pool.minimum > 1 else (pool.minimum, pool.minimum)
     return (
-        replace(pool, lane=INTERACTIVE, initial=begin[0], maximum=most[0]),
-        replace(pool, lane=BATCH, initial=begin[1], minimum=min(pool.minimum, 1), maximum=most[1], mixed=()),
+        replace(pool, lane=INTERACTIVE, initial=begin[0], minimum=least[0], maximum=most[0]),
+        replace(pool, lane=BATCH, initial=begin[1], minimum=least[1], maximum=most[1], mixed=()),
     )
 
 

@@ -142,6 +142,22 @@ class TestSilos:
             in_silos(replace(ready, fleet=replace(ready.fleet, pools=alone)), 0.2)
 
 
+def test_faults_and_minima(home):
+    """A region that is gone for a while, a pool's replica, and more replicas at least than are needed."""
+    at = 0.7 * HOURS * 3600
+    fleet = f"""
+pools: [{{service: chat, region: eu, min: 4, max: 9}}, {{service: code, region: us, min: 0}}]
+faults: [{{at: {at}, region: us, for: 10m}}, {{at: {at + 900}, pool: chat/eu, replica: 0}}]
+"""
+    found = run(home, "faults", rows(), ALL, fleet, check=True)
+    assert not found.failures
+    for policy in ALL:
+        assert (found.requests[policy]["status"] == "ok").all()
+    chat = found.timeline.filter((pl.col("service") == "chat") & (pl.col("region") == "eu"))
+    counts = chat.group_by("policy", "start_s").agg(pl.col("provisioned").sum())
+    assert counts.filter(pl.col("start_s") < at)["provisioned"].min() >= 4
+
+
 class TestForecastAhead:
     HORIZON = Horizon()
 
