@@ -54,6 +54,13 @@ def knob_of(policy: Any) -> Knob | None:
     return declared if isinstance(declared, Knob) else None
 
 
+def check_switches(**values: Any) -> None:
+    """ValueError, with its name, for what is neither true nor false."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}; true or false")
+
+
 def check_headroom(headroom: float) -> None:
     """ValueError for a headroom that is none."""
     if not -1 < headroom <= 100:

@@ -74,12 +74,18 @@ def size(per_window: pl.DataFrame, mu: pl.DataFrame, headroom: float = 0.0) -> p
     per_window: start_s, length_s, service, origin, lane, metric, value; mu: service, lane, metric, mu (tokens/s a
     replica); all shared where there is no lane. headroom: share added to the demand.
     """
+    # 3.0000000001 replicas are three
+    return needs(per_window, mu, headroom).with_columns((pl.col("replicas") - 1e-9).ceil().cast(pl.Int64))
+
+
+def needs(per_window: pl.DataFrame, mu: pl.DataFrame, headroom: float = 0.0) -> pl.DataFrame:
+    """`size` before it is rounded up: replicas f8."""
     per_window, mu = (t if "lane" in t.columns else t.with_columns(lane=pl.lit(SHARED)) for t in (per_window, mu))
     load = pl.col("value") * (1 + headroom) / (pl.col("mu") * pl.col("length_s"))
     return (
         per_window.join(mu, on=["service", "lane", "metric"])
         .group_by("start_s", "service", pl.col("origin").alias("region"), "lane")
-        .agg(replicas=(load - 1e-9).max().ceil().cast(pl.Int64))  # 3.0000000001 replicas are three
+        .agg(replicas=load.max())
         .select("start_s", "service", "region", "lane", "replicas")
         .sort("start_s", "service", "region", "lane")
     )

@@ -29,6 +29,8 @@ POLICIES = Registry(
         "tokenscale": "lmaas.policies.autoscalers.tokenscale:TokenScale",
         "last-value": "lmaas.policies.last_value:LastValue",
         "preserve": "lmaas.policies.preserve:PreServe",
+        "preserve-artifact": "lmaas.policies.preserve_artifact:PreServeArtifact",
+        "preserve-hybrid": "lmaas.policies.preserve_hybrid:PreServeHybrid",
         "sageserve-lt-i": "lmaas.policies.sageserve.strategies:LtI",
         "sageserve-lt-u": "lmaas.policies.sageserve.strategies:LtU",
         "sageserve-lt-ua": "lmaas.policies.sageserve.strategies:LtUA",

@@ -17,8 +17,9 @@ from .brought import plain, said, suited
 from .guard import checked_plan, guarded, together
 from .handover import requests_of
 from .inputs import Inputs
-from .planning import WHOLE, counts_by_start
+from .planning import counts_by_start
 from .prepare import Prepared
+from .reacting import Timetable, anticipation_of, reacts, told
 from .registry import Named
 from .restarts import restart_times, restarting, unbounded
 from .starts import starting_counts
@@ -43,23 +44,25 @@ class Run:
 
 def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
     """Plans at the policy's decision times and at restarts; from `plan_all`, which equals `plan` (tested)."""
-    times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
+    windows_s, faults_s = np.unique(forecasts["start_s"].to_numpy()), restart_times(ready.fleet, ready.start_s)
+    times = policy.decisions(windows_s, state)
     # a decision due as the replay begins is made right after: ticks come after the beginning
-    due = np.maximum(times[times >= ready.start_s], np.nextafter(ready.start_s, np.inf))
-    times = np.union1d(due, restart_times(ready.fleet, ready.start_s))
+    first_s = np.nextafter(ready.start_s, np.inf)
+    due = np.maximum(times[times >= ready.start_s], first_s)
+    times = np.union1d(due, faults_s)
+    fresh = set(np.maximum(windows_s, first_s).tolist()) | set(faults_s.tolist())
     table = checked_plan(policy.plan_all(forecasts, state))
 
     def after(t: float) -> float:
         at = np.searchsorted(times, t, side="right")
         return float(times[at]) if at < len(times) else np.inf
 
-    counts = cache(lambda: counts_by_start(table, ready.fleet))  # at the first tick: its mistakes are said with a time
+    @cache  # at the first tick: its mistakes are said with a time
+    def timetable() -> Timetable:
+        return Timetable(*counts_by_start(table, ready.fleet), state.lead_s, ready.window_s)
 
     def act(t: float, seen: Seen) -> Actions:
-        starts, wanted = counts()
-        # a window's plan rests on forecasts issued lead_s before it, so by now those up to t + lead_s are known
-        near = (starts <= t + state.lead_s) & (starts + ready.window_s * WHOLE > t)
-        return Actions(dict(enumerate(wanted[near].max(axis=0).tolist()))) if near.any() else NOTHING
+        return told(policy, state, timetable(), t, seen, fresh=t in fresh)
 
     return Controller(after, act)
 
@@ -106,7 +109,7 @@ def _controller(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready: 
         parts.append(_planner(policy, state, forecasts, ready))
     elif hasattr(policy, "plan") and forecasts is not None:
         parts.append(_stepper(policy, state, forecasts, ready))
-    if hasattr(policy, "react"):
+    if reacts(policy):
         parts.append(_reactor(policy, state, ready))
     if len(parts) < 2:
         return parts[0] if parts else NEVER
@@ -179,6 +182,7 @@ def play(
         scales=scales,
         seed=ready.seed,
         begin_s=ready.start_s,
+        anticipation=anticipation_of(policy),
     )
     outcome = replay.run(check)
     notes = ((f"sets where the fleet file does not: {said(brought)}",) if brought else ()) + tuple(

@@ -19,8 +19,9 @@ from lmaas.replay.scores import HOUR_S, MONTH_H
 from .brought import no_windows
 from .guard import checked_plan
 from .inputs import Inputs
-from .planning import WHOLE, common_start, peak_actions
+from .planning import common_start, counts_by_start
 from .prepare import FEW, Prepared
+from .reacting import Timetable, reacts, reads_replicas
 from .told import errors_of
 from .window_demand import Steps, Work, lazy_requests, mix_of, scan_steps
 from .window_plan import SUMS, Grid, by_setting, levels, plan_settings, score
@@ -91,13 +92,13 @@ class Windows:
         first, ready = policies[0], self.ready
         no_windows(first)
         states = [policy.start(ready.fleet, ready.history) for policy in policies]
-        reacts = hasattr(first, "react")
-        if not (reacts or hasattr(first, "plan_all") or _still(first)):
+        reacting = reacts(first) and not reads_replicas(first)
+        if not (reacting or hasattr(first, "plan_all") or _still(first)):
             raise UserError(f"{type(first).__name__} has no plan_all: window fidelity cannot run it", Exit.USAGE)
         plans, lead = [], 0.0
         if hasattr(first, "plan_all"):
             lead = float(states[0].lead_s)
-        if reacts:
+        if reacting:
             return self._react(first, states[0], lead)
         if hasattr(first, "plan_all"):
             forecasts = self.inputs.demand(first.forecaster, lead, errors_of(first)[0])
@@ -136,17 +137,15 @@ class Windows:
         initial = begin or common_start(ready.fleet, ready.history)
         return scan(policy, state, ready, steps, list(self.responses), self.grid, initial, decided)
 
-    def _decided(self, policy: Any, state: Any, lead_s: float) -> pl.DataFrame:
-        """t, pool, replicas: what a policy that plans besides reacting asks for, at its decision times."""
-        ready, start = self.ready, pl.col("start_s")
+    def _decided(self, policy: Any, state: Any, lead_s: float) -> tuple[Timetable, np.ndarray, set[float]]:
+        """What a policy that plans besides reacting has planned, when it decides, and when windows begin."""
+        ready = self.ready
         forecasts = self.inputs.demand(policy.forecaster, lead_s, errors_of(policy)[0])
         plan = checked_plan(policy.plan_all(forecasts, state))
-        times = policy.decisions(np.unique(forecasts["start_s"].to_numpy()), state)
-        rows = []
-        for t in times[times >= ready.start_s]:
-            near = plan.filter((start <= t + lead_s) & (start + ready.window_s * WHOLE > t))
-            rows += [(t, p, n) for p, n in peak_actions(near, ready.fleet).replicas.items()]
-        return pl.DataFrame(rows, schema={"t": pl.Float64, "pool": pl.Int64, "replicas": pl.Int64}, orient="row")
+        starts = np.unique(forecasts["start_s"].to_numpy())
+        times = policy.decisions(starts, state)
+        table = Timetable(*counts_by_start(plan, ready.fleet), lead_s, ready.window_s)
+        return table, times[times >= ready.start_s], set(starts.tolist())
 
     def _table(self, number: int, counts: np.ndarray) -> Any:
         first = math.ceil((self.ready.cut_s - self.ready.start_s) / self.steps.step_s - 1e-9)
@@ -211,7 +210,11 @@ def _alike(policies: Sequence[Any]) -> list[list[int]]:
     groups: dict[Any, list[int]] = {}
     for k, policy in enumerate(policies):
         names = ("lead_s", "forecaster", "demand_error")
-        key: Any = k if hasattr(policy, "react") else (type(policy), *(getattr(policy, name, None) for name in names))
+        key: Any = (
+            k
+            if reacts(policy) and not reads_replicas(policy)
+            else (type(policy), *(getattr(policy, name, None) for name in names))
+        )
         groups.setdefault(key, []).append(k)
     return list(groups.values())
 

@@ -11,7 +11,8 @@ import polars as pl
 from lmaas.replay.fleet import Fleet, Pool
 
 from .guard import checked_plan
-from .planning import WHOLE, Planned, PlanState, latest_issued, placed
+from .hysteresis import by_headroom_alone
+from .planning import WHOLE, PlanState, latest_issued, needs, placed
 from .window_response import Response
 from .window_table import Table
 
@@ -23,13 +24,7 @@ SUMS = (
 
 def needed(forecasts: pl.DataFrame, state: PlanState) -> pl.DataFrame:
     """start_s, service, region, replicas: what each window needs, before headroom and rounding (planning.size)."""
-    load = (pl.col("value") / (pl.col("mu") * pl.col("length_s"))).max()
-    return (
-        placed(latest_issued(forecasts, state.lead_s), state.fleet)
-        .join(state.mu, on=["service", "lane", "metric"])
-        .group_by("start_s", "service", pl.col("origin").alias("region"))
-        .agg(replicas=load)
-    )
+    return needs(placed(latest_issued(forecasts, state.lead_s), state.fleet), state.mu).drop("lane")
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ def plan_settings(
 
     Policies that keep Planned's rule differ by headroom alone: one table for all. Others are asked by `plan_all`.
     """
-    plain = [k for k, p in enumerate(policies) if type(p).plan_all is Planned.plan_all]
+    plain = [k for k, p in enumerate(policies) if by_headroom_alone(p)]
     plans = []
     if plain:
         state = states[plain[0]]

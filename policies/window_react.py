@@ -12,6 +12,7 @@ from lmaas.replay.protocol import Actions, Seen
 
 from .guard import guarded
 from .prepare import Prepared
+from .reacting import Timetable, told
 from .window_demand import Steps
 from .window_plan import Grid
 from .window_response import Response, smoothed, unhurried
@@ -44,27 +45,30 @@ def scan(
     responses: list[Response],
     grid: Grid,
     initial: list[int],
-    plan: pl.DataFrame | None = None,
+    plan: tuple[Timetable, np.ndarray, set[float]] | None = None,
 ) -> list[pl.DataFrame]:
     """One frame a pool, a row a window (columns of window_plan.score, per_window): the policy reacts at every step.
 
     steps: of control_s, from ready.start_s on. A pool's requests present are its response's at the load of the step
-    before. plan: t, pool, replicas, for a policy that plans too; its counts are applied at the first tick from t on.
+    before. plan: of a policy that plans too, with the times it decides at and those windows begin at; what it asks for
+    is applied at the first tick from then on.
     """
     fluid = _Fluid(ready, steps, responses, initial)
     decide = partial(_followed, policy, state)
     reacting = guarded(Controller(lambda t: np.inf, decide), ready.fleet)
-    planned = [] if plan is None else plan.sort("t", descending=True).rows()
+    table, times, fresh = plan or (None, np.zeros(0), set())
+    planned = times[::-1].tolist()
     for j in range(steps.count):
         t = steps.start_s + j * steps.step_s
         for pool in fluid.pools:
             pool.settle(t)
         wanted: dict[int, int] = {}
-        while planned and planned[-1][0] <= t + 1e-9:
-            _, number, replicas = planned.pop()
-            wanted[number] = replicas
+        seen = fluid.look(t, j)
+        while table is not None and planned and planned[-1] <= t + 1e-9:
+            when = planned.pop()
+            wanted |= told(policy, state, table, when, seen, when in fresh).replicas
         if j:
-            wanted |= reacting.act(t, fluid.look(t, j)).replicas
+            wanted |= reacting.act(t, seen).replicas
         for number, replicas in wanted.items():
             fluid.scale(number, int(replicas), t)
         fluid.step(j)
@@ -116,7 +120,8 @@ class _Fluid:
     def look(self, t: float, j: int) -> Seen:
         """What the policy sees; of what the fluid does not have (a wider Seen) nothing."""
         fleet, of, pools = self.ready.fleet.pools, self.steps.of, range(len(self.pools))
-        present = np.array([self.requests(p, j - 1) for p in pools])
+        before = {name: column[:, j - 1] if j else np.zeros(len(fleet)) for name, column in of.items()}
+        present = np.array([self.requests(p, j - 1) if j else 0.0 for p in pools])
         active = np.array([float(pool.active) for pool in self.pools])
         room = active * np.array([float(pool.profile.max_seqs) for pool in fleet])
         running = np.minimum(present, room)
@@ -135,10 +140,10 @@ class _Fluid:
             "running": running,
             "outstanding_tokens": (present - running) * (prompt + answer) + running * answer / 2,
             "kv_fraction": np.minimum(held / capacity, 1.0),
-            "arrivals": of["requests"][:, j - 1],
-            "arrived_input_tokens": of["input_tokens"][:, j - 1],
-            "completions": of["requests"][:, j - 1],
-            "completed_output_tokens": of["output_tokens"][:, j - 1],
+            "arrivals": before["requests"],
+            "arrived_input_tokens": before["input_tokens"],
+            "completions": before["requests"],
+            "completed_output_tokens": before["output_tokens"],
             "mean_ttft_s": np.full(len(self.pools), np.nan),  # not known of windows
             "mean_e2e_s": np.full(len(self.pools), np.nan),
         }

@@ -15,6 +15,7 @@ from lmaas.replay.scores import LATENCIES, MISSED, PERCENTILES
 from .gates import PLAIN, Gate
 from .inputs import Inputs
 from .prepare import Prepared
+from .reacting import reacts, reads_replicas
 from .registry import Named
 from .results import Evaluation
 from .runner import Run, run_policy
@@ -175,7 +176,9 @@ def with_agreement(
     """The result with its disagreement: `settings["agreement"]` (rows of `agreement`) and a note, first of all."""
     rows = agreement(_telling(result.scores, policies, windows.attain), windows, say)
     note = f"window fidelity: estimates without routing or single requests; {said(rows)}"
-    left_out = ignored(result)
+    left_out = ignored(result) + [
+        f"what {n.name} reacts to (single replicas' KV to come)" for n in policies if reads_replicas(n.policy)
+    ]
     settings = {**result.settings, "fidelity": "window", "agreement": rows, "ignored": left_out}
     also = [f"window fidelity ignores {', '.join(left_out)}"] if left_out else []
     return replace(result, settings=settings, notes=(note, *also, *result.notes))
@@ -205,8 +208,8 @@ def _telling(scores: pl.DataFrame, policies: Sequence[Named], attain: float) -> 
     """At most CHECKED policies: one asked for, the cheapest that attains, one that reacts, then as asked."""
     ran = [named for named in policies if named.name in set(scores["policy"])]
     fair = scores.filter(~pl.col("foresight"), pl.col("slo_attainment") >= attain).sort("gpu_hours_provisioned")
-    reacts = [named.name for named in ran if hasattr(named.policy, "react")]
-    first = [*[named.name for named in ran[:1]], *fair["policy"].head(1), *reacts[:1]]
+    reacting = [named.name for named in ran if reacts(named.policy)]
+    first = [*[named.name for named in ran[:1]], *fair["policy"].head(1), *reacting[:1]]
     place = {name: k for k, name in reversed(list(enumerate(first)))}
     return sorted(ran, key=lambda named: place.get(named.name, len(first)))[:CHECKED]
 

@@ -101,13 +101,13 @@ def worth(
     jobs: int = 1,
     say: Callable[[str, float], None] = lambda name, share: None,
 ) -> pl.DataFrame:
-    """One row a predictor, columns WORTH: `base` (default: preserve) with its headroom searched for each of `cases`.
+    """One row a predictor, columns WORTH: `base` (default: PreServe's Tier-1), its headroom searched in each case.
 
     only: names of predictors, beside the floors and the truth; errors: injected into the truth. All start from the
     headroom that last-value needs. Every row is foresight, since the search looks at the evaluated part; what is
     learned is still from before it.
     """
-    asked = cases(base or PreServe(), errors)
+    asked = cases(base or PreServe(tier2=False), errors)
     if only is not None:
         kept = {*only, *FLOOR.values(), *BOUND.values()}
         asked = [case for case in asked if case.predictor in kept]

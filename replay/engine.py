@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .anticipation import NO_ANTICIPATION, Anticipation
 from .columns import HOLD, NOT_SENT, OPEN, UNSERVED
 from .conservation import Conservation
 from .fleet import Fleet, check_lanes
@@ -25,7 +26,7 @@ from .profile import Profile
 from .protocol import NOTHING, Actions, Seen
 from .requests import NO_EXTENSION, Extension, Requests, arrivals
 from .routers import Router, ready
-from .world import World, params_of, state_of, world_of
+from .world import World, anticipated, params_of, state_of, world_of
 
 __all__ = ["NEVER", "NO_EXTENSION", "Controller", "Extension", "Outcome", "Replay", "Requests", "compiled"]
 
@@ -66,7 +67,8 @@ class Replay:
     """One replay of requests over a fleet: `run()` or `stream()`, once.
 
     Raises UserError (exit 5) where the fleet is impossible; a router's bad answer is a RuntimeError of that policy.
-    initial: replicas a pool to begin with, active at begin_s (None: the first arrival).
+    initial: replicas a pool to begin with, active at begin_s (None: the first arrival). anticipation: the KV to
+    come that the controller sees (SeenReplicas.ahead).
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Replay:
         seed: int = 0,
         begin_s: float | None = None,
         profiles: Sequence[Profile] = (),
+        anticipation: Anticipation = NO_ANTICIPATION,
     ) -> None:
         self.requests, self.fleet, self.controller = requests, fleet, controller
         self.router: Router = ready(router, seed)
@@ -100,6 +103,7 @@ class Replay:
             self.router.reads_tokens or scales,  # scale-in looks for the fewest outstanding tokens
             CHUNK,
         )
+        state = anticipated(state, anticipation)
         state.ctl.begin_s = self.begin_s
         self.opens = scales
         self.life = Lifecycle(self.world, state, self._ask, seed, instant_start)

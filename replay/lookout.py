@@ -71,10 +71,11 @@ class Close:
         """As the fleet stands."""
         st = self._state()
         rep = st.rep.view(np.ndarray)  # by name it is slow
-        slots = np.flatnonzero(np.isin(rep["state"], list(STATES)))
+        slots = np.flatnonzero((rep["state"] >= k.STARTING) & (rep["state"] <= k.DRAINING))  # np.isin is slow on so few
         slots = slots[np.lexsort((rep["index"][slots], rep["pool"][slots]))]
         here = rep[slots]
         rows = np.where((here["state"] == k.STARTING)[:, None], 0.0, st.rows[here["row"]])
+        ahead = st.coming[slots] if int(st.ctl.anticipated[0]) else np.zeros((len(slots), 0))
         capacity = np.maximum(here["blocks"] * here["block"], 1)
         return SeenReplicas(
             pool=here["pool"].copy(),
@@ -85,6 +86,7 @@ class Close:
             running=rows[:, c.RUNNING],
             outstanding_tokens=rows[:, c.OUTSTANDING_TOKENS],
             kv_fraction=rows[:, c.KV_TOKENS] / capacity,
+            ahead=np.where((here["state"] == k.STARTING)[:, None], 0.0, ahead),
         )
 
     def requests(self) -> SeenRequests:

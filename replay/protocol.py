@@ -70,6 +70,7 @@ class SeenReplicas:
     running: np.ndarray  # f8
     outstanding_tokens: np.ndarray  # f8
     kv_fraction: np.ndarray  # f8, of its own capacity
+    ahead: np.ndarray  # f8[replicas, iterations], KV anticipated so many iterations from now, of its own capacity
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,11 @@ class Policy(Protocol):
     `foresight` (it reads the future), `forecaster` (name in FORECASTERS, or "truth"; None: no demand), `lengths` (a
     length predictor, or "true"; None: it has no use for them), `router`, `instant_start` (replicas start at once).
     Optional: `demand_error`, `length_error`, injected into the truth; `horizon` (policies.ahead: windows and tiers
-    other than the scored ones); `brings` (policies.brought: what it sets of the fleet where its file does not). Of
-    `plan_all` and `plan` the former is taken; `plan` alone is asked at its decisions, with what it sees then.
+    other than the scored ones); `brings` (policies.brought: what it sets of the fleet where its file does not);
+    `ahead_iterations` and `extension`: the map that SeenReplicas.ahead shows (replay.anticipation; without them it has
+    no columns); `reacting`: False where `react` is not to be asked; `adopt(t, counts, fresh, seen, state)`: makes one
+    count of its plan's and its own (policies.reacting.told). Of `plan_all` and `plan` the former is taken; `plan` alone
+    is asked at its decisions, with what it sees then.
     """
 
     @property

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .anticipation import LATE, Anticipation
 from .fleet import DECODE, PREFILL, SILOS, Fleet, Pool, preferences
 from .kernel import layout as k
-from .kernel.state import State, empty_state, with_trees, with_views, zeros
+from .kernel.state import State, empty_state, with_coming, with_trees, with_views, zeros
 from .profile import Profile
 from .requests import Extension, Requests
 from .routers import Router
@@ -164,6 +165,13 @@ def _switch_on(st: State, world: World, requests: Requests, router: Router, toke
             fleet.clients.backoff_s,
             fleet.clients.factor,
         )
+
+
+def anticipated(state: State, asked: Anticipation) -> State:
+    """The same state, its policy's map as asked."""
+    state.ctl.anticipated = int(asked.iterations)
+    state.ctl.late_share, state.ctl.late_tokens, state.ctl.late_after = LATE[asked.extension]
+    return with_coming(state)
 
 
 def _with_cache(st: State, world: World, requests: Requests) -> State:

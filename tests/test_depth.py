@@ -20,7 +20,7 @@ from lmaas.reports.report import evaluation_report
 from lmaas.reports.schema import EvaluationMetrics
 
 ATTAIN = 0.955
-BASE = "preserve(forecaster=last-value)"
+BASE = "preserve(forecaster=last-value,tier2=false)"
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ from lmaas.policies.window_react import scan
 from lmaas.replay.protocol import Actions
 
 POLICIES = (
-    "preserve", "preserve(headroom=-0.3)", "preserve(headroom=0.5)", "last-value", "last-value(headroom=1.0)",
-    "static(replicas=2)", "static-peak", "static-mean", "oracle",
+    "preserve(tier2=false)", "preserve(tier2=false,headroom=-0.3)", "preserve(tier2=false,headroom=0.5)",
+    "last-value", "last-value(headroom=1.0)", "static(replicas=2)", "static-peak", "static-mean", "oracle",
 )  # fmt: skip
 
 

@@ -14,10 +14,10 @@ from .clients import start_over
 from .ends import end_replica, off_if_empty
 from .heap import schedule
 from .holding import ask_again, take_heart, travel
-from .inflight import make_room
+from .inflight import anticipate, make_room
 from .queues import dequeue, free_slot
 from .state import State
-from .view import look, plant
+from .view import look, plant, since
 
 
 @jit
@@ -202,6 +202,8 @@ def look_at_all(st: State, t: float) -> None:
             seen[k.S_OUTSTANDING] += row[c.OUTSTANDING_TOKENS]
             seen[k.S_KV] += row[c.KV_TOKENS]
             seen[k.S_KV_CAPACITY] += row[c.KV_CAPACITY_TOKENS]
+        if st.ctl[0].anticipated > 0 and (rep.state == k.ACTIVE or rep.state == k.DRAINING):
+            anticipate(st, r, rep.steps + since(st, r, t))
     for p in range(len(st.pool)):
         pool, seen = st.pool[p], st.seen[p]
         seen[k.S_QUEUED] = pool.queued

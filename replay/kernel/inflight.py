@@ -1,7 +1,10 @@
 """What routers see of single requests: the projected KV map and the requests in flight (columns.py).
 
-Written for a replica when somebody looks at it after an iteration ended there: O(its requests + horizon).
+Written for a replica when somebody looks at it after an iteration ended there: O(its requests + horizon). Policies see
+a map of their own (`anticipate`), written when they look.
 """
+
+import math
 
 import numpy as np
 
@@ -16,15 +19,40 @@ from .state import State
 def look_deep(st: State, r: int, steps: int) -> None:
     """Write the replica's rows of `ahead` and `flight` as of its iteration `steps`; predictions are settled."""
     if st.ctl[0].ahead > 0:
-        _project(st, r, steps)
+        _project(st, r, steps, st.ahead[st.rep[r].row], st.ahead[len(st.ahead) - 1], False)
     if st.ctl[0].flight == 1:
         _list(st, r, steps)
 
 
 @jit
-def _project(st: State, r: int, steps: int) -> None:
-    rep, horizon = st.rep[r], st.ctl[0].ahead
-    tokens, leaving = st.ahead[rep.row], st.ahead[len(st.ahead) - 1]
+def anticipate(st: State, r: int, steps: int) -> None:
+    """Write the replica's row of `coming`, shares of its KV, as of its iteration `steps`; predictions are settled."""
+    rep, tokens = st.rep[r], st.coming[r]
+    _project(st, r, steps, tokens, st.coming[len(st.coming) - 1], True)
+    for j in range(len(tokens)):
+        tokens[j] /= rep.blocks * rep.block
+
+
+@jit
+def _stays(st: State, q: int, generated: int) -> int:
+    """Iterations that q stays in a policy's map: its prediction's, and those it is given once it has outlived it.
+
+    Late by `late_after` tokens, it is given a share of its prediction or `late_tokens`, again and again; neither: its
+    prediction grows as everywhere. In closed form of the prediction at arrival, so a router's extension plays no part.
+    """
+    fly, ctl = st.fly[q], st.ctl[0]
+    more = math.ceil(ctl.late_share * fly.foretold - 1e-9) if ctl.late_share > 0.0 else ctl.late_tokens
+    if more == 0:
+        return fly.predicted - generated + 1  # type: ignore[no-any-return]
+    late = generated - fly.foretold - ctl.late_after
+    given = more * (late // more + 1) if late >= 0 else 0
+    return fly.foretold + given - generated + 1  # type: ignore[no-any-return]
+
+
+@jit
+def _project(st: State, r: int, steps: int, tokens: np.ndarray, leaving: np.ndarray, policy: bool) -> None:
+    """Tokens of KV by iterations from now; policy: by its rule, and up to the end of a request's last iteration."""
+    rep, horizon = st.rep[r], len(tokens)
     tokens[:] = 0.0
     leaving[:] = 0.0
     there, held = 0, 0
@@ -39,6 +67,10 @@ def _project(st: State, r: int, steps: int) -> None:
             computed, left = fly.computed, fly.predicted - fly.generated
         else:
             continue
+        if policy:
+            left = _stays(st, q, fly.generated + (steps if fly.phase == k.DECODE else 0))
+            if left <= 0:
+                continue
         there += 1
         held += computed
         left = max(left, 1)

@@ -18,6 +18,7 @@ CONTROL = _record(
     " look"  # the router reads token columns
     " match"  # the router reads MATCHED_TOKENS
     " deep ahead flight"  # the router reads `ahead`, so many iterations, or `flight`; deep: either
+    " anticipated late_tokens late_after"  # iterations of `coming`; with late_share: late requests in it (inflight.py)
     " linear"  # the router's score is a weighted sum of columns: a tournament tree instead of a scan
     " scanned"  # ... except in pools of up to as many rows
     " ranked patient sessions regions holds cached lanes"
@@ -31,7 +32,7 @@ CONTROL = _record(
     " answer"  # the router's, where it was bad
     " releases_low releases_mid"  # by a completion: below the lower threshold, and between both
     " wanted",  # 1: the driver is to look at once (OPEN, a replica it waits for is off)
-    "now threshold release_below release_low timeout_s backoff_s factor begin_s heartbeat_s",
+    "now threshold release_below release_low timeout_s backoff_s factor begin_s heartbeat_s late_share",
 )
 
 REPLICA = _record(

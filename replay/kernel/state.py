@@ -37,6 +37,7 @@ class State(NamedTuple):
     seen: np.ndarray  # f8[Q, SEEN_COLUMNS], filled when the driver looks
     memory: np.ndarray  # f8[Q, 8], the router's own, a row a pool
     ahead: np.ndarray  # f8[R + 1, horizon], by view row: the projected KV map; the last row is scratch
+    coming: np.ndarray  # f8[R + 1, horizon], by slot: the projected KV map as policies see it; the last row is scratch
     flight: np.ndarray  # f8[:, FLIGHT_COLUMNS], requests at replicas, each replica's together, with gaps
     flight_start: np.ndarray  # i8[R], by view row
     request: np.ndarray  # f8[REQUEST_COLUMNS], scratch
@@ -68,6 +69,7 @@ _FLOATS = (
     "seen",
     "memory",
     "ahead",
+    "coming",
     "flight",
     "request",
     "params",
@@ -86,6 +88,7 @@ _TABLES = (
     "seen",
     "memory",
     "ahead",
+    "coming",
     "flight",
     "token_s",
     "weights",
@@ -104,7 +107,8 @@ def _array_type(field: str) -> types.Array:
 ARRAY_TYPES = {field: _array_type(field) for field in State._fields}
 # whole arrays within kernels too: handed to routers, sliced, or kept beside such
 FOR_ROUTERS = (
-    "slot_of", "rows", "scores", "expires", "seen", "memory", "request", "params", "ahead", "flight", "flight_start",
+    "slot_of", "rows", "scores", "expires", "seen", "memory", "request", "params", "ahead", "coming", "flight",
+    "flight_start",
 )  # fmt: skip
 
 
@@ -126,7 +130,7 @@ def empty_state(slots: int, seqs: int, block: int, pools: int, flights: int, out
         "plan": (slots, seqs + 1), "residue": (slots, block), "events": (slots,), "idle": (slots,),
         "agenda": (2 * slots + 64,), "slot_of": (slots,), "rows": (slots, c.VIEW_COLUMNS), "scores": (slots,),
         "expires": (slots,), "tree": (1,), "seen": (pools, k.SEEN_COLUMNS), "memory": (pools, 8),
-        "ahead": (1, 1), "flight": (1, c.FLIGHT_COLUMNS), "flight_start": (slots,),
+        "ahead": (1, 1), "coming": (1, 1), "flight": (1, c.FLIGHT_COLUMNS), "flight_start": (slots,),
         "request": (c.REQUEST_COLUMNS,), "params": (1,), "weights": (1, 2), "shape": (1,),
         "token_s": (1, 1), "extend": (2, 1), "edges": (0,),
         "choices": (1, 1), "lag_s": (1, 1), "between_s": (1, 1), "own_at": (1,),
@@ -218,7 +222,7 @@ def more_slots(state: State, counts: np.ndarray) -> State:
     moved_state = state._replace(
         **grown, rows=fresh.rows, slot_of=fresh.slot_of, scores=fresh.scores, expires=fresh.expires
     )
-    return with_views(with_trees(moved_state))
+    return with_coming(with_views(with_trees(moved_state)))
 
 
 def with_views(state: State) -> State:
@@ -233,6 +237,12 @@ def with_views(state: State) -> State:
         flight=zeros("flight", 2 * len(state.fly) + 16 * slots if flight else 1, c.FLIGHT_COLUMNS),
         flight_start=zeros("flight_start", slots),
     )
+
+
+def with_coming(state: State) -> State:
+    """The same state with room for what its policy sees of the KV to come, where that declares it."""
+    horizon = int(state.ctl.anticipated[0])
+    return state._replace(coming=zeros("coming", len(state.rep) + 1, horizon)) if horizon else state
 
 
 def with_trees(state: State) -> State:

@@ -60,6 +60,15 @@ def look(st: State, r: int, t: float) -> None:
 
 
 @jit
+def since(st: State, r: int, t: float) -> int:
+    """Iterations of the replica's run in progress that have ended by t, yet to be applied."""
+    rep = st.rep[r]
+    if rep.event_s == np.inf or rep.planned > 0:
+        return 0
+    return min(ended_by(st, r, t), rep.count - 1)
+
+
+@jit
 def utilisation(st: State, pool: int, t: float) -> float:
     """KV held over KV capacity of the pool's active replicas at t; 1 where there is none. O(replicas)."""
     first, active = st.pool[pool].first, st.pool[pool].active
