@@ -65,6 +65,9 @@ class TestKeda:
         assert said[:20] == [8] * 20  # 300 s of stabilisation
         assert said[-1] == 1
 
+    def test_never_asks_for_more_than_its_most(self):
+        assert counts(Keda(), at(waiting=5000, active=90)) == [100]
+
     def test_the_last_replica_goes_after_the_cooldown(self):
         policy = Keda(down_window_s=0)
         assert counts(policy, at(0, waiting=1, active=1), at(359, active=1), at(360, active=1)) == [1, 1, 0]

@@ -24,13 +24,15 @@ class Keda(Behaving):
     """N' = ceil(waiting requests / threshold) through an HPA on an average value; to 0 after a quiet cooldown.
 
     The HPA KEDA makes has Kubernetes' tolerance and default behaviour. `cooldown_s` holds back the last replica only,
-    where the pool's minimum is 0: KEDA's own rule (ScaledObject specification, cooldownPeriod). Threshold 5, polling
+    where the pool's minimum is 0: KEDA's own rule (ScaledObject specification, cooldownPeriod); it never asks for more
+    than its maxReplicaCount, 100 by default. Threshold 5, polling
     15 s and cooldown 360 s are those of the vLLM production-stack tutorial (`vllm:num_requests_waiting`).
     """
 
     threshold: float = 5.0  # waiting requests a replica
     cooldown_s: float = 360.0
     control_s: float = 15.0  # polling interval
+    max_replicas: int = 100  # a pool
 
     knob: ClassVar[Knob] = Knob("threshold", offset=0.0, least=0.1, most=1000.0, falls=True)
 
@@ -38,6 +40,7 @@ class Keda(Behaving):
         Behaving.__post_init__(self)
         positive(threshold=self.threshold)
         not_negative(cooldown_s=self.cooldown_s)
+        positive(max_replicas=self.max_replicas)
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> Quiet:
         """Nothing waited yet."""
@@ -49,7 +52,7 @@ class Keda(Behaving):
             memory.busy_s = pool.t
         wanted = self.behaviour().limited(pool, self.desired(pool), memory.recommended)
         cool = pool.t - memory.busy_s >= self.cooldown_s
-        return wanted if cool else max(1, wanted)
+        return min(wanted if cool else max(1, wanted), self.max_replicas)
 
     def desired(self, pool: PoolSeen) -> int:
         """ceil(waiting / threshold); as it is within the tolerance of that average."""

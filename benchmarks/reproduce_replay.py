@@ -1,0 +1,138 @@
+"""One replay of benchmarks/reproduce.py, in a process that keeps the trace it last made ready."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+from reproduce_rows import Setting
+
+from lmaas.analysis.ingest import open_trace
+from lmaas.analysis.workspace import Workspace
+from lmaas.policies.inputs import Inputs
+from lmaas.policies.knobs import knob_of
+from lmaas.policies.matched import possible_share
+from lmaas.policies.prepare import Prepared, prepare
+from lmaas.policies.registry import parse_policy
+from lmaas.policies.runner import run_policy
+from lmaas.policies.search import Try
+from lmaas.replay.profile import find_profile
+from lmaas.replay.slo import parse_slos
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "traces"
+KEPT = ROOT / ".lmaas" / "reproduction"
+FORTNIGHT = ("--rps", "0.3", "--days", "14", "--seed", "0")
+
+
+@dataclass(frozen=True)
+class Point(Try):
+    """One replay, and what the papers report of it; normalised latency: E2E over output tokens."""
+
+    norm_p99_s: float = 0.0
+    ttft_p90_s: float = 0.0
+    e2e_p90_s: float = 0.0
+    wasted_hours: float = 0.0
+    usd_month: float | None = None
+    replicas_min: float = 0.0
+    replicas_max: float = 0.0
+    cpu_s: float = 0.0
+
+
+def trace_file(which: str) -> Path | None:
+    """The trace; None: it is not there."""
+    if which == "sample":
+        return ROOT / "sample_traces" / "sample.parquet"
+    if which.startswith("azure"):
+        path = SHARED / "azure-llm-2023" / f"AzureLLMInferenceTrace_{which.removeprefix('azure-')}.csv"
+    else:
+        path, resample = KEPT / "fortnight.parquet", SHARED / "servegen" / "resample.py"
+        if not path.exists() and resample.exists():
+            part = path.with_suffix(".part")
+            subprocess.run(
+                [sys.executable, str(resample), *FORTNIGHT, "-o", str(part)], check=True, capture_output=True
+            )
+            part.rename(path)
+    return path if path.exists() else None
+
+
+def profile_of(setting: Setting, folder: Path) -> str | None:
+    """The profile's file; None: the defaults of the services."""
+    if setting.profile is None:
+        return None
+    name, changes, decode_kv = setting.profile
+    made = find_profile(name).model_dump(mode="json") | dict(changes) | {"name": f"{name}, changed"}
+    made["latency"]["decode_kv"] *= decode_kv
+    if setting.cold_s is not None:
+        made["startup_s"] = setting.cold_s
+    path = folder / "profile.json"
+    path.write_text(json.dumps(made))
+    return str(path)
+
+
+@lru_cache(maxsize=1)
+def readied(setting: Setting) -> tuple[Prepared, Inputs]:
+    """The setting's trace, made ready; asked for one after the other."""
+    path = trace_file(setting.trace)
+    assert path is not None
+    with tempfile.TemporaryDirectory() as name:
+        trace = open_trace(str(path), Workspace.open(Path(name) / "home"), say=lambda text: None)
+        ready = prepare(
+            trace, slos=parse_slos(setting.slo), attain=setting.attain, profile=profile_of(setting, Path(name)),
+            fleet=None, train_fraction=0.5, warmup_s=600.0, window_s=setting.window_s, load=setting.load, seed=0,
+        )  # fmt: skip
+    return ready, Inputs(ready)
+
+
+def replayed(setting: Setting, text: str, value: float) -> Point:
+    """One replay of a policy with its knob at `value`."""
+    ready, inputs = readied(setting)
+    named = parse_policy(text)
+    knob = knob_of(named.policy)
+    assert knob is not None
+    tuned = replace(named, policy=replace(named.policy, **{knob.name: value}))
+    began = time.process_time()
+    run = run_policy(tuned, ready, inputs, lambda share: None)
+    scores, done = run.scores, run.rows.filter(pl.col("e2e_s").is_not_null())
+    norm = (done["e2e_s"] / done["output_tokens"]).quantile(0.99, "higher")
+    return Point(
+        value, scores["slo_attainment"], scores["gpu_hours_provisioned"], scores["cost_usd"], scores["starts_denied"],
+        norm_p99_s=float(norm or 0.0), ttft_p90_s=scores["ttft_p90_s"], e2e_p90_s=scores["e2e_p90_s"],
+        wasted_hours=scores["wasted_startup_hours"], usd_month=scores["usd_per_month"],
+        replicas_min=scores["replicas_min"], replicas_max=scores["replicas_max"], cpu_s=time.process_time() - began,
+    )  # fmt: skip
+
+
+def facts(setting: Setting) -> dict[str, float]:
+    """What can be said of a setting without a policy."""
+    ready, _ = readied(setting)
+    return {"requests": ready.replayed.height, "pools": len(ready.fleet.pools), "possible": possible_share(ready)}
+
+
+def overhead(setting: Setting) -> dict[str, float]:
+    """CPU time a request of predicting its length and routing it, and of the forecasts, over the mean service time."""
+    ready, inputs = readied(setting)
+    n, policy = ready.replayed.height, parse_policy("preserve")
+    inputs.predictor("trees")
+    began = time.process_time()
+    inputs.lengths("trees")
+    predict_s = (time.process_time() - began) / n
+    began = time.process_time()
+    state = policy.policy.start(ready.fleet, ready.history)
+    inputs.demand(policy.policy.forecaster, state.lead_s)
+    forecast_s = (time.process_time() - began) / n
+    cpu = {}
+    for router in ("round-robin", policy.router):
+        named = parse_policy("preserve", router)
+        run_policy(named, ready, inputs, lambda share: None)
+        began = time.process_time()
+        rows = run_policy(named, ready, inputs, lambda share: None).rows
+        cpu[router] = (time.process_time() - began) / n
+    service_s = rows["e2e_s"].mean()
+    route_s = max(cpu[policy.router] - cpu["round-robin"], 0.0)
+    return {"predict_s": predict_s, "forecast_s": forecast_s, "route_s": route_s, "service_s": float(service_s or 0.0)}  # type: ignore[arg-type]
