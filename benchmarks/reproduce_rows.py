@@ -26,8 +26,8 @@ class Setting:
     attain: float = 0.99
 
 
-# an hour of Azure 2023 stands for a day at PreServe's time compression of 24: windows of 10 min are 25 s, cold starts of
-# 8 and 12 min 20 and 30 s
+# an hour of Azure 2023 stands for a day at PreServe's time compression of 24: windows of 10 min are 25 s there, cold
+# starts of 8 and 12 min 20 and 30 s
 SETTINGS = {
     "conversations": Setting("azure-conv", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 30.0),
     "code": Setting("azure-code", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 20.0),
@@ -48,7 +48,7 @@ class Row:
     figure: str = "–"
 
 
-# kv-thresholds is PreServe's Reactive, by the artifact's thresholds for its two traces, and scaling in earlier than these
+# kv-thresholds is PreServe's Reactive, by the artifact's thresholds for its two traces, and scaling in earlier
 INDUSTRY = (
     "static-peak", "last-value", "hpa", "keda", "knative", "ray-serve", "llumnix", "aibrix-apa", "aibrix-kpa", "wva",
     "wva(down_boundary=0.9)", "dynamo", "kv-thresholds(high=0.92, low=0.1)", "kv-thresholds(high=0.9, low=0.2)",
