@@ -30,7 +30,7 @@ class Setting:
 # starts of 8 and 12 min 20 and 30 s
 SETTINGS = {
     "conversations": Setting("azure-conv", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 30.0),
-    "code": Setting("azure-code", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 20.0),
+    "code": Setting("azure-code", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 20.0, 0.95),
     "sample": Setting("sample"),
     "fortnight": Setting("fortnight", SMALL_70B, window_s=600.0, cold_s=120.0),
 }

@@ -58,7 +58,7 @@ class Chiron(Autoscaler):
     deadline_s: float = 86_400.0
     control_s: float = 10.0
 
-    knob: ClassVar[Knob] = Knob("theta", offset=0.0, least=0.01, most=1.0, falls=True)
+    knob: ClassVar[Knob] = Knob("theta", offset=0.0, least=0.05, most=1.0, falls=True)
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)
