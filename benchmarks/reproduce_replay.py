@@ -27,7 +27,7 @@ from lmaas.replay.slo import parse_slos
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "traces"
 KEPT = ROOT / ".lmaas" / "reproduction"
-FORTNIGHT = ("--rps", "0.3", "--days", "14", "--seed", "0")
+FORTNIGHT = ("--rps", "0.6", "--days", "14", "--seed", "0")
 
 
 @dataclass(frozen=True)

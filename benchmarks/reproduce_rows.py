@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 # LLaMA-2-7B on one A100: the engine of Llama-3.1-8B with the KV cache of PreServe's instances (16 x 2,306 tokens), four
 # times the KV a token (32 heads of keys and values for 8) and at most 128 requests at once
 LLAMA_2_7B = ("llama-3.1-8b/a100/tp1", (("kv_tokens", 36_896), ("max_seqs", 128)), 4.0)
-SMALL_70B = ("llama-3.1-70b/a100/tp4", (("max_seqs", 4),), 1.0)  # pools of several replicas on little load
+SMALL_70B = ("llama-3.1-70b/a100/tp4", (("max_seqs", 2),), 1.0)  # pools of several replicas on little load
 PRESERVE_SLO = ("ttft<2s", "tpot<100ms", "e2e<80s")
 
 
@@ -66,10 +66,10 @@ ROWS = (
         for policy in PRESERVES
     ),
     Row("PreServe", "sample", "preserve", ("static-peak", "last-value", "hpa", "wva", *BOUNDS), figure=GAINS),
-    Row("PreServe", "fortnight", "preserve", ("static-peak", "last-value", "hpa", "oracle"), figure=GAINS),
+    Row("PreServe", "fortnight", "preserve", ("static-peak", "last-value", "oracle"), figure=GAINS),
     *(
         Row(
-            "SageServe", "fortnight", policy, ("sageserve-siloed", "sageserve-reactive"),
+            "SageServe", "sample", policy, ("sageserve-siloed", "sageserve-reactive"),
             ("GPU-hours", "waste", "latency", "dollars"),
             "GPU-hours -25 %, waste -80 %, up to $2 M a month; P90 TTFT, E2E: Reactive 18.7, 71.2 s, LT-I 119.3, 266.5 "
             "s, LT-U 14.6, 68.1 s, LT-UA 16.9, 69.7 s",
@@ -97,8 +97,6 @@ ABLATIONS = (
         "PreServe by its parts",
         (
             _of("as it is", "preserve"),
-            _of("Tier-1 alone, least requests", "preserve(router=least-requests, tier2=false)"),
-            _of("Tier-2 left out", "preserve(tier2=false)"),
             _of("router of least requests", "preserve(router=least-requests)"),
             _of("router of round robin", "preserve(router=round-robin)"),
             _of("router on the anticipated load", "preserve(router=preserve-anticipated)"),
@@ -125,6 +123,6 @@ ABLATIONS = (
     ),
     Ablation(
         "SageServe by its strategies",
-        tuple(_of(name, name, "fortnight") for name in ("sageserve-siloed", "sageserve-reactive", *SAGE)),
+        tuple(_of(name, name, "sample") for name in ("sageserve-siloed", "sageserve-reactive", *SAGE)),
     ),
 )

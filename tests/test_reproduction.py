@@ -57,10 +57,7 @@ def test_every_row_can_be_asked_for():
         assert set(row.measures) <= reproduce.MEASURES.keys()
     for text in ASKED:
         if text.partition("(")[0] in POLICIES:
-            try:
-                assert knob_of(parse_policy(text).policy), text
-            except reproduce.UserError as error:
-                assert "tier2" in text, error
+            assert knob_of(parse_policy(text).policy), text
 
 
 def test_profiles_are_what_the_setting_says(tmp_path):
