@@ -97,6 +97,9 @@ ABLATIONS = (
         "PreServe by its parts",
         (
             _of("as it is", "preserve"),
+            _of("Tier-1 alone", "preserve(tier2=false)"),
+            _of("Tier-1 alone, least requests", "preserve(tier2=false, router=least-requests)"),
+            _of("the artifact's form", "preserve-artifact"),
             _of("router of least requests", "preserve(router=least-requests)"),
             _of("router of round robin", "preserve(router=round-robin)"),
             _of("router on the anticipated load", "preserve(router=preserve-anticipated)"),
