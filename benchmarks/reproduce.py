@@ -190,21 +190,32 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def of_policy(text: str, found: Tuned | str) -> list[str]:
-    """What a policy came to: knob, attainment, GPU-hours, tail, replicas, replays."""
+    """What a policy came to at its own value of the knob, and tuned (POLICY_HEAD)."""
     if isinstance(found, str):
-        return [f"`{text}`", found, "", "", "", "", ""]
-    one, knob = found.shown, knob_of(parse_policy(text).policy)
+        return [f"`{text}`", found, *[""] * (len(POLICY_HEAD) - 2)]
+    policy = parse_policy(text).policy
+    one, knob = found.shown, knob_of(policy)
     assert knob is not None
+    own = next(at for at in found.tries if at.value == knob.inside(getattr(policy, knob.name)))
     least = one.value == knob.value(knob.factor_least)
     fails = " (its least)" if found.at and least else "" if found.at else " (its most)"
     busiest = f"{one.replicas_min:.1f} to {one.replicas_max:.1f}"
     return [
-        f"`{text}`", f"{knob.name} {one.value:g}", f"{one.attainment:.2%}{fails}", f"{one.gpu_hours:,.1f}",
+        f"`{text}`", f"{own.attainment:.2%}, {own.gpu_hours:,.1f}", f"{knob.name} {one.value:g}", f"{one.attainment:.2%}{fails}", f"{one.gpu_hours:,.1f}",
         f"{1000 * one.norm_p99_s:.0f} ms", busiest, str(len(found.tries)),
     ]  # fmt: skip
 
 
-POLICY_HEAD = ["policy", "knob", "attained", "GPU-hours", "P99 of E2E a token", "busiest pool", "replays"]
+POLICY_HEAD = [
+    "policy",
+    "as it comes: attained, GPU-hours",
+    "tuned: knob",
+    "attained",
+    "GPU-hours",
+    "P99 of E2E a token",
+    "busiest pool",
+    "replays",
+]
 
 
 def described(kept: Kept, name: str, setting: Setting) -> str:

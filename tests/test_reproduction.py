@@ -107,7 +107,8 @@ def test_tables_show_what_was_found(kept):
     found = reproduce.tuned(kept, SETTING, "hpa")
     line = reproduce.of_policy("hpa", found)
     assert line[0] == "`hpa`"
-    assert line[3] == f"{found.at.gpu_hours:,.1f}"
+    assert line[1] == "66.00%, 10.0"
+    assert line[4] == f"{found.at.gpu_hours:,.1f}"
     assert len(line) == len(reproduce.POLICY_HEAD)
     assert reproduce.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
