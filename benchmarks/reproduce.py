@@ -201,7 +201,8 @@ def of_policy(text: str, found: Tuned | str) -> list[str]:
     fails = " (its least)" if found.at and least else "" if found.at else " (its most)"
     busiest = f"{one.replicas_min:.1f} to {one.replicas_max:.1f}"
     return [
-        f"`{text}`", f"{own.attainment:.2%}, {own.gpu_hours:,.1f}", f"{knob.name} {one.value:g}", f"{one.attainment:.2%}{fails}", f"{one.gpu_hours:,.1f}",
+        f"`{text}`", f"{own.attainment:.2%}, {own.gpu_hours:,.1f}", f"{knob.name} {one.value:g}",
+        f"{one.attainment:.2%}{fails}", f"{one.gpu_hours:,.1f}",
         f"{1000 * one.norm_p99_s:.0f} ms", busiest, str(len(found.tries)),
     ]  # fmt: skip
 

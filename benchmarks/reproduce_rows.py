@@ -109,6 +109,18 @@ ABLATIONS = (
             _of("true lengths", "preserve(lengths=true)"),
         ),
     ),
+    Ablation(
+        "PreServe on code: whose word, and windows",
+        (
+            _of("as it is", "preserve", "code"),
+            _of("true demand", "preserve(forecaster=truth)", "code"),
+            _of("true demand and lengths", "preserve(forecaster=truth, lengths=true)", "code"),
+            _of("true demand, windows of 5 s", "preserve(forecaster=truth)", "code", window_s=5.0),
+            _of("windows of 100 s", "preserve", "code", window_s=100.0),
+            _of("windows of 300 s", "preserve", "code", window_s=300.0),
+            _of("cold start 5 s", "preserve", "code", cold_s=5.0),
+        ),
+    ),
     *(
         Ablation(
             f"Cold start, {policy}",
