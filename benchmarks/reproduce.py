@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import date
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -222,9 +223,11 @@ POLICY_HEAD = [
 def described(kept: Kept, name: str, setting: Setting) -> str:
     """A setting in a sentence."""
     said = kept.ask(facts, setting)
-    profile = (
-        "default profiles" if setting.profile is None else f"`{setting.profile[0]}`, changed: {setting.profile[1]}"
-    )
+    profile = "default profiles"
+    if setting.profile is not None:
+        shipped, changes, times = setting.profile
+        with_ = [f"{key} {value:,}" for key, value in changes] + ([f"decode_kv x {times:g}"] if times != 1 else [])
+        profile = f"`{shipped}` with {', '.join(with_)}"
     parts = [
         f"{said['requests']:,} requests replayed in {said['pools']} pools", profile, f"load {setting.load:g}x",
         "SLO " + (", ".join(setting.slo) or "by tier"),
@@ -301,7 +304,7 @@ def overhead_said(kept: Kept, name: str) -> str:
 def machine() -> str:
     """Where and with what this was measured."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("polars", "numba", "statsforecast", "xgboost-cpu"))
-    where = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    where = f"{date.today()}, {platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return f"{where}, {versions}; code {code_digest()}"
 
 
