@@ -85,6 +85,7 @@ class Ablation:
 
     name: str
     cases: tuple[tuple[str, str, Setting], ...]  # label, policy, setting
+    paper: str = "PreServe"
 
 
 def _of(label: str, policy: str, setting: str = "conversations", **changes: float) -> tuple[str, str, Setting]:
@@ -139,5 +140,7 @@ ABLATIONS = (
     Ablation(
         "SageServe by its strategies",
         tuple(_of(name, name, "sample") for name in ("sageserve-siloed", "sageserve-reactive", *SAGE)),
+        "SageServe",
     ),
 )
+PAPERS = tuple(dict.fromkeys(row.paper for row in ROWS))
