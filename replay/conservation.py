@@ -161,10 +161,10 @@ class Conservation:
             pool, _, profile, gpus = lives.who[record]
             key = (world.fleet.pools[pool].region, world.profiles[profile].gpu)
             held[key] = held.get(key, 0) + gpus
-        for key in held.keys() | self.life.taken.keys():
+        for key in held.keys() | self.life.machines.taken.keys():
             region, gpu = key
             place = partial("{} of region {}".format, gpu or "GPU", region)
-            sight.same("GPUs", "occupied", held.get(key, 0), [self.life.taken.get(key, 0)], place)
+            sight.same("GPUs", "occupied", held.get(key, 0), [self.life.machines.taken.get(key, 0)], place)
             if region in world.fleet.inventory:
                 have = world.fleet.inventory[region].get(gpu or "", 0)
                 sight.same("GPUs", "within its machines", have, [max(have, held.get(key, 0))], place)
@@ -185,7 +185,7 @@ class Conservation:
                 self.closed_s += lasted
             else:
                 total += lasted
-        occupied = self.life.given_back_s + sum(self.life.taken.values()) * t
+        occupied = self.life.machines.given_back_s + sum(self.life.machines.taken.values()) * t
         close = np.isclose(occupied, self.closed_s + total, rtol=1e-9, atol=1e-6 * max(1.0, abs(t)))
         sight.same("GPU-seconds", "provisioned", occupied, [occupied if close else self.closed_s + total])
 

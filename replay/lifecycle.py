@@ -8,6 +8,7 @@ import numpy as np
 from .columns import OUTSTANDING_TOKENS
 from .kernel import layout as k
 from .kernel.state import State, fresh_replica, more_slots
+from .machines import Machines
 from .outcome import Lives
 from .regroups import Group, Regroups
 from .world import World, cache_room
@@ -30,8 +31,7 @@ class Lifecycle:
         self.born = [0] * pools  # replicas numbered so far
         self.denied = np.zeros(pools, np.int64)
         self.denied_down = np.zeros(pools, np.int64)  # of these, because their region was down
-        self.taken: dict[tuple[str, str | None], int] = {}  # (region, GPU type) -> GPUs occupied
-        self.given_back_s = 0.0  # sum of (time off - time on) x GPUs: with `taken` at t added, GPU-seconds occupied
+        self.machines = Machines(world)
         self.lent: list[int] = []  # records donated and on their machines, oldest first
         self.lending: set[int] = set()  # records that drain to be donated
         self.reshaping: dict[int, int] = {}  # record that drains -> profile row it comes back with
@@ -39,24 +39,6 @@ class Lifecycle:
         self._columns: tuple[Any, list[tuple[int, np.ndarray]]] = (None, [])  # of `state`, by pool: see _states
         self.ready: list[int] = []  # records that started in no time and are yet to be activated
         self.down: dict[str, float] = {}  # region -> when it returns
-
-    # --- machines ---
-
-    def _key(self, pool: int, profile: int) -> tuple[str, str | None]:
-        return self.world.fleet.pools[pool].region, self.world.profiles[profile].gpu
-
-    def _occupy(self, pool: int, profile: int, sign: int, t: float) -> None:
-        key, gpus = self._key(pool, profile), sign * self.world.profiles[profile].gpus_per_replica
-        self.taken[key] = self.taken.get(key, 0) + gpus
-        self.given_back_s -= gpus * t
-
-    def _has_room(self, pool: int, profile: int, spared: int = 0) -> bool:
-        """Whether one more replica finds machines, `spared` GPUs being vacated for it."""
-        region, gpu = self._key(pool, profile)
-        if region not in self.world.fleet.inventory:
-            return True
-        have = self.world.fleet.inventory[region].get(gpu or "", 0)
-        return self.taken.get((region, gpu), 0) - spared + self.world.profiles[profile].gpus_per_replica <= have
 
     # --- slots ---
 
@@ -78,7 +60,7 @@ class Lifecycle:
             index = self.born[pool]
             self.born[pool] += 1
         record = self.lives.born(pool, index, profile, shape.gpus_per_replica)
-        self._occupy(pool, profile, 1, t)
+        self.machines.occupy(pool, profile, t)
         rep = fresh_replica(self.state, slot)
         values = {
             "pool": pool, "record": record, "index": index, "profile": profile, "state": state, "block": shape.block,
@@ -111,7 +93,7 @@ class Lifecycle:
                 self.lent.sort(key=lambda r: (self.lives.log[r][-1][0], self.lives.who[r][:2]))
                 continue
             self.lives.note(record, off_s, "off")
-            self._occupy(pool, profile, -1, off_s)
+            self.machines.vacate(pool, profile, off_s)
             if record in self.reshaping:
                 self._come_back(pool, off_s, self.reshaping.pop(record), self.lives.who[record][1])
             elif group := self.regroups.ended(record):
@@ -122,7 +104,7 @@ class Lifecycle:
         place = self.world.fleet.pools[group.pool]
         for profile in group.profiles:
             more = self._expected(group.pool) + 1
-            if place.clamp(more) >= more and self._has_room(group.pool, profile):
+            if place.clamp(more) >= more and self.machines.has_room(group.pool, profile):
                 self._begin(group.pool, t, "swap", profile, lasts_s=group.lasts_s)
             else:
                 self.denied[group.pool] += 1
@@ -130,7 +112,7 @@ class Lifecycle:
 
     def _come_back(self, pool: int, t: float, profile: int, index: int) -> None:
         """A reshaped replica starts with its other profile, where that finds machines."""
-        if self._has_room(pool, profile):
+        if self.machines.has_room(pool, profile):
             self._begin(pool, t, "swap", profile, index)
             self._activate_ready(t)
         else:
@@ -179,7 +161,7 @@ class Lifecycle:
                 _, index, profile, _ = self.lives.who[record]
                 self._begin(pool, t, "warm", profile, index)
                 return True
-        if self._has_room(pool, own):
+        if self.machines.has_room(pool, own):
             self._begin(pool, t, "cold", own)
             return True
         return self._swap(pool, own, t)
@@ -189,10 +171,10 @@ class Lifecycle:
         going: list[int] = []
         for record in self.lent:
             lender, _, profile, _ = self.lives.who[record]
-            if self._key(lender, profile) != self._key(pool, own):
+            if self.machines.key(lender, profile) != self.machines.key(pool, own):
                 continue
             going.append(record)
-            if self._has_room(pool, own, spared=sum(self.lives.who[r][3] for r in going)):
+            if self.machines.has_room(pool, own, spared=sum(self.lives.who[r][3] for r in going)):
                 for gone in going:
                     self._vacate(gone, t)
                 self._begin(pool, t, "swap", own)
@@ -203,7 +185,7 @@ class Lifecycle:
         pool, _, profile, _ = self.lives.who[record]
         self.lent.remove(record)
         self.lives.note(record, t, "off")
-        self._occupy(pool, profile, -1, t)
+        self.machines.vacate(pool, profile, t)
 
     # --- scaling ---
 

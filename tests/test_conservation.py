@@ -112,7 +112,7 @@ def cache_overflows(replay):
 
 
 def occupied(replay):
-    replay.life.taken["r", "G"] += 1
+    replay.life.machines.taken["r", "G"] += 1
 
 
 def fewer_machines(replay):
