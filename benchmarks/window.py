@@ -33,9 +33,9 @@ RESAMPLE = ROOT.parent / "shared" / "traces" / "servegen" / "resample.py"
 HOURS, POINTS, RANK = 0.05, 0.03, 0.8  # the bounds: GPU-hours, attainment, rank correlation over policies
 PLANNED = ("preserve", "last-value", "oracle")
 POLICIES = (
-    "preserve", "preserve(headroom=-0.3)", "preserve(headroom=0.25)", "preserve(headroom=0.5)",
-    "preserve(headroom=1.0)", "last-value", "last-value(headroom=0.5)", "oracle", "static-peak", "static-mean", "hpa",
-    "hpa(target=4)", "hpa(target=8)", "hpa(target=16)",
+    "preserve(tier2=false)", "preserve(tier2=false,headroom=-0.3)", "preserve(tier2=false,headroom=0.25)",
+    "preserve(tier2=false,headroom=0.5)", "preserve(tier2=false,headroom=1.0)", "last-value",
+    "last-value(headroom=0.5)", "oracle", "static-peak", "static-mean", "hpa", "hpa(target=4)", "hpa(target=8)", "hpa(target=16)",
 )  # fmt: skip
 # profiles that make the busiest pools range over several replicas: with large GPUs every policy runs one a pool
 RESAMPLED = (
