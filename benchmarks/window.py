@@ -35,7 +35,8 @@ PLANNED = ("preserve", "last-value", "oracle")
 POLICIES = (
     "preserve(tier2=false)", "preserve(tier2=false,headroom=-0.3)", "preserve(tier2=false,headroom=0.25)",
     "preserve(tier2=false,headroom=0.5)", "preserve(tier2=false,headroom=1.0)", "last-value",
-    "last-value(headroom=0.5)", "oracle", "static-peak", "static-mean", "hpa", "hpa(target=4)", "hpa(target=8)", "hpa(target=16)",
+    "last-value(headroom=0.5)", "oracle", "static-peak", "static-mean", "hpa", "hpa(target=4)",
+    "hpa(target=8)", "hpa(target=16)",
 )  # fmt: skip
 # profiles that make the busiest pools range over several replicas: with large GPUs every policy runs one a pool
 RESAMPLED = (
