@@ -1,6 +1,6 @@
 """Every policy that ships, in one table, and how users write one: `preserve`, `static(replicas=3)`."""
 
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any
 
 from lmaas.analysis.calls import check_parameters, parse_call
@@ -53,17 +53,45 @@ class Named:
     router: str
 
 
+FLAG, WORD = (bool, "bool"), (str, "str")  # as modules with postponed annotations have them, too
+NUMBER = (float, int, float | None, int | None, "float", "int", "float | None", "int | None")
+
+
+def check_kind(field: "Field[Any]", value: Any, text: str) -> None:
+    """UserError (exit 2) where a parameter is declared a number, a flag or a word and the value is none.
+
+    Values of a declared number reach a policy's own checks as numbers: nan and inf, unquoted, are words here.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is None and field.default is None:
+        return
+    if field.type in NUMBER and not number:
+        such = f", such as {field.default:g}" if isinstance(field.default, (int, float)) else ""
+        wanted = f"a number{such}"
+    elif field.type in FLAG and not isinstance(value, bool):
+        wanted = "true or false"
+    elif field.type in WORD and not isinstance(value, str):
+        wanted = "a name" + (f", such as {field.default}" if isinstance(field.default, str) else "")
+    else:
+        return
+    shown_value = "none" if value is None else value if isinstance(value, str) else repr(value)
+    raise UserError(f"policy '{text}': {field.name} is {shown_value}; {wanted}", Exit.USAGE)
+
+
 def parse_policy(text: str, router: str | None = None) -> Named:
     """`name` or `name(parameter=value, ...)`; UserError (exit 2) naming what is wrong and what would work."""
     name, given = parse_call(text, "policy")
     kind = POLICIES.load(name)
     known = [f.name for f in fields(kind)]
     check_parameters(given, known, f"policy '{name}'")
-    flags = {f.name for f in fields(kind) if f.type in (bool, "bool")}  # elsewhere true is a word: lengths=true
+    flags = {f.name for f in fields(kind) if f.type in FLAG}  # elsewhere true is a word: lengths=true
     given |= {name_: value == "true" for name_, value in given.items() if name_ in flags and value in ("true", "false")}
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [name_ for name_ in needed if name_ not in given]:
         raise UserError(f"policy '{name}' needs {', '.join(lacking)}; write {name}({lacking[0]}=3)", Exit.USAGE)
+    for field in fields(kind):
+        if field.name in given:
+            check_kind(field, given[field.name], text)
     try:
         policy = kind(**given)
     except (TypeError, ValueError, OverflowError) as error:

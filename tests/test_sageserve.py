@@ -131,6 +131,17 @@ class TestBudget:
         state.look(60.0, seen(arrived_input_tokens=(9000, 0), arrived_batch_tokens=(8000, 0)))
         assert did(policy, state, t=60.0, active=(6, 2)) == ({}, {})
 
+    def test_lt_ua_compares_rates_where_looks_do_not_divide_a_minute(self):
+        """Looks 45 or 300 s long: as many tokens a second as foretold are no gap, however many that is."""
+        for every_s in (45.0, 300.0):
+            policy = LtUA(control_s=every_s)
+            state = self.at(policy, foretold=np.full((60, 2), 10.0))
+            for k in (1, 2, 3):
+                look = seen(interval_s=every_s, arrived_input_tokens=(49 * every_s, 51 * every_s))
+                state.look(k * every_s, look)
+            last = {"t": 3 * every_s, "active": (6, 2), "interval_s": every_s}
+            assert did(policy, state, **last) == ({1: 3}, {})
+
     def test_lt_i_does_nothing_between_plans(self):
         policy = LtI()
         assert did(policy, self.at(policy), u=(0.99, 0.0)) == ({}, {})

@@ -71,8 +71,7 @@ class Autoscaler:
     instant_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.control_s <= 86_400:
-            raise ValueError(f"control_s is {self.control_s}; a time from 1 to 86,400 s")
+        check_control(self.control_s)
 
     def start(self, fleet: Fleet, history: History) -> Run:
         """A fresh memory for every pool."""
@@ -128,6 +127,12 @@ class Samples:
     def most(self) -> float:
         """The largest."""
         return max(value for _, value in self.kept)
+
+
+def check_control(control_s: float) -> None:
+    """ValueError for a time between two looks that no replay could keep."""
+    if not 1 <= control_s <= 86_400:
+        raise ValueError(f"control_s is {control_s}; a time from 1 to 86,400 s")
 
 
 def positive(**values: float) -> None:

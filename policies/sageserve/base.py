@@ -9,7 +9,7 @@ import numpy as np
 from lmaas.replay.fleet import Fleet, Hold, Order, RegionChoice
 from lmaas.replay.protocol import Actions, History, Seen
 
-from ..autoscalers.base import not_negative, positive
+from ..autoscalers.base import check_control, not_negative
 from ..brought import Brings
 from ..knobs import Knob, check_headroom
 
@@ -43,7 +43,7 @@ class SageServe:
     instant_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        positive(control_s=self.control_s)
+        check_control(self.control_s)
         not_negative(high=self.high, low=self.low, cooldown_s=self.cooldown_s)
         if not self.low < self.high <= 1:
             raise ValueError(f"low is {self.low} and high {self.high}; shares, low below high, at most 1")

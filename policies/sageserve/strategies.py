@@ -32,7 +32,7 @@ class Hour(Run):
     since_s: float | None = None  # when that began
     looked_s: float = -np.inf
     foretold: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # tokens/s, [minutes of the hour, pools]
-    recent: deque[tuple[float, np.ndarray]] = field(default_factory=deque)  # (t, interactive tokens that came) of 60 s
+    recent: deque[tuple[float, float, np.ndarray]] = field(default_factory=deque)  # (t, s, interactive tokens) of 60 s
 
     def look(self, t: float, seen: Seen) -> None:
         """Count what came since the last look."""
@@ -43,7 +43,7 @@ class Hour(Run):
             self.since_s = t - seen.interval_s
         batch = seen.arrived_batch_tokens if len(seen.arrived_batch_tokens) else np.zeros_like(self.batch)
         self.batch = self.batch + batch
-        self.recent.append((t, seen.arrived_input_tokens - batch))
+        self.recent.append((t, seen.interval_s, seen.arrived_input_tokens - batch))
         while self.recent[0][0] <= t - MINUTE_S + 1e-9:
             self.recent.popleft()
 
@@ -208,7 +208,7 @@ class LtUA(LtU):
         minute = int(np.ceil((t - state.planned_s) / MINUTE_S - 1e-9)) - 1
         if not 0 <= minute < len(state.foretold):
             return np.zeros(len(u), np.int64)
-        came = np.sum([tokens for _, tokens in state.recent], axis=0)
-        foretold = state.foretold[minute] * MINUTE_S
+        over_s = max(sum(s for _, s, _ in state.recent), MINUTE_S)  # looks need not divide a minute
+        came, foretold = np.sum([tokens for *_, tokens in state.recent], axis=0) / over_s, state.foretold[minute]
         late = t - state.planned_s >= HOUR_S - self.last_s
         return np.where(came > self.gap * foretold, 1, np.where(late & (came < self.gap_in * foretold), -1, 0))
