@@ -304,10 +304,11 @@ def overhead_said(kept: Kept, name: str) -> str:
 
 
 def machine() -> str:
-    """Where and with what this was measured."""
+    """What was asked, where and with what it was measured."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("polars", "numba", "statsforecast", "xgboost-cpu"))
     where = f"{date.today()}, {platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    return f"{where}, {versions}; code {code_digest()}"
+    asked = " ".join(("reproduce.py", *sys.argv[1:]))
+    return f"`{asked}`: {where}, {versions}; code {code_digest()}"
 
 
 def main() -> None:
