@@ -100,6 +100,7 @@ ABLATIONS = (
             _of("as it is", "preserve"),
             _of("Tier-1 alone", "preserve(tier2=false)"),
             _of("Tier-1 alone, least requests", "preserve(tier2=false, router=least-requests)"),
+            _of("Tier-2 that never scales in", "preserve(scale_in=0)"),
             _of("the artifact's form", "preserve-artifact"),
             _of("router of least requests", "preserve(router=least-requests)"),
             _of("router of round robin", "preserve(router=round-robin)"),
