@@ -112,9 +112,12 @@ ABLATIONS = (
         ),
     ),
     Ablation(
-        "PreServe on code: whose word, and windows",
+        "PreServe on code: its parts, whose word, and windows",
         (
             _of("as it is", "preserve", "code"),
+            _of("Tier-1 alone", "preserve(tier2=false)", "code"),
+            _of("Tier-2 that never scales in", "preserve(scale_in=0)", "code"),
+            _of("Tier-1 alone, true demand", "preserve(tier2=false, forecaster=truth)", "code"),
             _of("true demand", "preserve(forecaster=truth)", "code"),
             _of("true demand and lengths", "preserve(forecaster=truth, lengths=true)", "code"),
             _of("true demand, windows of 5 s", "preserve(forecaster=truth)", "code", window_s=5.0),
