@@ -258,8 +258,8 @@ class Replay:
                 self._ask(k.MIGRATE, t, int(q))
 
     def _as_it_is(self, pool: int, wanted: float, have: Sequence[float]) -> bool:
-        """Whether the pool needs no look at all: it has what is wanted, within its bounds, and nothing reshapes."""
-        if not 0 <= pool < len(have) or have[int(pool)] != wanted or self.life.reshaping:
+        """Whether the pool needs no look at all: it has what is wanted, within its bounds, and nothing gives way."""
+        if not 0 <= pool < len(have) or have[int(pool)] != wanted or self.life.reshaping or self.life.regroups.of:
             return False
         return self.fleet.pools[int(pool)].clamp(int(wanted)) == wanted
 

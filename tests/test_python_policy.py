@@ -128,3 +128,24 @@ def test_two_give_way_to_one_of_another_profile():
     assert spans[0][1:] == (off_s, off_s + 3.0)
     assert (outcome.status == OK).all()
     assert outcome.denied.sum() == 0
+
+
+def test_replicas_that_are_to_follow_count_where_a_policy_scales():
+    """Two of three give way to two others; who then asks for one has three of which two are to go, not one."""
+    asked = {5.0: Actions(regroup=[(0, [0, 1], ["test/other"] * 2, 20.0)]), 5.01: Actions(replicas={0: 1})}
+    looks = []
+
+    def act(t, seen):
+        looks.append((t, int(seen.active[0] + seen.starting[0]), int(seen.draining[0])))
+        return asked[t]
+
+    zeros = np.zeros(40, np.int64)
+    requests = Requests(np.arange(40.0), zeros, zeros + 50, zeros + 200, np.full(40, 200.0), zeros)
+    steps = Controller(lambda t: next((at for at in asked if at > t), np.inf), act)
+    other = PROFILE.model_copy(update={"name": "test/other"})
+    outcome = Replay(
+        requests, Fleet((Pool("s", "r", PROFILE),)), [3], controller=steps, profiles=[other]
+    ).run(check=True)  # fmt: skip
+    assert looks == [(5.0, 3, 0), (5.01, 1, 2)]
+    went = outcome.spans.filter((pl.col("replica") == 2) & (pl.col("state") == "draining"))
+    assert went["from_s"].to_list() == [5.01]

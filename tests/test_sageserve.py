@@ -72,8 +72,12 @@ class TestReactive:
         policy = Reactive()
         assert did(policy, begin(policy), u=(0.1, 0.9), active=(1, 6)) == ({}, {})
 
-    def test_a_pool_without_active_replicas_is_full(self):
-        assert did(Reactive(), begin(Reactive()), u=(0.0, 0.5), active=(0, 4)) == ({0: 1}, {})
+    def test_a_pool_without_active_replicas_is_full_where_requests_wait(self):
+        for waits in ({"queued": (1, 0)}, {"held": (1, 0)}):
+            assert did(Reactive(), begin(Reactive()), u=(0.0, 0.5), active=(0, 4), **waits) == ({0: 1}, {})
+        idle = Fleet((replace(FLEET.pools[0], minimum=0), FLEET.pools[1]), regions=FLEET.regions)
+        state = Reactive().start(idle, HISTORY)
+        assert did(Reactive(), state, u=(0.0, 0.5), active=(0, 4)) == ({}, {})
 
     def test_headroom_counts_as_load(self):
         policy = Reactive(headroom=0.5)
@@ -197,6 +201,11 @@ class TestPlan:
     def test_decisions_are_hourly(self):
         starts = np.arange(120) * 60.0 + 7.0
         assert LtI().decisions(starts, begin(LtI())).tolist() == [7.0, 3607.0]
+
+    def test_a_trace_of_batch_requests_alone_is_said_to_have_no_plan(self):
+        state = begin(LtI())
+        assert LtI().decisions(np.zeros(0), state).tolist() == []
+        assert state.notes == ["nothing was planned: there was no interactive request to forecast from"]
 
     def test_batch_requests_near_their_deadline_are_released(self):
         policy = LtI()

@@ -67,8 +67,12 @@ class SageServe:
         return None
 
     def utilisation(self, seen: Seen) -> np.ndarray:
-        """u with the headroom on it, f8[pools]: KV in use over the capacity of the active replicas; 1 where none is."""
-        return np.where(seen.active > 0, seen.kv_fraction, 1.0) * (1 + self.headroom)
+        """u with the headroom on it, f8[pools]: KV in use over the capacity of the active replicas.
+
+        Where none is active 1 if requests wait for one, else 0: a pool whose `min` is 0 stays empty without load.
+        """
+        waits = (seen.queued + seen.held > 0).astype(np.float64)
+        return np.where(seen.active > 0, seen.kv_fraction, waits) * (1 + self.headroom)
 
     def moves(self, steps: Mapping[int, int], seen: Seen, state: "Run", t: float) -> Actions:
         """Actions that add (> 0) or take (< 0) so many replicas a pool, within its bounds; those pools rest then."""

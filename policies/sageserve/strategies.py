@@ -92,6 +92,8 @@ class Planner(Told, Unified):
 
     def decisions(self, starts_s: np.ndarray, state: Hour) -> np.ndarray:
         """Every hour, from the first window that is forecast on."""
+        if not len(starts_s):
+            state.notes.append("nothing was planned: there was no interactive request to forecast from")
         windows = np.rint((starts_s - starts_s[:1]) / self.horizon.window_s).astype(np.int64)
         hourly: np.ndarray = starts_s[windows % round(self.horizon.every_s / self.horizon.window_s) == 0]
         return hourly

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lmaas.replay.fleet import SHARED, SILOS
+
 from .. import figures
 from ..format import number, share, text
 from ..palette import Style, policy_styles
@@ -22,7 +24,7 @@ PANEL = 118  # px of one policy's panel
 
 def section(result: Evaluation) -> Section | None:
     """One figure a pool, one panel a policy, all on the same axes."""
-    rows = named(result.timeline)
+    rows = named(joined(result.timeline))
     pools = busiest(rows)
     if not pools:
         return None
@@ -41,8 +43,20 @@ def section(result: Evaluation) -> Section | None:
         notes=(
             "Needed: ceil(λ/μ), arrival rate over the rate that one replica sustains within the SLOs; an estimate.",
             "Active replicas take requests; provisioned ones are paid for: starting, active or draining.",
+            *_split(result.timeline),
         ),
     )
+
+
+def joined(timeline: pl.DataFrame) -> pl.DataFrame:
+    """`timeline` with a policy's silos of a pool added up, so that they stand beside the shared pool of others."""
+    silos = pl.col("lane").cast(pl.String).is_in(SILOS)
+    if not timeline.select(silos.any()).item():
+        return timeline
+    keys = ["policy", "start_s", "length_s", "service", "region", "lane"]
+    one = pl.when(silos).then(pl.lit(SHARED)).otherwise(pl.col("lane").cast(pl.String)).alias("lane")
+    sums = pl.col("needed", "active", "provisioned", "arrived", "attained").sum()
+    return timeline.with_columns(one).group_by(keys, maintain_order=True).agg(sums)
 
 
 def named(timeline: pl.DataFrame) -> pl.DataFrame:
@@ -61,6 +75,15 @@ def busiest(rows: pl.DataFrame, count: int = BUSIEST) -> list[str]:
         need=pl.col("needed").quantile(0.95).fill_null(0), had=pl.col("provisioned").mean()
     )
     return rank.sort(["need", "had", "pool"], descending=[True, True, False])["pool"].head(count).to_list()
+
+
+def _split(timeline: pl.DataFrame) -> list[str]:
+    """A note where pools of a policy are two."""
+    silos = timeline.filter(pl.col("lane").cast(pl.String).is_in(SILOS))["policy"].unique().sort().to_list()
+    if not silos:
+        return []
+    named_ = ", ".join(text(name) for name in silos)
+    return [f"{named_}: the pools for interactive and for batch requests are added up, needs rounded up in each."]
 
 
 def short() -> pl.Expr:
