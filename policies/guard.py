@@ -60,7 +60,8 @@ def _checked(actions: Any, fleet: Fleet) -> Actions:
                 raise ValueError(f"asked for {str(n)[:60]} {what} in pool {str(pool)[:60]}")
     for pool, n in actions.replicas.items():
         if n > MOST:
-            raise ValueError(f"asked for {n:,} replicas of {fleet.pools[int(pool)]}; at most {MOST:,}")
+            many = f"{n:,}" if n < 1e15 else "over 10^15"
+            raise ValueError(f"asked for {many} replicas of {fleet.pools[int(pool)]}; at most {MOST:,}")
     profiles = [profile.name for pool in fleet.pools for profile in pool.profiles]
     for pool, replica, name in _orders(actions, "reshape"):
         if not (_is_pool(pool, fleet) and _is_replica(replica)) or name not in profiles:

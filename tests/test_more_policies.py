@@ -163,6 +163,10 @@ class TestTokenScale:
         for t in range(0, 60, 10):
             policy.add(at(t, arrivals=float(t)), state.memory[0], np.zeros((3, 9)))
         assert [t for t, *_ in state.memory[0].looks] == [40, 50]
+        short, state = self.start(window_s=1e-9)  # below the resolution of t: still the last look
+        for t in (1e6, 1e6 + 10):
+            short.add(at(t, arrivals=1.0), state.memory[0], np.zeros((3, 9)))
+        assert [t for t, *_ in state.memory[0].looks] == [1e6 + 10]
 
     def test_told_the_truth_it_has_foresight(self):
         assert not parse_policy("tokenscale").policy.foresight

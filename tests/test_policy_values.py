@@ -25,6 +25,10 @@ def test_every_number_is_a_number(name):
     ("text", "says"),
     [
         ("sageserve-lt-u(high=nan)", "high is nan; a number, such as 0.7"),
+        ("sageserve-lt-i(vm_cost=1e300)", "vm_cost is 1e.300; 0, or a number from 0.001 to 1,000,000"),
+        ("sageserve-lt-i(start_cost=1e-9)", "start_cost is 1e-09; 0, or a number from 0.001 to 1,000,000"),
+        ("sageserve-lt-i(batch_buffer=1000)", "batch_buffer is 1000; a share from 0 to 100"),
+        ("chiron(group_s=0.1)", "group_s is 0.1; a time from 1 s"),
         ("preserve(router=-1)", "router is -1; a name, such as preserve"),
         ("preserve(tier2=1)", "tier2 is 1; true or false"),
         ("sageserve-reactive(control_s=1e-300)", "control_s is 1e-300; a time from 1 to 86,400 s"),

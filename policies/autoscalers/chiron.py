@@ -62,7 +62,9 @@ class Chiron(Autoscaler):
 
     def __post_init__(self) -> None:
         Autoscaler.__post_init__(self)
-        positive(group_s=self.group_s, deadline_s=self.deadline_s)
+        positive(deadline_s=self.deadline_s)
+        if not 1 <= self.group_s < math.inf:
+            raise ValueError(f"group_s is {self.group_s}; a time from 1 s")
         if not 0 < self.theta <= 1:
             raise ValueError(f"theta is {self.theta}; a share above 0, at most 1")
         if self.batch_size is not None:

@@ -117,7 +117,7 @@ class TokenScale(Autoscaler):
             answer = pool.completed_output_tokens / pool.completions if pool.completions else 1.0
             sums[:, buckets(np.array([each]), np.array([answer]))[0]] += gone, gone * each, gone * answer
         memory.looks.append((pool.t, pool.interval_s, sums))
-        while memory.looks[0][0] <= pool.t - self.window_s:
+        while len(memory.looks) > 1 and memory.looks[0][0] <= pool.t - self.window_s:  # the last one always counts
             memory.looks.popleft()
 
     def count(self, pool: PoolSeen, memory: Arrived) -> int:

@@ -19,6 +19,8 @@ from .planner import by_pool, counts, demand_ahead, hourly_problem, latest, sust
 
 HOUR_S = 3600.0
 MINUTE_S = 60.0
+MOST_BUFFER = 100.0
+LEAST_COST, MOST_COST = 1e-3, 1e6  # HiGHS' gap is 1e-6, and a cost of 1e20 is infinite to it
 
 
 @dataclass
@@ -80,11 +82,15 @@ class Planner(Told, Unified):
         Told.__post_init__(self)
         Unified.__post_init__(self)
         not_negative(
-            batch_buffer=self.batch_buffer, batch_deadline_s=self.batch_deadline_s, vm_cost=self.vm_cost,
-            start_cost=self.start_cost, local=self.local,
+            batch_buffer=self.batch_buffer, batch_deadline_s=self.batch_deadline_s, local=self.local,
         )  # fmt: skip
         if self.local > 1:
             raise ValueError(f"local is {self.local}; a share from 0 to 1")
+        if self.batch_buffer > MOST_BUFFER:
+            raise ValueError(f"batch_buffer is {self.batch_buffer}; a share from 0 to {MOST_BUFFER:g}")
+        for name, cost in (("vm_cost", self.vm_cost), ("start_cost", self.start_cost)):
+            if cost != 0 and not LEAST_COST <= cost <= MOST_COST:
+                raise ValueError(f"{name} is {cost}; 0, or a number from {LEAST_COST:g} to {MOST_COST:,.0f}")
 
     def start(self, fleet: Fleet, history: History) -> Hour:
         """θ of every pool."""
