@@ -33,6 +33,17 @@ def test_silos_are_added_up_beside_the_shared_pools_of_others():
     assert added not in shared.notes
 
 
+def test_a_need_rounded_up_twice_makes_no_pool_busier():
+    """chat/us needs three whoever serves it, code/eu one where it is shared."""
+    rows = pl.DataFrame(
+        {
+            "pool": ["chat/us", "chat/us", "code/eu", "code/eu"], "policy": ["hpa", "siloed"] * 2,
+            "needed": [3.0, 3.0, 1.0, 4.0], "provisioned": [3.0, 3.0, 1.0, 4.0],
+        }
+    )  # fmt: skip
+    assert capacity.busiest(rows) == ["chat/us", "code/eu"]
+
+
 def test_what_is_added_up_is_what_there_was():
     result = evaluation()
     rows = capacity.joined(parted(result, "hpa").timeline)

@@ -70,10 +70,14 @@ def named(timeline: pl.DataFrame) -> pl.DataFrame:
 
 
 def busiest(rows: pl.DataFrame, count: int = BUSIEST) -> list[str]:
-    """Pools by what they need in their busiest windows, else by what was provisioned for them."""
-    rank = rows.group_by("pool").agg(
+    """Pools by what they need in their busiest windows, else by what was provisioned for them.
+
+    The need is that of the policies that share the pool: rounded up in each of its silos it would be more.
+    """
+    each = rows.group_by("pool", "policy").agg(
         need=pl.col("needed").quantile(0.95).fill_null(0), had=pl.col("provisioned").mean()
     )
+    rank = each.group_by("pool").agg(pl.col("need").min(), pl.col("had").mean())
     return rank.sort(["need", "had", "pool"], descending=[True, True, False])["pool"].head(count).to_list()
 
 
