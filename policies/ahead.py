@@ -29,13 +29,15 @@ def of_horizon(requests: pl.DataFrame, horizon: Horizon) -> pl.DataFrame:
 
 
 def forecast_ahead(
-    requests: pl.DataFrame, horizon: Horizon, *, cut_s: float, end_s: float, model: str | Forecaster
-) -> pl.DataFrame:
+    requests: pl.DataFrame, horizon: Horizon, *, cut_s: float, end_s: float, model: str | Forecaster,
+    notes: set[str] | None = None,
+) -> pl.DataFrame:  # fmt: skip
     """Rows of SCHEMA (metric prompt_tokens), sorted by issued_s: at each issue one a window ahead, service and origin.
 
     requests: arrival_s, service, region, input_tokens, scored_tier, of training and evaluated part. What is issued at t
     is made of the windows that ended by t; prompt tokens are known at arrival. Series without request by then have no
-    row. Forecasters that remember their errors are asked at every window, others (`sparse`) at the issues alone.
+    row. Forecasters that remember their errors are asked at every window, others (`sparse`) at the issues alone. To
+    notes is added for how many series the model did something else than its name says.
     """
     forecaster: Forecaster = FORECASTERS.load(model)() if isinstance(model, str) else model
     series, counts, first = _counts(of_horizon(requests, horizon), horizon, cut_s, end_s)
@@ -56,6 +58,12 @@ def forecast_ahead(
         if due and cut_s + (n + first) * window_s < end_s:
             value = np.maximum(np.where(np.isfinite(issued), issued, seen[:, -1]), 0.0)
             parts.append(_rows(series.filter(pl.Series(born < n)), value[:, born < n], cut_s, n + first, horizon))
+    if notes is not None:
+        said = model if isinstance(model, str) else type(model).__name__
+        notes |= {
+            f"{said}, {horizon.window_s:g} s windows: {len(of)} of {series.height} series {what}"
+            for what, of in task.fallbacks.items()
+        }
     return pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA)
 
 

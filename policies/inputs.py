@@ -63,7 +63,9 @@ class Inputs:
 
         ready = self.ready
         if model != TRUTH:
-            return forecast_ahead(ready.requests, horizon, cut_s=ready.cut_s, end_s=ready.horizon_s, model=model)
+            return forecast_ahead(
+                ready.requests, horizon, cut_s=ready.cut_s, end_s=ready.horizon_s, model=model, notes=self._notes
+            )
         counted = of_horizon(ready.requests, horizon)
         table = truth(counted, window_s=horizon.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
         table = demand_off(table, error, ready.seed) if error else table

@@ -191,6 +191,21 @@ class TestForecastAhead:
         )
         assert issued(other).equals(issued(ready.requests))
 
+    def test_says_where_the_model_is_another(self):
+        """Ten minutes of history are too little for ARIMA; of the two series one has an hour."""
+        arrival_s = np.concatenate([np.arange(0.0, 3600, 10), np.arange(3000.0, 3600, 10)])
+        requests = pl.DataFrame(
+            {
+                "arrival_s": arrival_s, "service": ["a"] * 360 + ["b"] * 60, "region": "eu",
+                "input_tokens": np.random.default_rng(0).integers(1, 900, 420), "scored_tier": "interactive-fast",
+            }
+        )  # fmt: skip
+        notes = set()
+        given = {"cut_s": 3600.0, "end_s": 3700.0, "model": "arima-312"}
+        assert forecast_ahead(requests, self.HORIZON, **given, notes=notes)["service"].n_unique() == 2
+        said = "1 of 2 series had under 20 windows or did not change; the last value until then"
+        assert f"arima-312, 60 s windows: {said}" in notes
+
     def test_without_history_there_is_none(self, ready):
         table = forecast_ahead(
             ready.requests.clear(), self.HORIZON, cut_s=CUT, end_s=HOURS * 3600, model="last-value"
