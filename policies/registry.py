@@ -89,13 +89,20 @@ def parse_policy(text: str, router: str | None = None) -> Named:
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [name_ for name_ in needed if name_ not in given]:
         raise UserError(f"policy '{name}' needs {', '.join(lacking)}; write {name}({lacking[0]}=3)", Exit.USAGE)
-    for field in fields(kind):
-        if field.name in given:
-            check_kind(field, given[field.name], text)
+
+    def check_kinds() -> None:
+        for field in fields(kind):
+            if field.name in given:
+                check_kind(field, given[field.name], text)
+
     try:
-        policy = kind(**given)
-    except (TypeError, ValueError, OverflowError) as error:
+        policy = kind(**given)  # its own checks know best what would work
+    except (ValueError, OverflowError) as error:
         raise UserError(f"policy '{text}': {error}", Exit.USAGE) from None
+    except TypeError as error:
+        check_kinds()
+        raise UserError(f"policy '{text}': {error}", Exit.USAGE) from None
+    check_kinds()
     if router is not None:
         policy = replace(policy, router=router)
     label = text.strip() if router is None else f"{text.strip()}+{short_name(router)}"

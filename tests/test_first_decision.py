@@ -20,7 +20,7 @@ def test_the_first_window_is_planned_for_in_time(warmup_s, lead_s, tmp_path):
         stored(tmp_path, rows(), "plain"), slos=(), attain=0.99, profile=str(tmp_path / "profile.json"), fleet=None,
         train_fraction=0.5, warmup_s=warmup_s, window_s=600.0, load=1.0, seed=0,
     )  # fmt: skip
-    policy = parse_policy(f"preserve(lead_s={lead_s:g}, forecaster=mean)").policy
+    policy = parse_policy(f"last-value(lead_s={lead_s:g}, forecaster=mean)").policy
     state = policy.start(ready.fleet, ready.history)
     forecasts = Inputs(ready).demand("mean", state.lead_s)
     controller = _planner(policy, state, forecasts, ready)
