@@ -55,7 +55,7 @@ INDUSTRY = (
     "kv-thresholds(high=0.9, low=0.4)", "chiron", "tokenscale",
 )  # fmt: skip
 BOUNDS = ("zero-cold-start", "oracle", "perfect-system")
-PRESERVES = ("preserve", "preserve-artifact")
+PRESERVES = ("preserve", "preserve(scale_in=0)", "preserve(tier2=false)", "preserve-artifact")
 GAINS = "v2: tail -41.3 %, resources -49.38 %; v1: -45.9 %, -44.5 %"
 SAGE = ("sageserve-lt-i", "sageserve-lt-u", "sageserve-lt-ua")
 
@@ -65,7 +65,10 @@ ROWS = (
         for setting in ("conversations", "code")
         for policy in PRESERVES
     ),
-    Row("PreServe", "sample", "preserve", ("static-peak", "last-value", "hpa", "wva", *BOUNDS), figure=GAINS),
+    *(
+        Row("PreServe", "sample", policy, ("static-peak", "last-value", "hpa", "wva", *BOUNDS), figure=GAINS)
+        for policy in PRESERVES
+    ),
     Row("PreServe", "fortnight", "preserve", ("static-peak", "last-value", "oracle"), figure=GAINS),
     *(
         Row(
@@ -97,26 +100,26 @@ ABLATIONS = (
     Ablation(
         "PreServe by its parts",
         (
+            _of("Tier-2 never scales in", "preserve(scale_in=0)"),
             _of("as it is", "preserve"),
             _of("Tier-1 alone", "preserve(tier2=false)"),
             _of("Tier-1 alone, least requests", "preserve(tier2=false, router=least-requests)"),
-            _of("Tier-2 that never scales in", "preserve(scale_in=0)"),
             _of("the artifact's form", "preserve-artifact"),
-            _of("router of least requests", "preserve(router=least-requests)"),
-            _of("router of round robin", "preserve(router=round-robin)"),
-            _of("router on the anticipated load", "preserve(router=preserve-anticipated)"),
-            _of("last window for the forecast", "preserve(forecaster=last-value)"),
-            _of("true demand", "preserve(forecaster=truth)"),
-            _of("median for the length predictor", "preserve(lengths=median)"),
-            _of("true lengths", "preserve(lengths=true)"),
+            _of("router of least requests", "preserve(scale_in=0, router=least-requests)"),
+            _of("router of round robin", "preserve(scale_in=0, router=round-robin)"),
+            _of("router on the anticipated load", "preserve(scale_in=0, router=preserve-anticipated)"),
+            _of("last window for the forecast", "preserve(scale_in=0, forecaster=last-value)"),
+            _of("true demand", "preserve(scale_in=0, forecaster=truth)"),
+            _of("median for the length predictor", "preserve(scale_in=0, lengths=median)"),
+            _of("true lengths", "preserve(scale_in=0, lengths=true)"),
         ),
     ),
     Ablation(
         "PreServe on code: its parts, whose word, and windows",
         (
+            _of("Tier-2 never scales in", "preserve(scale_in=0)", "code"),
             _of("as it is", "preserve", "code"),
             _of("Tier-1 alone", "preserve(tier2=false)", "code"),
-            _of("Tier-2 that never scales in", "preserve(scale_in=0)", "code"),
             _of("Tier-1 alone, true demand", "preserve(tier2=false, forecaster=truth)", "code"),
             _of("true demand", "preserve(forecaster=truth)", "code"),
             _of("true demand and lengths", "preserve(forecaster=truth, lengths=true)", "code"),
@@ -131,15 +134,15 @@ ABLATIONS = (
             f"Cold start, {policy}",
             tuple(_of(f"{s:g} s", policy, cold_s=float(s)) for s in (10, 30, 60, 120, 300, 600)),
         )
-        for policy in ("preserve", "hpa")
+        for policy in ("preserve(scale_in=0)", "hpa")
     ),
     Ablation(
-        "Error of demand, preserve",
-        tuple(_of(f"{e:.0%}", f"preserve(forecaster=truth, demand_error={e:g})") for e in ERRORS),
+        "Error of demand, preserve(scale_in=0)",
+        tuple(_of(f"{e:.0%}", f"preserve(scale_in=0, forecaster=truth, demand_error={e:g})") for e in ERRORS),
     ),
     Ablation(
-        "Error of lengths, preserve",
-        tuple(_of(f"{e:.0%}", f"preserve(lengths=true, length_error={e:g})") for e in ERRORS),
+        "Error of lengths, preserve(scale_in=0)",
+        tuple(_of(f"{e:.0%}", f"preserve(scale_in=0, lengths=true, length_error={e:g})") for e in ERRORS),
     ),
     Ablation(
         "SageServe by its strategies",
