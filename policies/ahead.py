@@ -6,7 +6,7 @@ from math import floor
 import numpy as np
 import polars as pl
 
-from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task
+from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task, as_issued
 from lmaas.analysis.windows import DAY_S, DEFAULT_ORIGIN, count_windows, refuse_too_many, window_index
 
 
@@ -101,13 +101,5 @@ def _counts(
 def _rows(series: pl.DataFrame, value: np.ndarray, cut_s: float, window: int, horizon: Horizon) -> pl.DataFrame:
     """One issue's rows: value f8[windows, series], the first of them `window`."""
     starts = cut_s + (window + np.arange(horizon.windows)) * horizon.window_s
-    every = pl.concat([series] * horizon.windows)
-    return every.with_columns(
-        issued_s=pl.lit(cut_s + window * horizon.window_s),
-        start_s=np.repeat(starts, series.height),
-        length_s=pl.lit(horizon.window_s),
-        tier=pl.lit(None, dtype=pl.String),
-        type=pl.lit(None, dtype=pl.String),
-        quantile=pl.lit(None, dtype=pl.Float64),
-        value=value.reshape(-1),
-    ).select(*SCHEMA)
+    issued = np.full(horizon.windows, cut_s + window * horizon.window_s)
+    return as_issued(series, issued, starts, horizon.window_s, value)

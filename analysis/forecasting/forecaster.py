@@ -21,6 +21,28 @@ SCHEMA: dict[str, pl.DataType] = {
     "value": pl.Float64(),  # requests or tokens in the window
 }
 
+
+def as_issued(
+    series: pl.DataFrame, issued_s: np.ndarray, start_s: np.ndarray, length_s: float, value: np.ndarray,
+    quantile: float | None = None,
+) -> pl.DataFrame:  # fmt: skip
+    """Rows of SCHEMA, of all tiers and types: every series of every window, window by window.
+
+    series: service, origin, metric; issued_s, start_s f8[windows], seconds; value f8[windows, series], requests or
+    tokens.
+    """
+    every = pl.concat([series] * len(start_s)) if len(start_s) else series.clear()
+    return every.with_columns(
+        issued_s=np.repeat(issued_s, series.height),
+        start_s=np.repeat(start_s, series.height),
+        length_s=pl.lit(length_s),
+        tier=pl.lit(None, dtype=pl.String),
+        type=pl.lit(None, dtype=pl.String),
+        quantile=pl.lit(quantile, dtype=pl.Float64),
+        value=value.reshape(-1),
+    ).select(*SCHEMA)
+
+
 FORECASTERS = Registry(
     "forecaster",
     group="lmaas.forecasters",

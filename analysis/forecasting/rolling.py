@@ -11,7 +11,7 @@ import polars as pl
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.windows import DAY_S, KNOWN_METRICS, METRICS, Known, count_windows, demand, known_demand
 
-from .forecaster import FORECASTERS, SCHEMA, Forecaster, Task
+from .forecaster import FORECASTERS, Forecaster, Task, as_issued
 from .intervals import Intervals
 from .notes import notes
 
@@ -194,14 +194,5 @@ def _rows(
     # exactly start - lead where that is a boundary, whatever the rounding: consumers compare these times
     issued = np.minimum(known.cut_s + (target - behind) * known.window_s, start - lead_s)
     series = with_totals(known.series)
-    every = pl.concat([series] * targets) if targets else series.clear()
-    wide = every.with_columns(
-        issued_s=np.repeat(issued, series.height),
-        start_s=np.repeat(start, series.height),
-        length_s=pl.lit(known.window_s),
-        tier=pl.lit(None, dtype=pl.String),
-        type=pl.lit(None, dtype=pl.String),
-        quantile=pl.lit(quantile, dtype=pl.Float64),
-        value=value.reshape(-1),
-    )
-    return wide.filter(pl.col("value").is_not_nan()).select(*SCHEMA)
+    rows = as_issued(series, issued, start, known.window_s, value, quantile)
+    return rows.filter(pl.col("value").is_not_nan())
