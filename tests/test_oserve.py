@@ -40,12 +40,20 @@ def most_served(capacity, counts, demand):
 numbers = st.floats(0.1, 20)
 
 
+def a_flow(data, shapes, most, least_demand):
+    """(capacity, counts, demand) of two types."""
+    capacity = np.array(
+        data.draw(st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=shapes, max_size=shapes))
+    )
+    counts = np.array(data.draw(st.lists(st.integers(0, most), min_size=shapes, max_size=shapes)))
+    demand = np.array(data.draw(st.lists(st.floats(least_demand, 30), min_size=2, max_size=2)))
+    return capacity, counts, demand
+
+
 @few
 @given(st.data())
 def test_the_flow_equals_brute_force_on_two_types_and_two_shapes(data):
-    capacity = np.array(data.draw(st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=2, max_size=2)))
-    counts = np.array(data.draw(st.lists(st.integers(0, 3), min_size=2, max_size=2)))
-    demand = np.array(data.draw(st.lists(st.floats(0, 30), min_size=2, max_size=2)))
+    capacity, counts, demand = a_flow(data, 2, 3, 0.0)
     found = assign(capacity, counts, demand)
     assert found.served == pytest.approx(most_served(capacity, counts, demand), rel=1e-6, abs=1e-6)
     assert (found.rates.sum(axis=0) <= demand + 1e-6).all()
@@ -90,9 +98,7 @@ def test_nobody_and_nothing():
 @few
 @given(st.data())
 def test_a_price_is_what_one_replica_more_adds_at_most(data):
-    capacity = np.array(data.draw(st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=3, max_size=3)))
-    counts = np.array(data.draw(st.lists(st.integers(0, 2), min_size=3, max_size=3)))
-    demand = np.array(data.draw(st.lists(st.floats(0.1, 30), min_size=2, max_size=2)))
+    capacity, counts, demand = a_flow(data, 3, 2, 0.1)
     found = assign(capacity, counts, demand)
     for shape in range(3):
         more = assign(capacity, counts + (np.arange(3) == shape), demand)

@@ -11,11 +11,12 @@ LIGHT = 1e-6  # of a request/s: what the fullest shape's utilisation weighs besi
 class Assignment:
     """Requests/s of every type that replicas of every shape take.
 
-    rates f8[shapes, types], of all replicas of a shape together; utilisation f8[shapes], 0 to 1, NaN where there is no
-    replica; left f8[types], requests/s that nobody can take; prices f8[shapes], what one replica more is worth at first
-    (the dual of the flow: the most that a second of it serves of types that are not served to the full).
+    counts i8[shapes], replicas; rates f8[shapes, types], of all replicas of a shape together; utilisation f8[shapes], 0
+    to 1, NaN where there is no replica; left f8[types], requests/s that nobody can take; prices f8[shapes], requests/s
+    that one replica more adds at most (the dual of the flow: what a second of it serves of types not served in full).
     """
 
+    counts: np.ndarray
     rates: np.ndarray
     utilisation: np.ndarray
     left: np.ndarray
@@ -37,11 +38,8 @@ class Assignment:
 
         The excess, where there is any, goes the same way. A type without a share is spread by load.
         """
-        counts = np.maximum(self._counts, 1)
-        shares: list[list[float]] = (self.rates / counts[:, None]).T.tolist()
+        shares: list[list[float]] = (self.rates / np.maximum(self.counts, 1)[:, None]).T.tolist()
         return shares
-
-    _counts: np.ndarray
 
 
 def assign(capacity: np.ndarray, counts: np.ndarray, demand: np.ndarray) -> Assignment:
@@ -49,8 +47,9 @@ def assign(capacity: np.ndarray, counts: np.ndarray, demand: np.ndarray) -> Assi
 
     capacity f8[shapes, types], n: requests/s of a type that a replica of a shape can process alone, 0: none;
     counts i8[shapes]; demand f8[types], λ, requests/s. max Σ x - LIGHT·z subject to Σ_k x_kj <= λ_j and
-    Σ_j x_kj / n_kj <= c_k · z, z <= 1 (docs: the units of the paper's max flow differ by edge, so it is this LP).
-    Replicas of one shape are alike: a solution averaged over them is a solution. Solved with HiGHS.
+    Σ_j x_kj / n_kj <= c_k · z, z <= 1 (arXiv 2602.12151; the units of its max flow differ by edge, so it is this LP).
+    Replicas of one shape are alike: a solution averaged over them is a solution. Solved with HiGHS; ArithmeticError
+    where that finds none.
     """
     from scipy.optimize import linprog  # deferred: most commands do without
     from scipy.sparse import csr_array
@@ -80,4 +79,4 @@ def assign(capacity: np.ndarray, counts: np.ndarray, demand: np.ndarray) -> Assi
     with np.errstate(divide="ignore", invalid="ignore"):
         used = np.where(runs, rates / capacity, 0.0).sum(axis=1) / counts
     left = np.maximum(demand - rates.sum(axis=0), 0.0)
-    return Assignment(rates, np.where(counts > 0, used, np.nan), left, (capacity * wanted).max(axis=1), counts)
+    return Assignment(counts, rates, np.where(counts > 0, used, np.nan), left, (capacity * wanted).max(axis=1))
