@@ -68,10 +68,10 @@ class PreServeArtifact(Steady):
                 f"emergency_target {self.emergency_target}; shares of KV, low below high, the next two not below "
                 "it, the last above 0"
             )
-        if not 0 <= self.freeze_s <= 86_400 or not 0 <= self.locked_ticks <= 1000:
-            raise ValueError(
-                f"freeze_s is {self.freeze_s}, locked_ticks {self.locked_ticks}; a time to 86,400 s, a number to 1,000"
-            )
+        if not 0 <= self.freeze_s <= 86_400:
+            raise ValueError(f"freeze_s is {self.freeze_s}; a time from 0 to 86,400 s")
+        if not 0 <= self.locked_ticks <= 1000 or self.locked_ticks % 1:
+            raise ValueError(f"locked_ticks is {self.locked_ticks}; a whole number from 0 to 1,000")
 
     @property
     def ahead_iterations(self) -> int:

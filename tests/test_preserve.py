@@ -258,6 +258,7 @@ def test_hybrid_is_the_mean_of_a_plan_and_thresholds():
         ("preserve(scale_in=2)", "shares"),
         ("preserve-artifact(low=0.8)", "low below high"),
         ("preserve-artifact(freeze_s=-1)", "freeze_s is -1"),
+        ("preserve-artifact(locked_ticks=2.5)", "locked_ticks is 2.5; a whole number"),
         ("preserve-hybrid(high=1.2)", "at most 1"),
     ],
 )
