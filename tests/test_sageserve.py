@@ -216,6 +216,11 @@ class TestPlan:
         look = replace(seen(held=(1, 2)), closer=SimpleNamespace(requests=lambda: held))
         assert policy.due(0.8 * 86_400 + 50, look) == {0: 1}
 
+    def test_lanes_end_the_policy_and_no_other(self):
+        lanes = (Pool("a", "eu", PROFILE, lane="prefill"), Pool("a", "eu", PROFILE, lane="decode"))
+        with pytest.raises(ValueError, match="sageserve plans shared pools; a/eu/prefill is a lane: give"):
+            sustained(Fleet(lanes), HISTORY)
+
     def test_the_ilp_of_a_fleet(self):
         fleet = replace(FLEET, inventory={"eu": {PROFILE.gpu: 5}})
         rate = sustained(fleet, HISTORY)

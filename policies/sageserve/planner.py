@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from lmaas.analysis.errors import Exit, UserError
 from lmaas.replay.fleet import SHARED, Fleet, preferences
 from lmaas.replay.protocol import History, Seen
 
@@ -45,9 +44,12 @@ def by_pool(rows: pl.DataFrame, fleet: Fleet) -> np.ndarray:
 
 
 def sustained(fleet: Fleet, history: History) -> np.ndarray:
-    """θ, f8[pools]: the prompt tokens/s that a replica sustains within the SLO (μ of History.rates)."""
+    """θ, f8[pools]: the prompt tokens/s that a replica sustains within the SLO (μ of History.rates).
+
+    ValueError, which ends the policy and no other, for a fleet with lanes.
+    """
     if odd := [str(pool) for pool in fleet.pools if pool.lane != SHARED]:
-        raise UserError(f"sageserve plans shared pools; {odd[0]} is a lane (docs/fleet.md)", Exit.CONFIG)
+        raise ValueError(f"sageserve plans shared pools; {odd[0]} is a lane: give the service pools without `lane`")
     rates = {(row["service"], row["lane"]): row["prompt_tokens_s"] for row in history.rates.iter_rows(named=True)}
     return np.array([rates[pool.service, pool.lane] for pool in fleet.pools])
 
