@@ -96,6 +96,8 @@ class Bench:
 
     alone_ttft_s, alone_e2e_s: by request of the mix, on idle, empty replicas; fits: whether their KV can hold it.
     feed: replicas of the pool before the last one for each request/s.
+    patience: share of the test's time that a first token may come later than alone, however lenient its limit: where
+    that is as long as the test, a backlog that grows from beginning to end would go unseen.
     """
 
     fleet: Fleet
@@ -104,6 +106,7 @@ class Bench:
     alone_e2e_s: np.ndarray
     fits: np.ndarray
     feed: float = 0.0
+    patience: float = math.inf
 
     def play(self, arrival_s: np.ndarray, requests_s: float) -> Outcome:
         """The mix arriving at these times, so many a second."""
@@ -143,7 +146,11 @@ def _load_test(test: _Test, rate: float) -> tuple[bool, Outcome]:
     arrival = np.cumsum(test.gaps) / (rate * POOL)
     out = bench.play(arrival, rate * POOL)
     overhead_s = bench.fleet.pools[0].profile.overhead_s
-    ok = attained(bench.mix, out.first_s - arrival + overhead_s, out.done_s - arrival + overhead_s, out.status == c.OK)
+    mix = bench.mix
+    if math.isfinite(bench.patience):
+        latest_s = bench.alone_ttft_s + bench.patience * arrival[-1]
+        mix = replace(mix, ttft_s=np.minimum(mix.ttft_s, latest_s))
+    ok = attained(mix, out.first_s - arrival + overhead_s, out.done_s - arrival + overhead_s, out.status == c.OK)
     judged = np.arange(n) >= n // 10
     for group, target in test.targets.items():
         members = judged & (test.group == group)
@@ -173,8 +180,11 @@ def holds(profile: Profile, tokens: np.ndarray) -> np.ndarray:
     return fits
 
 
-def search(bench: Bench, attain: float, seed: int) -> Rates:
-    """The highest Poisson rate a replica of the bench's last pool, as in `sustainable_rates`."""
+def search(bench: Bench, attain: float, seed: int, start: float | None = None, steps: int = STEPS) -> Rates:
+    """The highest Poisson rate a replica of the bench's last pool, as in `sustainable_rates`.
+
+    start: requests/s a replica to look around first; steps: bisections.
+    """
     mix = bench.mix
     possible = attained(mix, bench.alone_ttft_s, bench.alone_e2e_s, bench.fits)
     groups, counts = np.unique(mix.group, return_counts=True)
@@ -186,8 +196,9 @@ def search(bench: Bench, attain: float, seed: int) -> Rates:
     alone = float(bench.alone_s.mean())
     # more than max_seqs at once, each at least as long as alone, no replica can hold
     test = _Test(bench, gaps, possible, group, targets)
-    low, high = _bracket(test, 0.25 / alone, bench.fleet.pools[-1].profile.max_seqs / alone)
-    for _ in range(STEPS):
+    most = bench.fleet.pools[-1].profile.max_seqs / alone
+    low, high = _bracket(test, 0.25 / alone if start is None else min(start, most / 2), most)
+    for _ in range(steps):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if _load_test(test, middle)[0] else (low, middle)
     sustained, out = _load_test(test, low)
