@@ -80,7 +80,7 @@ class _Sized:
         )
         totals = pool_counts(size(placed(sized, fleet), mu_table(history.rates), self.headroom), fleet)
         # a pool without training demand and a minimum of 0 would serve nobody ever
-        return [max(n, 0 if p.mixed else 1) for n, p in zip(own_counts(fleet, totals), fleet.pools, strict=True)]
+        return [max(n, 0 if p.beside else 1) for n, p in zip(own_counts(fleet, totals), fleet.pools, strict=True)]
 
     def _summary(self, value: pl.Expr) -> pl.Expr:
         raise NotImplementedError

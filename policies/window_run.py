@@ -189,7 +189,7 @@ def ignored(result: Evaluation) -> list[str]:
     fleet = result.settings["fleet"]
     apart = any(s for row in fleet["latency_s"].values() for s in row.values())
     asked = {
-        "mixed replicas": any(pool["mixed"] for pool in result.settings["pools"]),
+        "mixed replicas": any(m["replicas"] for pool in result.settings["pools"] for m in pool["mixed"]),
         "faults": fleet["faults"],
         "the GPUs of regions": fleet["inventory"],
         "clients that give up": fleet["clients"],

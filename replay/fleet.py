@@ -54,7 +54,7 @@ class Pool:
     """Replicas that serve one service in one region; prints as service/region/lane.
 
     mixed: replicas of other profiles that stand there from the beginning, beside those of `profile` that the file or
-    the policy starts with; the bounds count all of them.
+    the policy starts with; the bounds count all of them. 0 of a profile: a policy may reshape or regroup to it.
     """
 
     service: str

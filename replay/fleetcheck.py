@@ -19,7 +19,7 @@ def check_counts(fleet: Fleet, counts: Sequence[int], scales: bool) -> None:
     for pool, count in zip(fleet.pools, counts, strict=True):
         if count < 0:
             raise UserError(f"pool {pool}: {count} replicas to begin with", Exit.CONFIG)
-        if count == 0 and not pool.mixed and not scales:
+        if count == 0 and not pool.beside and not scales:
             raise UserError(f"pool {pool}: no replica to begin with and a policy that never adds one", Exit.CONFIG)
 
 

@@ -67,10 +67,10 @@ class ServiceSpec(ReplicaSpec):
 
 
 class MixedSpec(ReplicaSpec):
-    """Replicas of another profile that stand in a pool from the beginning."""
+    """Replicas of another profile that stand in a pool from the beginning; 0: none yet, a policy may start some."""
 
     profile: str
-    replicas: Annotated[Count, Field(ge=1)]
+    replicas: Count
 
 
 class PoolSpec(_Strict):

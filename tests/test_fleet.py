@@ -212,6 +212,8 @@ def test_zero_replicas_need_a_policy_that_adds_some():
     check_start(fleet, [1, 0], scales=False)
     said = refused(lambda: check_start(fleet, [0, 0], scales=False))
     assert said == "pool a/eu/shared: no replica to begin with and a policy that never adds one"
+    shapes = Fleet((Pool("a", "eu", SMALL, mixed=((OLD, 0),)),))
+    assert refused(lambda: check_start(shapes, [0], scales=False)) == said
     assert "-1 replicas" in refused(lambda: check_start(fleet, [-1, 0], scales=True))
 
 

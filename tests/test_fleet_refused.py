@@ -83,7 +83,7 @@ FILES = [
     ("pools: [{service: c, replicas: 2, max: 3, mixed: [{profile: x, replicas: 2}]}]", "2 and 2 mixed is above max 3"),
     ("pools: [{service: c, replicas: 2, min: 9, mixed: [{profile: x, replicas: 2}]}]", "2 and 2 mixed is below min 9"),
     ("pools: [{service: c, max: 3, mixed: [{profile: x, replicas: 4}]}]", "pools.0: 4 mixed replicas are above max 3"),
-    ("pools: [{service: c, mixed: [{profile: x, replicas: 0}]}]", "pools.0.mixed.0.replicas: must be"),
+    ("pools: [{service: c, mixed: [{profile: x, replicas: -1}]}]", "pools.0.mixed.0.replicas: must be"),
     ("pool: []", "pool: there is no such field here; did you mean 'pools'?"),
     ("pools: {}", "pools: must be a list"),
     ("- 1", "the file: must be a mapping"),

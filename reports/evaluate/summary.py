@@ -196,7 +196,7 @@ def _in_effect(result: Evaluation) -> str:
     profiles: dict[str, None] = {}
     for pool in result.settings.get("pools", []):
         profiles[f"{text(pool['pool'].split('/')[0])} on {_priced(pool)}"] = None
-        for other in pool["mixed"]:
+        for other in (m for m in pool["mixed"] if m["replicas"]):
             where = text(pool["pool"].removesuffix("/shared"))
             profiles[f"{other['replicas']:,} of {where} on {_priced(other)}"] = None
     limits: dict[str, None] = {}
