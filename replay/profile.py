@@ -155,7 +155,8 @@ def _explain(error: ValidationError) -> str:
 
 
 @cache
-def _shipped() -> dict[str, Profile]:
+def shipped() -> dict[str, Profile]:
+    """The shipped profiles by name."""
     rows = json.loads(files("lmaas.replay").joinpath("data/profiles.json").read_text())["profiles"]
     return {row["name"]: Profile.model_validate(row) for row in rows}
 
@@ -165,16 +166,16 @@ def profiles() -> pl.DataFrame:
     fields = ("name", "model", "gpu", "tp", "dtype", "gpus_per_replica", "kv_tokens", "usd_per_gpu_hour")
     rows = [
         {f: getattr(p, f) for f in fields} | {"provenance": p.provenance, "mape": (p.error or {}).get("mape")}
-        for p in _shipped().values()
+        for p in shipped().values()
     ]
     return pl.DataFrame(rows)
 
 
 def find_profile(name_or_path: str) -> Profile:
     """A shipped profile by name, or one read from a JSON file; UserError (exit 2, file: 5) where there is none."""
-    shipped = _shipped()
-    if name_or_path in shipped:
-        return shipped[name_or_path]
+    known = shipped()
+    if name_or_path in known:
+        return known[name_or_path]
     path = Path(name_or_path)
     try:
         is_file = path.suffix == ".json" or path.is_file()
@@ -184,7 +185,7 @@ def find_profile(name_or_path: str) -> Profile:
         return _read_profile(path)
     from difflib import get_close_matches
 
-    near = get_close_matches(name_or_path, shipped, n=1, cutoff=0.5)
+    near = get_close_matches(name_or_path, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise UserError(f"no profile named '{name_or_path}'{hint} (lmaas profile list)", Exit.USAGE)
 
@@ -204,5 +205,5 @@ def default_profile(service: str) -> Profile:
     """The shipped profile whose size class fits the service's name, else Llama-3.1-8B on one H100."""
     for pattern, name in CLASSES:
         if re.search(pattern, service.lower()):
-            return _shipped()[name]
-    return _shipped()[DEFAULT]
+            return shipped()[name]
+    return shipped()[DEFAULT]

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
 
@@ -51,7 +52,13 @@ def show(report: Report, screen: Console, *, everything: bool = False) -> None:
             _section(section, screen, everything)
 
 
-def _section(section: Section, screen: Console, everything: bool) -> None:
+def show_sections(sections: Sequence[Section], screen: Console) -> None:
+    """Print sections that stand without a report: every column and every row of theirs."""
+    for section in sections:
+        _section(section, screen, everything=True, limit=max((t.rows.height for t in section.tables), default=0))
+
+
+def _section(section: Section, screen: Console, everything: bool, limit: int = ROWS) -> None:
     screen.print()
     screen.print(Text(section.title, style="bold cyan"))
     _wrapped(screen, section.finding)
@@ -62,7 +69,7 @@ def _section(section: Section, screen: Console, everything: bool) -> None:
         columns = _columns(table, everything)
         if columns:
             screen.print()
-            show_table(table, screen, columns)
+            show_table(table, screen, columns, limit)
     if section.code and everything:
         screen.print(Text("  " + section.code), soft_wrap=True)
     if section.notes:

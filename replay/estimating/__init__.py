@@ -1,0 +1,1 @@
+"""Step times from first principles, for combinations of model and GPU that nobody has measured."""
