@@ -17,7 +17,7 @@ Decide      evaluate   replay a trace through policies and their baselines
             policies   list policies and routers
 Model       train      learn to predict output lengths, and how well that goes
             predict    the output length of every request, by such a model
-            profile    list, show and estimate GPU profiles
+            profile    list, show, fit and estimate GPU profiles
             synth      draw a synthetic trace
 
 Options  -q --quiet -v --verbose --no-color --version --install-completion

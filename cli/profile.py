@@ -62,6 +62,58 @@ def estimate(
     return present(ctx.obj, profile, as_json)
 
 
+Table = Annotated[Path, typer.Argument(metavar="TABLE", help="Measured step times: CSV or Parquet.")]
+OfModel = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Rows of this model.")]
+OfGpu = Annotated[str | None, typer.Option("--gpu", metavar="NAME", help="Rows of this hardware.")]
+OfTp = Annotated[int | None, typer.Option("--tp", metavar="N", min=1, help="Rows of this tensor parallelism.")]
+KvTokens = Annotated[
+    int, typer.Option("--kv-tokens", metavar="N", min=1, help="KV cache size: the engine's log says it.")
+]
+MaxSeqs = Annotated[int, typer.Option("--max-seqs", metavar="N", min=1, help="Most requests that run at once.")]
+MaxBatch = Annotated[int, typer.Option("--max-batch-tokens", metavar="N", min=1, help="Most tokens of an iteration.")]
+Called = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Of the profile; default: the file's.")]
+
+
+@app.command("fit")
+def fit(
+    ctx: typer.Context,
+    table: Table,
+    kv_tokens: KvTokens,
+    model: OfModel = None,
+    gpu: OfGpu = None,
+    tp: OfTp = None,
+    max_seqs: MaxSeqs = 256,
+    max_batch_tokens: MaxBatch = 8192,
+    name: Called = None,
+    as_json: Json = False,
+    out: ProfileOut = None,
+) -> int:
+    """Fit a profile to measured step times; its error is of measurements that the fit has not seen.
+
+    \b
+      lmaas profile fit step_times.csv --model llama2-70b --gpu a100-80gb --tp 8 --kv-tokens 1395812 --out mine.json
+
+    Columns: prompt_size, batch_size, token_size, prompt_time, token_time (ms); or time_s with prefill_tokens,
+    decode_seqs, decode_context (docs/profiles.md).
+    """
+    from lmaas.replay.calibration.stepfit import fitted_profile
+    from lmaas.replay.calibration.steptable import read_steps
+    from lmaas.replay.profilefile import write_profile
+    from lmaas.reports.profiles import steps_said
+    from lmaas.reports.write import check_model_out
+
+    check_model_out(out)
+    steps = read_steps(table, model, gpu, tp)
+    engine = {"kv_tokens": kv_tokens, "max_seqs": max_seqs, "max_batch_tokens": max_batch_tokens}
+    profile, found = fitted_profile(steps, name or table.stem, engine, {"model": model, "gpu": gpu, "tp": tp})
+    for line in steps_said(steps, found):
+        ctx.obj.say(line)
+    if out is not None:
+        write_profile(profile, out)
+        ctx.obj.say(f"Profile: {out}")
+    return present(ctx.obj, profile, as_json)
+
+
 def present(screen: Screen, profile: object, as_json: bool) -> int:
     """The profile on stdout."""
     from lmaas.replay.profile import Profile

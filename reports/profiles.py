@@ -11,6 +11,8 @@ from .format import many, number, percent, text
 from .section import Column, Section, Table
 
 if TYPE_CHECKING:
+    from lmaas.replay.calibration.stepfit import StepFit
+    from lmaas.replay.calibration.steptable import StepTimes
     from lmaas.replay.profile import Latency, Profile
 
 PROMPT = 2048  # tokens, of the examples
@@ -151,3 +153,17 @@ def _speeds(profile: Profile) -> Section:
 
 def _amount(value: float, unit: str) -> str:
     return f"{number(1e3 * value)} ms" if unit == "s" else f"{number(value)} {unit}"
+
+
+def steps_said(steps: StepTimes, found: StepFit) -> list[str]:
+    """What a fit to measured steps used, what it set aside, and which measurements it does not explain."""
+    said = [f"{len(steps)} steps, medians of {many(steps.rows, 'measurement')}; {steps.aside:,} rows were none"]
+    if len(found.outliers):
+        which = ", ".join(
+            f"{'decode of' if steps.decodes[i] else 'prefill of'} {number(steps.n[i])}" for i in found.outliers[:6]
+        )
+        said.append(
+            f"{many(len(found.outliers), 'step')} off by more than 30 % ({which}): if these measurements went wrong, "
+            "take them out of the table"
+        )
+    return said
