@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lmaas.policies.autoscalers.aibrix import AibrixApa, AibrixKpa
@@ -11,12 +12,13 @@ from lmaas.policies.autoscalers.dynamo import DynamoPlanner, Load, decode_tokens
 from lmaas.policies.autoscalers.keda import Keda
 from lmaas.policies.autoscalers.knative import Knative
 from lmaas.policies.autoscalers.kv_thresholds import KvThresholds
-from lmaas.policies.autoscalers.llumnix import Llumnix
+from lmaas.policies.autoscalers.llumnix import Llumnix, Near, moves
 from lmaas.policies.autoscalers.ray_serve import RayServe
 from lmaas.policies.autoscalers.wva import Capacity, Wva
 from lmaas.policies.knobs import knob_of
 from lmaas.replay.fleet import Pool
 from lmaas.replay.profile import Latency, Profile
+from lmaas.replay.protocol import SeenRequests
 
 RATES = {
     "requests_s": 2.0, "prompt_tokens_s": 1000.0, "output_tokens_s": 100.0, "total_tokens_s": 1100.0,
@@ -33,6 +35,15 @@ EMPTY = PoolSeen(
 
 def at(t=0.0, **seen):
     return replace(EMPTY, t=float(t), **seen)
+
+
+def asked(number, replica, tokens, where):
+    """Requests of pool 4."""
+    zeros = np.zeros(len(number))
+    return SeenRequests(
+        np.array(number), np.full(len(number), 4), np.array(replica), np.array(where), zeros, zeros, np.array(tokens),
+        zeros,
+    )  # fmt: skip
 
 
 def fresh(policy):
@@ -165,6 +176,29 @@ class TestLlumnix:
         assert counts(Llumnix(), at(running=20, kv_fraction=0.46)) == [4]  # (3,000 - 1,840) / 20 = 58
         assert counts(Llumnix(), at(active=1)) == [1]
 
+    def test_a_request_leaves_the_least_free_replica_for_the_freest(self):
+        """0: (30 - 20)/10 = 1 block a request; 1: 8; 2: 40. The shortest prompt, of 5 blocks, goes from 0 to 2: 1.7 and
+        31.7 are nearer to each other. At most one a replica, and none from the other one, which is above 3."""
+        near = Near(np.array([0, 1, 2]), np.array([10.0, 80.0, 120.0]), np.array([10.0, 10.0, 3.0]))
+        requests = asked([7, 8, 9, 10], [0, 0, 0, 1], [200, 80, 10, 5], ["running", "running", "waiting", "running"])
+        assert near.freeness.tolist() == [1.0, 8.0, 40.0]
+        assert moves(4, near, requests, 16, 3.0) == [(8, 4, 2)]
+        assert moves(5, near, requests, 16, 3.0) == []  # another pool's
+        assert not near.pressed(0.5)
+
+    @pytest.mark.parametrize(("tokens", "free"), [(16 * 20, 30.0), (16 * 12, 14.0)])
+    def test_no_request_goes_where_it_is_too_large(self, tokens, free):
+        """20 blocks: (30 - 20)/2 = 5, and -1 would be (-10 + 20)/9 = 1.1: fine. 12: (14 - 12)/2 = 1 is below 3."""
+        near = Near(np.array([0, 1]), np.array([-10.0, free]), np.array([10.0, 1.0]))
+        found = moves(4, near, asked([7], [0], [tokens], ["running"]), 16, 3.0)
+        assert found == ([(7, 4, 1)] if free == 30 else [])
+
+    def test_two_that_would_change_places_stay(self):
+        """(0 + 40)/1 = 40 on the one, (80 - 40)/2 = 20 on the other."""
+        near = Near(np.array([0, 1]), np.array([0.0, 80.0]), np.array([2.0, 1.0]))
+        assert moves(4, near, asked([7], [0], [640], ["running"]), 16, 3.0) == []
+        assert moves(4, near, asked([7], [0], [160], ["running"]), 16, 3.0) == [(7, 4, 1)]  # 10 and 35
+
 
 class TestWva:
     """k1 is 12,800 tokens; 500 in and 50 out make N = min(90.9, 64), k2 = 64 · 525 = 33,600."""
@@ -252,6 +286,8 @@ class TestDynamo:
         (RayServe, {"target": -1}),
         (RayServe, {"up_delay_s": -1}),
         (Llumnix, {"down_freeness": 5}),
+        (Llumnix, {"migrate": 1}),
+        (Llumnix, {"migrate_freeness": -1}),
         (Llumnix, {"headroom": -1}),
         (RayServe, {"headroom": math.nan}),
         (Knative, {"headroom": -2.0}),
