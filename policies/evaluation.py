@@ -3,46 +3,48 @@
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
-
-import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
 from lmaas.replay.conservation import ConservationError
-from lmaas.replay.fleet import SHARED, conditions, describe
-from lmaas.replay.fleetfile import read_fleet
+from lmaas.replay.fleet import SHARED
+from lmaas.replay.fleetfile import FleetSpec, read_fleet
 from lmaas.replay.profile import find_profile
 from lmaas.replay.routers import check_router
-from lmaas.replay.scores import MISSED
 from lmaas.replay.slo import Slo, parse_slos
 
-from .bounds import perfect_said, perfect_system
+from .collect import collect
 from .depth import check_depth, deepen
-from .gates import Gate, parse_gates, percentile_test
+from .equal import Equals, beside_policies
+from .gates import Gate, parse_gates
 from .inputs import Inputs
-from .prepare import Prepared, prepare
+from .prepare import prepare
 from .registry import Named, parse_policy
-from .results import Evaluation, why_denied
+from .results import Evaluation
 from .runner import Run, run_policy
 from .starts import check_starts
+from .static import described
 
 FIDELITIES = ("request", "window")
 BASELINES = ("static-peak", "static-mean", "last-value", "hpa", "oracle")
 
 
 def _named(
-    policies: Sequence[str], baselines: Sequence[str] | None, router: str | None, scaler: str | None
+    policies: Sequence[str],
+    baselines: Sequence[str] | None,
+    router: str | None,
+    scaler: str | None,
+    spec: FleetSpec | None,
 ) -> tuple[list[Named], list[Named]]:
-    """(policies, baselines), each once; `--scaler X --router Y` is one more policy."""
+    """(policies, baselines), each once; `--scaler X --router Y` is one more policy, `current` where the file has it."""
     asked = [parse_policy(text, router) for text in (*policies, *([scaler] if scaler else []))]
     if not asked and baselines is not None and list(baselines) == ["none"]:
         raise UserError("nothing to evaluate: name a policy (--policy preserve) or a baseline", Exit.USAGE)
-    texts = BASELINES if baselines is None else [text for text in baselines if text != "none"]
+    default = (*(("current",) if spec is not None and described(spec) else ()), *BASELINES)
+    texts = default if baselines is None else [text for text in baselines if text != "none"]
     names = {named.name for named in asked}
     beside = [named for text in texts if (named := parse_policy(text)).name not in names]
     return list({n.name: n for n in asked}.values()), list({n.name: n for n in beside}.values())
@@ -64,7 +66,8 @@ def check_asked(
     depth: str = "default",
 ) -> tuple[list[Named], list[Named], tuple[Slo, ...], tuple[Gate, ...]]:
     """What can be said of a question before any trace is read: policies, baselines, SLOs and gates, or a UserError."""
-    asked, beside = _named(policies, baselines, router, scaler)
+    spec = read_fleet(fleet) if fleet is not None else None
+    asked, beside = _named(policies, baselines, router, scaler, spec)
     slos, conditions = parse_slos(slo), parse_gates(gates)
     if conditions and not asked:
         raise UserError("--gate has nothing to judge: gates hold for the policies named with --policy", Exit.USAGE)
@@ -83,13 +86,11 @@ def check_asked(
         from .window_run import check_gates
 
         check_gates(conditions)
-        if fleet is not None and any(pool.lane != SHARED for pool in read_fleet(fleet).pools):
+        if spec is not None and any(pool.lane != SHARED for pool in spec.pools):
             why = "--fidelity window does not estimate prefill and decode lanes; use --fidelity request"
             raise UserError(f"fleet: pools.lane: {why}", Exit.CONFIG)
     if profile is not None:
         find_profile(profile)
-    if fleet is not None:
-        read_fleet(fleet)
     return asked, beside, slos, conditions
 
 
@@ -164,7 +165,11 @@ def evaluate(
             ended = list(pool.map(one, everyone))
     runs = [run for run in ended if isinstance(run, Run)]
     failures = {n.name: run for n, run in zip(everyone, ended, strict=True) if isinstance(run, str)}
-    result = _collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load)
+    equal = Equals()
+    if fidelity == "request" and list(baselines or ()) != ["none"]:
+        judged = asked or [named for named in beside if not named.policy.foresight]
+        equal = beside_policies(judged, {run.name: run for run in runs}, ready, inputs, jobs, say)
+    result = collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load, equal)
     if fidelity == "window":
         return with_agreement(result, windows, everyone, say)
     if depth == "full":
@@ -186,135 +191,3 @@ def _ended(named: Named, run: Callable[[], Run], say: Callable[[str, float], Non
         return f"{what} ({Path(where.filename).name}:{where.lineno})"
     finally:
         say(named.name, 1.0)
-
-
-def _collect(
-    trace: Trace,
-    ready: Prepared,
-    inputs: Inputs,
-    asked: list[Named],
-    runs: list[Run],
-    failures: dict[str, str],
-    conditions: Sequence[Any],
-    attain: float,
-    train_fraction: float,
-    load: float,
-) -> Evaluation:
-    names = {named.name for named in asked}
-    oracle = next((run.scores["gpu_hours_provisioned"] for run in runs if run.name == "oracle"), None)
-    rows, gate_rows = [], []
-    for run in runs:
-        role = "policy" if run.name in names else ("bound" if run.foresight else "baseline")
-        hours = run.scores["gpu_hours_provisioned"]
-        regret = hours / oracle - 1 if oracle else None
-        scores = {"policy": run.name, "role": role, "foresight": run.foresight, **run.scores, "regret": regret}
-        rows.append(scores)
-        for test in ready.slos:
-            if test.percentile is not None and run.rows.width:  # windows have no requests to take one of
-                value, met = percentile_test(test, run.rows)
-                gate_rows.append((str(test), "slo", run.name, value, test.limit_s, met))
-        if role == "policy":
-            gate_rows += [(g.text, "gate", run.name, *_checked(g, scores)) for g in conditions]
-    gates = pl.DataFrame(gate_rows, schema=GATES, orient="row")
-    failed = gates.filter((pl.col("kind") == "gate") & ~pl.col("passed")).height > 0
-    if not runs:
-        reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
-        raise UserError(f"every policy failed: {reasons}", Exit.PARTIAL)
-    perfect = perfect_system(ready, inputs)
-    return Evaluation(
-        trace=trace.meta,
-        settings={
-            **_settings(ready, attain, train_fraction, load),
-            "perfect_system_gpu_hours": perfect,
-            **_brought(runs),
-        },
-        notes=(*ready.notes, *inputs.notes, *_notes(ready, runs), perfect_said(perfect, ready.window_s)),
-        failures=failures,
-        scores=pl.DataFrame(rows, infer_schema_length=None),
-        groups=_stack(runs, "groups"),
-        timeline=_stack(runs, "timeline"),
-        forecasts=_stack([run for run in runs if run.forecasts.height], "forecasts"),
-        histogram=_stack(runs, "histogram"),
-        gates=gates,
-        requests={run.name: run.rows for run in runs if run.rows.width},
-        exit_code=Exit.PARTIAL if failures else Exit.GATE if failed else Exit.OK,
-    )
-
-
-GATES = {
-    "gate": pl.String,
-    "kind": pl.String,  # gate: decides the exit code; slo: a percentile test, reported only
-    "policy": pl.String,
-    "value": pl.Float64,
-    "threshold": pl.Float64,
-    "passed": pl.Boolean,
-}
-
-
-def _checked(gate: Any, scores: dict[str, Any]) -> tuple[float | None, float, bool]:
-    value, passed = gate.check(scores)
-    return value, gate.threshold, passed
-
-
-def _stack(runs: list[Run], table: str) -> pl.DataFrame:
-    tables = [getattr(run, table).select(pl.lit(run.name).alias("policy"), pl.all()) for run in runs]
-    return pl.concat(tables, how="vertical_relaxed") if tables else pl.DataFrame()
-
-
-def _settings(ready: Prepared, attain: float, train_fraction: float, load: float) -> dict[str, Any]:
-    return {
-        "fidelity": "request",
-        "train_fraction": train_fraction,
-        "start_s": ready.start_s,
-        "cut_s": ready.cut_s,
-        "end_s": ready.end_s,
-        "window_s": ready.window_s,
-        "attain": attain,
-        "load": load,
-        "seed": ready.seed,
-        "slos": [
-            {"service": service, "tier": tier, "thresholds": said} for (service, tier), said in ready.limits.items()
-        ],
-        "pools": describe(ready.fleet),
-        "fleet": conditions(ready.fleet),
-        "prefix_cache": None
-        if ready.prefixes is None
-        else {
-            "services": list(ready.cached),
-            "block_tokens": ready.prefixes.tokens,
-        },
-        "rates": [{"service": s, "lane": lane, **asdict(rates)} for (s, lane), rates in ready.rates.items()],
-    }
-
-
-def _brought(runs: list[Run]) -> dict[str, Any]:
-    """set_by_policy: what policies set of the fleet file's fields, where any did."""
-    sets = {run.name: run.sets for run in runs if run.sets}
-    return {"set_by_policy": sets} if sets else {}
-
-
-def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
-    notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
-    if ready.not_replayed:
-        notes.append(f"{ready.not_replayed:,} rows without input or output tokens are not replayed")
-    foresight = [run.name for run in runs if run.foresight]
-    if foresight:
-        notes.append(f"foresight: {', '.join(foresight)} read the future and are bounds, not choices")
-    if ready.fleet.clients is None:
-        notes.append("open loop: clients neither abandon nor retry, so an overloaded fleet queues without limit")
-    for run in runs:
-        lost = [f"{run.scores[why]:,} {why.replace('_', ' ')}" for why in MISSED if run.scores.get(why)]
-        if lost:
-            due = run.scores["arrived"] + (run.scores.get("not_sent") or 0)
-            notes.append(f"{run.name}: {' and '.join(lost)} of {due:,} requests, their SLO missed")
-        if denied := run.scores.get("starts_denied"):
-            notes.append(
-                f"{run.name}: {denied:,} starts of replicas were denied, {why_denied(run.scores)} "
-                "(asked for again, they count again)"
-            )
-        if away := run.scores.get("outside_windows"):
-            notes.append(
-                f"{run.name}: {away:,} turns of sessions were sent before or after the evaluated part; they are "
-                "scored, and stand in no window of the charts"
-            )
-    return notes

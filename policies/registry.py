@@ -13,6 +13,7 @@ POLICIES = Registry(
     group="lmaas.policies",
     builtin={
         "static": "lmaas.policies.static:Static",
+        "current": "lmaas.policies.static:Current",
         "static-peak": "lmaas.policies.static:StaticPeak",
         "static-mean": "lmaas.policies.static:StaticMean",
         "hpa": "lmaas.policies.autoscalers.hpa:Hpa",

@@ -11,7 +11,16 @@ import polars as pl
 from lmaas.analysis.windows import demand
 from lmaas.replay.engine import NEVER, Controller, Replay
 from lmaas.replay.protocol import NOTHING, Actions, Seen
-from lmaas.replay.scores import cost_scores, group_scores, histogram, request_rows, request_scores, timeline, within
+from lmaas.replay.scores import (
+    cost_scores,
+    group_scores,
+    histogram,
+    mean_gpus,
+    request_rows,
+    request_scores,
+    timeline,
+    within,
+)  # fmt: skip
 
 from .brought import plain, said, suited
 from .guard import checked_plan, guarded, together
@@ -40,6 +49,7 @@ class Run:
     histogram: pl.DataFrame
     sets: dict[str, Any] = field(default_factory=dict)  # of a fleet file's fields, by this policy
     notes: tuple[str, ...] = ()
+    gpus: dict[tuple[str, str, str], float] = field(default_factory=dict)  # mean provisioned by pool (scores.mean_gpus)
 
 
 def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
@@ -245,6 +255,7 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
         histogram(rows),
         played.sets,
         played.notes,
+        mean_gpus(outcome, ready.fleet, ready.cut_s, ready.horizon_s),
     )
 
 

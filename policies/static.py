@@ -8,10 +8,11 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.replay.fleet import DECODE, PREFILL, Fleet
+from lmaas.replay.fleetfile import FleetSpec
 from lmaas.replay.protocol import History
 
 from .knobs import REPLICAS, Knob, check_headroom
-from .planning import mu_table, own_counts, placed, pool_counts, size
+from .planning import common_start, mu_table, own_counts, placed, pool_counts, size
 
 MOST = 10_000  # replicas a pool: a gigabyte of state
 
@@ -54,6 +55,40 @@ class Static:
         for lane in by_lane.keys() - {pool.lane for pool in fleet.pools}:
             raise UserError(f"static: {lane}={by_lane[lane]} and no pool has that lane (docs/fleet.md)", Exit.CONFIG)
         return [by_lane.get(pool.lane, self.replicas) for pool in fleet.pools]
+
+
+@dataclass(frozen=True)
+class CurrentState:
+    """notes: where the fleet file does not say how many replicas run."""
+
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Current:
+    """The fleet as the fleet file describes it today, its pools' `replicas` and those mixed in, never changed."""
+
+    router: str = "least-requests"
+
+    foresight: ClassVar[bool] = False
+    forecaster: ClassVar[str | None] = None
+    lengths: ClassVar[str | None] = None
+    instant_start: ClassVar[bool] = False
+
+    def start(self, fleet: Fleet, history: History) -> CurrentState:
+        """What the file leaves open."""
+        silent = [str(pool) for pool in fleet.pools if pool.initial is None]
+        note = f"the fleet file names no replicas of {', '.join(silent)}; sized as other policies begin"
+        return CurrentState((note,) if silent else ())
+
+    def initial(self, fleet: Fleet, history: History, state: CurrentState) -> Sequence[int]:
+        """The file's counts, else the common start's."""
+        return common_start(fleet, history)
+
+
+def described(spec: FleetSpec) -> bool:
+    """Whether a fleet file says how many replicas run today, of at least one pool."""
+    return any(pool.replicas is not None for pool in spec.pools)
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,18 @@ def cost_scores(outcome: Outcome, start_s: float, end_s: float) -> dict[str, Any
     }
 
 
+def mean_gpus(outcome: Outcome, fleet: Fleet, start_s: float, end_s: float) -> dict[tuple[str, str, str], float]:
+    """GPUs provisioned between two times, their mean, by (service, region, lane) of every pool."""
+    spans = _clipped(outcome.spans.filter(pl.col("state") != "donated"), start_s, end_s)
+    gpus = outcome.replicas["gpus"].gather(spans["record"])
+    held = spans.select("pool", area=pl.col("length_s") * gpus).group_by("pool").agg(pl.col("area").sum())
+    areas = dict(held.iter_rows())
+    return {
+        (pool.service, pool.region, pool.lane): areas.get(number, 0.0) / (end_s - start_s)
+        for number, pool in enumerate(fleet.pools)
+    }
+
+
 def mean_counts(spans: pl.DataFrame, edges_s: np.ndarray) -> np.ndarray:
     """Mean number of spans present in each interval between edges, f8[len(edges) - 1]: exact, not sampled."""
     if spans.height == 0:

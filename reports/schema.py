@@ -135,6 +135,23 @@ class Worth(_Open):
     gap_closed: float | None = Field(description="share of the way from there to the truth")
 
 
+class Equal(_Open):
+    """A static fleet at the GPU-hours of one policy. Foresight: they are known only afterwards."""
+
+    policy: str = Field(description="whose GPU-hours these are")
+    bound: Literal["at most", "at least"] = Field(description="the largest fleet within them, or the next larger one")
+    foresight: Literal[True]
+    replicas: str = Field(description="by pool")
+    gpu_hours_off: float | None = Field(description="share by which it spends more than the policy")
+    gpu_hours_provisioned: float
+    cost_usd: float | None
+    slo_attainment: Share
+    goodput_rps: float
+    ttft_p50_s: Seconds
+    ttft_p99_s: Seconds
+    e2e_p99_s: Seconds
+
+
 class Selection(_Open):
     """Which of a trace's rows were looked at: rows = rows_kept + outside + unmet."""
 
@@ -171,6 +188,7 @@ class EvaluationMetrics(_Open):
     gates: list[Gate]
     matched: list[Matched] = []
     worth: list[Worth] = []
+    equal: list[Equal] = []
 
 
 class Compared(_Open):

@@ -33,6 +33,9 @@ SCORES = {
     "for again, counted again",
     "Scale actions": "replicas started or drained; start-up GPU-hours: spent starting, serving nothing",
     "Needed": "ceil(λ/μ): a window's arrival rate over the highest rate at which one replica attains the target",
+    "Static at its GPU-hours": "whole replicas that never change, in each pool in proportion to what the policy "
+    "provisioned there until the trace's end, same router: the largest fleet within them (≤) and, where that is over "
+    "2 % short, the next larger one (≥); foresight",
     "Regret": "GPU-hours provisioned / those of the oracle - 1",
     "GPU-hours at the target": "with --depth full: those of the least headroom that attains, between the two replays "
     "around the target in proportion to attainment; the headroom was searched on the evaluated part (foresight)",

@@ -8,6 +8,7 @@ import polars as pl
 
 from ..format import number, share, text
 from ..section import Column, Section, Table, table
+from . import equal_hours
 from .choice import Choice, choose
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ def section(result: Evaluation) -> Section:
     attain = result.settings["attain"]
     choice = choose(result.scores, attain)
     rows = with_marks(result.scores, choice, attain)
-    main = table("Cost, attainment and latency", rows, COLUMNS, "scores.parquet")
+    main = table("Cost, attainment and latency", paired(rows, result.equal, choice, attain), COLUMNS, "scores.parquet")
     work = table("Work done and what it took", rows, WORK, "scores.parquet")
     return Section(
         "policies",
         "Policies",
         finding(result.scores, attain),
         tables=(main, work, _latencies(result.scores)),
-        notes=_notes(result, choice),
+        notes=(*equal_hours.lines(result), *_notes(result, choice)),
         brief=True,
     )
 
@@ -102,6 +103,18 @@ def with_marks(scores: pl.DataFrame, choice: Choice, attain: float) -> pl.DataFr
         attains=pl.col("slo_attainment") >= attain,
         replicas=pl.struct("replicas_min", "replicas_max").map_elements(_range, return_dtype=pl.String),
     )
+
+
+def paired(rows: pl.DataFrame, equal: pl.DataFrame, choice: Choice, attain: float) -> pl.DataFrame:
+    """`rows` (with_marks) with the static fleets at a policy's GPU-hours right below it."""
+    if equal.is_empty():
+        return rows
+    named = pl.format("↳ static, {} its GPU-h", pl.col("bound").replace({"at most": "≤", "at least": "≥"}))
+    below = with_marks(equal.with_columns(role=pl.lit("bound")), choice, attain)
+    place = {name: k for k, name in enumerate(rows["policy"])}
+    order = pl.col("policy").replace_strict(place, default=None, return_dtype=pl.Int64)
+    both = [rows.with_columns(order=order), below.with_columns(order=order, policy=named)]
+    return pl.concat(both, how="diagonal_relaxed").sort("order", maintain_order=True)
 
 
 def _range(of: dict[str, float | None]) -> str | None:

@@ -8,6 +8,7 @@ from lmaas.policies.results import why_denied
 
 from ..format import cell, change, number, percent, share, span, text, usd
 from ..section import Kind, Section, Tile, Tone
+from . import equal_hours
 from .choice import Choice, Row, choose
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     asked = result.scores.filter((result.scores["role"] == "policy") & ~result.scores["foresight"])
     if choice.best and choice.best["role"] == "baseline" and asked.height:
         notes.append(f"{text(choice.best['policy'])} is a baseline: no policy asked for attains the target for less.")
+    notes += equal_hours.beaten(result)
     if result.failures:
         notes.append(f"Failed, and not compared: {', '.join(map(text, result.failures))}.")
     worst = choice.subject["worst_hour_attainment"] if choice.subject else None

@@ -1,0 +1,156 @@
+"""Runs of all policies -> what an evaluation found: regret, gates, notes, the settings in effect."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.trace import Trace
+from lmaas.replay.fleet import conditions, describe
+from lmaas.replay.scores import MISSED
+
+from .bounds import perfect_said, perfect_system
+from .equal import Equals
+from .gates import percentile_test
+from .inputs import Inputs
+from .prepare import Prepared
+from .registry import Named
+from .results import Evaluation, why_denied
+from .runner import Run
+
+
+def collect(
+    trace: Trace,
+    ready: Prepared,
+    inputs: Inputs,
+    asked: list[Named],
+    runs: list[Run],
+    failures: dict[str, str],
+    conditions: Sequence[Any],
+    attain: float,
+    train_fraction: float,
+    load: float,
+    equal: Equals,
+) -> Evaluation:
+    """The tables, notes and exit code of an evaluation; UserError (exit 7) where no policy ran to its end."""
+    names = {named.name for named in asked}
+    oracle = next((run.scores["gpu_hours_provisioned"] for run in runs if run.name == "oracle"), None)
+    rows, gate_rows = [], []
+    for run in runs:
+        role = "policy" if run.name in names else ("bound" if run.foresight else "baseline")
+        hours = run.scores["gpu_hours_provisioned"]
+        regret = hours / oracle - 1 if oracle else None
+        scores = {"policy": run.name, "role": role, "foresight": run.foresight, **run.scores, "regret": regret}
+        rows.append(scores)
+        for test in ready.slos:
+            if test.percentile is not None and run.rows.width:  # windows have no requests to take one of
+                value, met = percentile_test(test, run.rows)
+                gate_rows.append((str(test), "slo", run.name, value, test.limit_s, met))
+        if role == "policy":
+            gate_rows += [(g.text, "gate", run.name, *_checked(g, scores)) for g in conditions]
+    gates = pl.DataFrame(gate_rows, schema=GATES, orient="row")
+    failed = gates.filter((pl.col("kind") == "gate") & ~pl.col("passed")).height > 0
+    if not runs:
+        reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
+        raise UserError(f"every policy failed: {reasons}", Exit.PARTIAL)
+    perfect = perfect_system(ready, inputs)
+    return Evaluation(
+        trace=trace.meta,
+        settings={
+            **_settings(ready, attain, train_fraction, load),
+            "perfect_system_gpu_hours": perfect,
+            **_brought(runs),
+        },
+        notes=(*ready.notes, *inputs.notes, *_notes(ready, runs), *equal.notes, perfect_said(perfect, ready.window_s)),
+        failures=failures,
+        scores=pl.DataFrame(rows, infer_schema_length=None),
+        groups=_stack(runs, "groups"),
+        timeline=_stack(runs, "timeline"),
+        forecasts=_stack([run for run in runs if run.forecasts.height], "forecasts"),
+        histogram=_stack(runs, "histogram"),
+        gates=gates,
+        equal=equal.table,
+        requests={run.name: run.rows for run in runs if run.rows.width},
+        exit_code=Exit.PARTIAL if failures else Exit.GATE if failed else Exit.OK,
+    )
+
+
+GATES = {
+    "gate": pl.String,
+    "kind": pl.String,  # gate: decides the exit code; slo: a percentile test, reported only
+    "policy": pl.String,
+    "value": pl.Float64,
+    "threshold": pl.Float64,
+    "passed": pl.Boolean,
+}
+
+
+def _checked(gate: Any, scores: dict[str, Any]) -> tuple[float | None, float, bool]:
+    value, passed = gate.check(scores)
+    return value, gate.threshold, passed
+
+
+def _stack(runs: list[Run], table: str) -> pl.DataFrame:
+    tables = [getattr(run, table).select(pl.lit(run.name).alias("policy"), pl.all()) for run in runs]
+    return pl.concat(tables, how="vertical_relaxed") if tables else pl.DataFrame()
+
+
+def _settings(ready: Prepared, attain: float, train_fraction: float, load: float) -> dict[str, Any]:
+    return {
+        "fidelity": "request",
+        "train_fraction": train_fraction,
+        "start_s": ready.start_s,
+        "cut_s": ready.cut_s,
+        "end_s": ready.end_s,
+        "window_s": ready.window_s,
+        "attain": attain,
+        "load": load,
+        "seed": ready.seed,
+        "slos": [
+            {"service": service, "tier": tier, "thresholds": said} for (service, tier), said in ready.limits.items()
+        ],
+        "pools": describe(ready.fleet),
+        "fleet": conditions(ready.fleet),
+        "prefix_cache": None
+        if ready.prefixes is None
+        else {
+            "services": list(ready.cached),
+            "block_tokens": ready.prefixes.tokens,
+        },
+        "rates": [{"service": s, "lane": lane, **asdict(rates)} for (s, lane), rates in ready.rates.items()],
+    }
+
+
+def _brought(runs: list[Run]) -> dict[str, Any]:
+    """set_by_policy: what policies set of the fleet file's fields, where any did."""
+    sets = {run.name: run.sets for run in runs if run.sets}
+    return {"set_by_policy": sets} if sets else {}
+
+
+def _notes(ready: Prepared, runs: list[Run]) -> list[str]:
+    notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
+    if ready.not_replayed:
+        notes.append(f"{ready.not_replayed:,} rows without input or output tokens are not replayed")
+    foresight = [run.name for run in runs if run.foresight]
+    if foresight:
+        notes.append(f"foresight: {', '.join(foresight)} read the future and are bounds, not choices")
+    if ready.fleet.clients is None:
+        notes.append("open loop: clients neither abandon nor retry, so an overloaded fleet queues without limit")
+    for run in runs:
+        lost = [f"{run.scores[why]:,} {why.replace('_', ' ')}" for why in MISSED if run.scores.get(why)]
+        if lost:
+            due = run.scores["arrived"] + (run.scores.get("not_sent") or 0)
+            notes.append(f"{run.name}: {' and '.join(lost)} of {due:,} requests, their SLO missed")
+        if denied := run.scores.get("starts_denied"):
+            notes.append(
+                f"{run.name}: {denied:,} starts of replicas were denied, {why_denied(run.scores)} "
+                "(asked for again, they count again)"
+            )
+        if away := run.scores.get("outside_windows"):
+            notes.append(
+                f"{run.name}: {away:,} turns of sessions were sent before or after the evaluated part; they are "
+                "scored, and stand in no window of the charts"
+            )
+    return notes
