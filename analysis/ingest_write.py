@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -22,9 +23,10 @@ from .formats.merged import OWN, Merged, carefully, fast
 from .formats.padding import without_padding
 from .formats.prose import has_prose, holds_prose, without_prose
 from .formats.source import Source, shown
-from .trace import ROW_GROUP
+from .ingest_sort import group_rows, sort_rows
 
 TRACE, REJECTS, FILES = "trace.parquet", "rejects.parquet", "files.parquet"
+FIRST = 1000  # rows that tell how much the others hold
 LEVEL = 1  # of zstd: the default, 3, takes half as long again to write and saves a tenth of the size
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Polars says what the system answered
@@ -122,7 +124,8 @@ def _write(
         raise UserError(str(error) if named else f"{source.name}: {error}", error.code) from None
     if anonymiser is not None:
         kept = anonymiser.applied(kept)
-    facts, files = _sink(kept, account, folder, _metadata(reading, base_ns)), None
+    written = {"compression": "zstd", "compression_level": LEVEL, "row_group_size": _group_rows(raw, reading, types)}
+    facts, files = _sink(kept, account, folder, {**written, "metadata": _metadata(reading, base_ns)}), None
     if isinstance(source, Merged):
         files = _files(source, account.files)
         files.write_parquet(folder / FILES)
@@ -135,8 +138,17 @@ def _write(
     earlier_s = min(int(first_s // 1), 0)  # whole seconds by which the earliest lies before arrival_s = 0
     base_ns += earlier_s * NS if reading.dated else 0
     if inversions:
-        _sort(folder / TRACE, reading, base_ns, earlier_s)
+        _sort(folder / TRACE, reading, base_ns, earlier_s, written)
     return Written(facts, set_aside, inversions, _epoch(reading, base_ns), files)
+
+
+def _group_rows(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> int:
+    """Rows of a row group, by the hashes that the first rows hold."""
+    column = reading.columns.get("block_hashes")
+    if not isinstance(column, str) or not isinstance(types.get(column), pl.List):
+        return group_rows(0.0)
+    found = raw.head(FIRST).select(pl.col(column).list.len().mean()).collect().item()
+    return group_rows(found or 0.0)
 
 
 def _base_ns(raw: pl.LazyFrame, reading: Reading, types: Mapping[str, pl.DataType]) -> int:
@@ -160,17 +172,10 @@ def _metadata(reading: Reading, base_ns: int) -> dict[str, str]:
     return {key: str(value) for key, value in stated.items() if value is not None}
 
 
-def _sink(kept: pl.LazyFrame, account: Account, folder: Path, metadata: dict[str, str]) -> dict[str, int]:
+def _sink(kept: pl.LazyFrame, account: Account, folder: Path, written: Mapping[str, Any]) -> dict[str, int]:
     """Write both files in one streaming pass over the source; the facts of those kept."""
     try:
-        kept.sink_parquet(
-            folder / TRACE,
-            compression="zstd",
-            compression_level=LEVEL,
-            row_group_size=ROW_GROUP,
-            metadata=metadata,
-            engine="streaming",
-        )
+        kept.sink_parquet(folder / TRACE, **written, engine="streaming")
         parts = sorted(account.set_aside)
         rejects = pl.scan_parquet(parts, glob=False) if parts else pl.LazyFrame(schema=account.rejected)
         rejects.sink_parquet(folder / REJECTS, compression="zstd")
@@ -234,22 +239,9 @@ def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -
     return UserError(f"{source.name}: {rows}: {reasons}{first}")
 
 
-def _sort(trace: Path, reading: Reading, base_ns: int, earlier_s: int) -> None:
+def _sort(trace: Path, reading: Reading, base_ns: int, earlier_s: int, written: Mapping[str, Any]) -> None:
     """Sort by arrival, equal times in the source's order; where rows lie before the epoch, move it to them."""
-    beside = trace.with_name("sorted.parquet")
     arrival = pl.col("arrival_s")
     if earlier_s:  # over whole nanoseconds, so that a shuffled file gives the very numbers that the sorted one does
         arrival = seconds((arrival * NS).round().cast(pl.Int64) - earlier_s * NS, NS)
-    rows = (
-        pl.scan_parquet(trace, glob=False)
-        .with_columns(arrival.alias("arrival_s"))
-        .sort("arrival_s", maintain_order=True)
-    )
-    rows.sink_parquet(
-        beside,
-        compression="zstd",
-        compression_level=LEVEL,
-        row_group_size=ROW_GROUP,
-        metadata=_metadata(reading, base_ns),
-    )
-    beside.replace(trace)
+    sort_rows(trace, arrival, **written, metadata=_metadata(reading, base_ns))
