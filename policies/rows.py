@@ -13,6 +13,7 @@ from lmaas.replay.prefixes import Prefixes
 
 COLUMNS = ("request_id", "arrival_s", "service", "region", "tenant", "tier", "input_tokens", "output_tokens", "e2e_s")
 PREDICTED_BY = ("session_id", "prompt_grams", "max_tokens")  # what predictors of output lengths also look at
+FEWEST = 1024  # rows read at a time
 BATCH = 4096  # rows whose hashes are worked on at a time: several copies of them exist meanwhile
 ORDERED_BY = ("priority", "deadline_s")  # orders of queues read them, the fleet file's or a policy's own
 
@@ -60,9 +61,10 @@ def read_prefixes(trace: Trace, services: Collection[str]) -> tuple[Prefixes, li
     valid = pl.col("block_hashes").list.len() == pl.col("block_hashes").list.drop_nulls().list.len()
     scan = trace.scan().select("service", "input_tokens", "output_tokens", "block_hashes")
     values, counts, odd, none = [], [], 0, 0
-    for first in range(0, trace.meta.rows_kept, ROW_GROUP):
+    step = _rows_a_group(trace)
+    for first in range(0, trace.meta.rows_kept, step):
         part = (
-            scan.slice(first, ROW_GROUP)
+            scan.slice(first, step)
             .filter(usable())
             .select(
                 kept=pl.when(wanted & valid).then(pl.col("block_hashes").list.head(whole)),
@@ -88,3 +90,11 @@ def read_prefixes(trace: Trace, services: Collection[str]) -> tuple[Prefixes, li
             "tokens; what is too many is left out, a prompt beyond its hashes is never cached"
         )
     return found, notes
+
+
+def _rows_a_group(trace: Trace) -> int:
+    """Rows of a row group as it was written: fewer where lists are long."""
+    import pyarrow.parquet as pq  # deferred: most traces have no hashes
+
+    written: int = pq.read_metadata(trace.path).row_group(0).num_rows
+    return min(max(written, FEWEST), ROW_GROUP)
