@@ -1,4 +1,4 @@
-"""Forecasts of many windows ahead, issued every so often: what a policy that plans by the hour asks for."""
+"""Forecasts of windows ahead, issued every so often: what policies ask for that plan by the hour, or by the minute."""
 
 from dataclasses import dataclass
 from math import floor
@@ -9,18 +9,30 @@ import polars as pl
 from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task, as_issued
 from lmaas.analysis.windows import DAY_S, DEFAULT_ORIGIN, count_windows, refuse_too_many, window_index
 
+from .typed import Types
+
+AMOUNTS = {"prompt_tokens": pl.col("input_tokens").cast(pl.Float64), "requests": pl.lit(1.0)}
+
 
 @dataclass(frozen=True)
 class Horizon:
     """A policy's attribute `horizon`: prompt tokens of these tiers in each of the next `windows` windows.
 
     Issued at the cut and every every_s after it, a multiple of window_s. Requests without tier count as scored.
+    metric: or requests. types: by request type too (typed.typed, column `type`).
     """
 
     window_s: float = 60.0
     every_s: float = 3600.0
     windows: int = 60
     tiers: tuple[str, ...] = ("interactive-fast", "interactive-normal")
+    metric: str = "prompt_tokens"
+    types: Types | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        """What a series is of."""
+        return ["service", "origin"] if self.types is None else ["service", "origin", "type"]
 
 
 def of_horizon(requests: pl.DataFrame, horizon: Horizon) -> pl.DataFrame:
@@ -32,12 +44,12 @@ def forecast_ahead(
     requests: pl.DataFrame, horizon: Horizon, *, cut_s: float, end_s: float, model: str | Forecaster,
     notes: set[str] | None = None,
 ) -> pl.DataFrame:  # fmt: skip
-    """Rows of SCHEMA (metric prompt_tokens), sorted by issued_s: at each issue one a window ahead, service and origin.
+    """Rows of SCHEMA (the horizon's metric), sorted by issued_s: at each issue one a window ahead, service and origin.
 
-    requests: arrival_s, service, region, input_tokens, scored_tier, of training and evaluated part. What is issued at t
-    is made of the windows that ended by t; prompt tokens are known at arrival. Series without request by then have no
-    row. Forecasters that remember their errors are asked at every window, others (`sparse`) at the issues alone. To
-    notes is added for how many series the model did something else than its name says.
+    requests: arrival_s, service, region, input_tokens, scored_tier (type), of training and evaluated part. What is
+    issued at t is made of the windows that ended by t; all that is counted is known at arrival. Series without request
+    by then have no row. Forecasters that remember their errors are asked at every window, others (`sparse`) at the
+    issues alone. To notes is added for how many series the model did something else than its name says.
     """
     forecaster: Forecaster = FORECASTERS.load(model)() if isinstance(model, str) else model
     series, counts, first = _counts(of_horizon(requests, horizon), horizon, cut_s, end_s)
@@ -70,7 +82,7 @@ def forecast_ahead(
 def _counts(
     requests: pl.DataFrame, horizon: Horizon, cut_s: float, end_s: float
 ) -> tuple[pl.DataFrame, np.ndarray, int]:
-    """(series, prompt tokens f8[series, windows], number of the first window; the one from cut_s on is 0).
+    """(series, amounts f8[series, windows], number of the first window; the one from cut_s on is 0).
 
     Whole windows of the trace: one seen in part is no history.
     """
@@ -79,22 +91,24 @@ def _counts(
         pl.col("service").cast(pl.String),
         pl.col("region").cast(pl.String).fill_null(DEFAULT_ORIGIN).alias("origin"),
     ]
+    key += [pl.col("type").cast(pl.String)] if horizon.types is not None else []
+    amount = AMOUNTS[horizon.metric].alias("amount")
     rows = requests.filter(pl.col("arrival_s") < end_s).select(
-        *key, window_index(window_s, cut_s), pl.col("input_tokens").cast(pl.Float64), pl.col("arrival_s")
+        *key, window_index(window_s, cut_s), amount, pl.col("arrival_s")
     )
-    series = rows.select("service", "origin").unique().sort("service", "origin")
+    series = rows.select(horizon.keys).unique().sort(horizon.keys)
     if not rows.height:
         return series, np.zeros((0, 0)), 0
     begins = float(rows["arrival_s"].min())  # type: ignore[arg-type]
     first = floor((begins - cut_s) / window_s) + (begins > cut_s + floor((begins - cut_s) / window_s) * window_s)
     windows = max(count_windows(window_s, cut_s, end_s) - first, 0)
     refuse_too_many(windows * series.height, window_s)
-    placed = rows.join(series.with_row_index("series"), on=["service", "origin"], how="left", maintain_order="left")
+    placed = rows.join(series.with_row_index("series"), on=horizon.keys, how="left", maintain_order="left")
     cell = placed.filter(pl.col("window") >= first).select(
-        "input_tokens", at=pl.col("series").cast(pl.Int64) * windows + pl.col("window") - first
+        "amount", at=pl.col("series").cast(pl.Int64) * windows + pl.col("window") - first
     )
-    flat = np.bincount(cell["at"].to_numpy(), cell["input_tokens"].to_numpy(), series.height * windows)
-    labels = series.with_columns(metric=pl.lit("prompt_tokens"))
+    flat = np.bincount(cell["at"].to_numpy(), cell["amount"].to_numpy(), series.height * windows)
+    labels = series.with_columns(metric=pl.lit(horizon.metric))
     return labels, flat.reshape(series.height, windows), first
 
 

@@ -1,7 +1,7 @@
 """What a policy brings of the world around it, where the fleet file is silent: queues, holds, regions, silos."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -10,6 +10,11 @@ from lmaas.replay.fleet import BATCH, INTERACTIVE, SHARED, Fleet, Hold, Order, P
 
 from .planning import common_start
 from .prepare import Prepared
+
+if TYPE_CHECKING:
+    from .inputs import Inputs
+
+FIELDS = ("order", "region_choice", "hold", "kv_bandwidth_gb_s")
 
 
 @dataclass(frozen=True)
@@ -24,20 +29,26 @@ class Brings:
     region_choice: RegionChoice | None = None
     hold: Hold | None = None
     silo: float | None = None
+    kv_bandwidth_gb_s: float | None = None
 
 
-def suited(ready: Prepared, policy: Any) -> tuple[Prepared, dict[str, Any]]:
-    """(what the policy is run on, what it set of it by name); the same where it brings nothing or the file says it."""
+def suited(ready: Prepared, policy: Any, inputs: "Inputs | None" = None) -> tuple[Prepared, dict[str, Any]]:
+    """(what the policy is run on, what it set of it by name); the same where it brings nothing or the file says it.
+
+    A policy with a method `fitted(ready, inputs) -> Prepared` then fits it to itself from the training part: kinds of
+    requests, shapes of replicas (policies.oserve.fitted); what it learned goes into History.own.
+    """
     brings: Brings | None = getattr(policy, "brings", None)
     if brings is None:
         return ready, {}
-    fields = {name: getattr(brings, name) for name in ("order", "region_choice", "hold")}
+    fields = {name: getattr(brings, name) for name in FIELDS}
     sets = {name: value for name, value in fields.items() if value is not None and name not in ready.given}
     if brings.silo is not None:
         ready = in_silos(ready, brings.silo)
-    return replace(ready, fleet=replace(ready.fleet, **sets)), sets | (
-        {} if brings.silo is None else {"silo": brings.silo}
-    )
+    ready = replace(ready, fleet=replace(ready.fleet, **sets))
+    if inputs is not None and hasattr(policy, "fitted"):
+        ready = policy.fitted(ready, inputs)
+    return ready, sets | ({} if brings.silo is None else {"silo": brings.silo})
 
 
 def said(sets: dict[str, Any]) -> str:
@@ -54,6 +65,8 @@ def said(sets: dict[str, Any]) -> str:
             f"{', '.join(hold.tiers)} held, a completion releasing {hold.releases[0]} below {hold.lower:g} of the KV "
             f"cache and {hold.releases[1]} below {hold.upper:g}"
         )
+    if "kv_bandwidth_gb_s" in sets:
+        words.append(f"KV moves between replicas at {sets['kv_bandwidth_gb_s']:g} GB/s")
     if "silo" in sets:
         words.append(f"{sets['silo']:.0%} of every pool for the tier batch alone")
     return "; ".join(words)

@@ -14,6 +14,7 @@ from .ahead import Horizon, forecast_ahead, of_horizon
 from .prepare import Prepared, prefixes_of
 from .sessions import Chains, chains
 from .told import MEDIAN, TRUE, TRUTH, demand_off, off
+from .typed import Typed, Types, typed
 
 
 class Inputs:
@@ -62,14 +63,29 @@ class Inputs:
         from lmaas.analysis.forecasting.rolling import truth
 
         ready = self.ready
+        requests = ready.requests if horizon.types is None else self.typed(horizon.types).requests
         if model != TRUTH:
             return forecast_ahead(
-                ready.requests, horizon, cut_s=ready.cut_s, end_s=ready.horizon_s, model=model, notes=self._notes
+                requests, horizon, cut_s=ready.cut_s, end_s=ready.horizon_s, model=model, notes=self._notes
             )
-        counted = of_horizon(ready.requests, horizon)
-        table = truth(counted, window_s=horizon.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s)
+        counted = of_horizon(requests, horizon)
+        parts = [counted] if horizon.types is None else counted.sort("type").partition_by("type", maintain_order=True)
+        table = pl.concat(
+            truth(part, window_s=horizon.window_s, cut_s=ready.cut_s, end_s=ready.horizon_s).with_columns(
+                type=pl.lit(None if horizon.types is None else str(part["type"][0]), pl.String)
+            )
+            for part in parts
+        )
         table = demand_off(table, error, ready.seed) if error else table
-        return table.filter(pl.col("metric") == "prompt_tokens")
+        return table.filter(pl.col("metric") == horizon.metric)
+
+    def typed(self, types: Types) -> Typed:
+        """Every request's type (typed.typed)."""
+        return self._once(("typed", types), lambda: typed(self.ready, self, types))  # type: ignore[no-any-return]
+
+    def once(self, key: tuple[Any, ...], make: Any) -> Any:
+        """What a policy makes of the training part, made on first use; key: of all that it depends on."""
+        return self._once(("own", *key), make)
 
     def predictor(self, kind: str = "trees") -> Any:
         """The length predictor of told.LENGTHS trained on what was done before the cut."""
@@ -120,10 +136,11 @@ class Inputs:
 
     def _predicted(self, kind: str) -> np.ndarray:
         if kind == MEDIAN:
-            return self._medians()
+            return self.medians(self.ready.replayed)
         return np.asarray(self.predictor(kind).predict(self.ready.replayed))
 
-    def _medians(self) -> np.ndarray:
+    def medians(self, rows: pl.DataFrame) -> np.ndarray:
+        """f8 by row: the median output of its service's requests that were done before the cut."""
         from lmaas.analysis.lengths import capped
 
         ready = self.ready
@@ -134,8 +151,8 @@ class Inputs:
                 f"no request was done before the cut: outputs are taken to be {PRIOR_OUTPUT_TOKENS:g} tokens"
             )
         medians = known.group_by("service").agg(median=pl.col("output_tokens").median())
-        joined = ready.replayed.join(medians, on="service", how="left", maintain_order="left")
-        return capped(ready.replayed, joined["median"].fill_null(overall).to_numpy().astype(np.float64))
+        joined = rows.join(medians, on="service", how="left", maintain_order="left")
+        return capped(rows, joined["median"].fill_null(overall).to_numpy().astype(np.float64))
 
     def extension(self, kind: str | None, error: float = 0.0) -> Extension:
         """What outlived predictions grow by: the expected rest, learned before the cut.

@@ -55,6 +55,8 @@ class Prepared:
     notes: tuple[str, ...]
     prefixes: Prefixes | None  # of the whole trace, by column `row`; None: nothing is cached
     cached: tuple[str, ...]  # services whose replicas cache prefixes
+    attain: float = 0.99  # share of the requests that rates are measured for
+    kinds: tuple[str, ...] = ()  # the service of each kind of request; empty: kinds are the services
     given: frozenset[str] = frozenset()  # fields that the fleet file sets: what a policy brings does not replace them
 
     @property
@@ -309,5 +311,5 @@ def prepare(
     return Prepared(
         requests, not_replayed, built, services, tuple(slos), limits, rates, history,
         cut_s, start_s, end_s, window, seed, tuple(notes), prefixes, cached,
-        frozenset(spec.model_fields_set),
+        attain, given=frozenset(spec.model_fields_set),
     )  # fmt: skip

@@ -36,6 +36,7 @@ POLICIES = Registry(
         "sageserve-lt-u": "lmaas.policies.sageserve.strategies:LtU",
         "sageserve-lt-ua": "lmaas.policies.sageserve.strategies:LtUA",
         "sageserve-reactive": "lmaas.policies.sageserve.reactive:Reactive",
+        "oserve": "lmaas.policies.oserve.policy:OServe",
         "sageserve-siloed": "lmaas.policies.sageserve.reactive:Siloed",
         "oracle": "lmaas.policies.oracle:Oracle",
         "perfect-system": "lmaas.policies.bounds:PerfectSystem",

@@ -33,6 +33,7 @@ from .registry import Named
 from .restarts import restart_times, restarting, unbounded
 from .starts import starting_counts
 from .told import errors_of
+from .typed import widened
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def play(
 ) -> Played:
     """Replay one policy; check: conservation is checked (Replay.run)."""
     policy = named.policy
-    ready, brought = suited(ready, policy)
+    ready, brought = suited(ready, policy, inputs)
     state = policy.start(ready.fleet, ready.history)
     forecasts = None
     demand_error, length_error = errors_of(policy)
@@ -187,7 +188,7 @@ def play(
         initial,
         policy.router,
         guarded(controller, fleet),
-        inputs.extension(policy.lengths, length_error),
+        widened(inputs.extension(policy.lengths, length_error), ready),
         instant_start=policy.instant_start,
         scales=scales,
         seed=ready.seed,

@@ -86,7 +86,7 @@ def demand_off(truth: pl.DataFrame, error: float, seed: int) -> pl.DataFrame:
 
     total_tokens is the sum of what is then said of both, as in a forecast.
     """
-    keys = ["start_s", "service", "origin", "metric"]
+    keys = ["start_s", "service", "origin", "type", "metric"]
     drawn = truth.filter(pl.col("metric").is_in(DRAWN)).sort(keys)
     drawn = drawn.with_columns(value=pl.Series(off(drawn["value"].to_numpy(), error, seed)))
     same = [name for name in truth.columns if name not in ("metric", "value")]

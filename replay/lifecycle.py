@@ -99,16 +99,20 @@ class Lifecycle:
             elif group := self.regroups.ended(record):
                 self._follow(group, off_s)
 
-    def _follow(self, group: Group, t: float) -> None:
-        """What takes the place of a group starts, within the pool's bound, where it finds machines."""
-        place = self.world.fleet.pools[group.pool]
+    def _follow(self, group: Group, t: float) -> int:
+        """What takes the place of a group starts, within the pool's bound, where it finds machines; how many do."""
+        place, started = self.world.fleet.pools[group.pool], 0
+        down = place.region in self.down
         for profile in group.profiles:
             more = self._expected(group.pool) + 1
-            if place.clamp(more) >= more and self.machines.has_room(group.pool, profile):
+            if not down and place.clamp(more) >= more and self.machines.has_room(group.pool, profile):
                 self._begin(group.pool, t, "swap", profile, lasts_s=group.lasts_s)
+                started += 1
             else:
                 self.denied[group.pool] += 1
+                self.denied_down[group.pool] += int(down)
         self._activate_ready(t)
+        return started
 
     def _come_back(self, pool: int, t: float, profile: int, index: int) -> None:
         """A reshaped replica starts with its other profile, where that finds machines."""
@@ -283,7 +287,10 @@ class Lifecycle:
     def regroup(
         self, pool: int, indexes: Sequence[int], profiles: Sequence[int], lasts_s: float | None, t: float
     ) -> None:
-        """Those of these replicas that live drain; when all are off, one of each profile starts."""
+        """Those of these replicas that live drain; when all are off, one of each profile starts; of none, at once."""
+        if not indexes:
+            self.actions_s += [t] * self._follow(Group(pool, tuple(profiles), lasts_s), t)
+            return
         slots = self._numbered(pool, indexes)
         records = [int(self.state.rep.record[slot]) for slot in slots]
         self.regroups.begin(Group(pool, tuple(profiles), lasts_s), records)

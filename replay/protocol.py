@@ -148,6 +148,7 @@ class History:
     window_s: float
     rates: pl.DataFrame
     window_demand: pl.DataFrame
+    own: Any = None
 
 
 @runtime_checkable
@@ -159,7 +160,7 @@ class Policy(Protocol):
     `foresight` (it reads the future), `forecaster` (name in FORECASTERS, or "truth"; None: no demand), `lengths` (a
     length predictor, or "true"; None: it has no use for them), `router`, `instant_start` (replicas start at once).
     Optional: `demand_error`, `length_error`, injected into the truth; `horizon` (policies.ahead: windows and tiers
-    other than the scored ones); `brings` (policies.brought: what it sets of the fleet where its file does not);
+    other than the scored ones); `brings`, `fitted` (policies.brought: what it sets of the fleet and makes of training);
     `ahead_iterations` and `extension`: the map that SeenReplicas.ahead shows (replay.anticipation; without them it has
     no columns); `reacting`: False where `react` is not to be asked; `adopt(t, counts, fresh, seen, state)`: makes one
     count of its plan's and its own (policies.reacting.told). Of `plan_all` and `plan` the former is taken; `plan` alone

@@ -24,6 +24,7 @@ ROUTERS = Registry(
         "least-outstanding": "lmaas.replay.routing.least_outstanding:ROUTER",
         "least-kv": "lmaas.replay.routing.least_kv:ROUTER",
         "weighted": "lmaas.replay.routing.weighted:ROUTER",
+        "weighted-least": "lmaas.replay.routing.weighted_least:ROUTER",
         "session-affinity": "lmaas.replay.routing.session_affinity:ROUTER",
         "prefix-aware": "lmaas.replay.routing.prefix_aware:ROUTER",
         "scored": "lmaas.replay.routing.scored:ROUTER",

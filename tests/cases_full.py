@@ -159,7 +159,7 @@ def an_action(draw, case, pools):
     if kind == "reshape":
         return [kind, pool, draw(st.integers(0, 3)), draw(st.integers(0, len(case["shapes"]) - 1))]
     if kind == "regroup":
-        leaving = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True))
+        leaving = draw(st.lists(st.integers(0, 3), max_size=3, unique=True))
         shapes = draw(st.lists(st.integers(0, len(case["shapes"]) - 1), max_size=3))
         return [kind, pool, leaving, shapes, draw(st.sampled_from([None, 0.0, 0.5, 2.0]))]
     if kind == "migrate":

@@ -174,10 +174,13 @@ class Machines:
     def regroup(self, pool: int, indexes: list[int], shapes: list[int], startup_s: float | None) -> None:
         """Replicas drain together; once the last is off, others start on their machines."""
         members = [r for r in self.pool(pool, "starting", "active") if r.index in indexes]
-        if not members:
-            return
         startup_s = self.rules.startup["swap"] if startup_s is None else startup_s
         group = (pool, members, [self.rules.shapes[s] for s in shapes], startup_s)
+        if not indexes:
+            self.actions += [self.now] * self.succeed(group)
+            self.tidy()
+        if not members:
+            return
         self.groups.append(group)
         for replica in list(members):
             replica.after = "regroup"
@@ -194,19 +197,28 @@ class Machines:
     def follow(self, replica: Replica) -> None:
         """It is off, for others."""
         group = self.group_of(replica)
-        pool, members, shapes, startup_s = group
+        members = group[1]
         members.remove(replica)
         if members:
             return
         self.groups.remove(group)
+        self.succeed(group)
+
+    def succeed(self, group: tuple) -> int:
+        """What follows starts, where there is room; how many."""
+        pool, _, shapes, startup_s = group
+        started = 0
         for shape in shapes:
             leaving = [r for r in self.pool(pool, "draining") if r.after == "reshape"]
             more = len(self.pool(pool, "starting", "active")) + len(leaving) + self.following(pool) + 1
             room = self.free_gpus(self.rules.region(pool), shape.gpu) >= shape.gpus
+            room = room and not self.is_down(self.rules.region(pool))
             if room and (not self.rules.most or more <= self.rules.most[pool]):
                 self.new(pool, shape, startup_s)
+                started += 1
             else:
                 self.deny(pool, 1)
+        return started
 
     # faults
     def strike(self, kind: str, a: int, b: float) -> None:

@@ -86,6 +86,16 @@ def weighted(fleet, request, active):
     raise AssertionError("weights do not add up")
 
 
+def weighted_least(fleet, request, active):
+    """The profile as `weighted`, of its replicas the one with the fewest tokens to come."""
+    turn = weighted(fleet, request, active)
+    table = fleet.given["weights"]
+    row = table[min(request.kind, len(table) - 1)]
+    if sum(row[min(fleet.profiles.index(r.shape), len(row) - 1)] for r in active) == 0:
+        return turn
+    return min((r for r in active if r.shape == turn.shape), key=lambda r: (r.outstanding(), r.index))
+
+
 def session_affinity(fleet, request, active):
     session = getattr(request, "session", -1)
     if session < 0:
@@ -227,6 +237,7 @@ ROUTERS = {
     "least-kv": least_kv,
     "llumnix": llumnix,
     "weighted": weighted,
+    "weighted-least": weighted_least,
     "session-affinity": session_affinity,
     "prefix-aware": prefix_aware,
     "scored": scored,

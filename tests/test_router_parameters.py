@@ -45,7 +45,7 @@ def refusal(text):
 
 
 def test_every_parameter_of_every_router_has_a_row_here():
-    assert set(PARAMETERS) == {*MAY_BE, ("weighted", "weights")}
+    assert set(PARAMETERS) == {*MAY_BE, ("weighted", "weights"), ("weighted-least", "weights")}
 
 
 @pytest.mark.parametrize(("name", "parameter"), MAY_BE, ids=lambda part: part)

@@ -26,10 +26,10 @@ def as_issued(
     series: pl.DataFrame, issued_s: np.ndarray, start_s: np.ndarray, length_s: float, value: np.ndarray,
     quantile: float | None = None,
 ) -> pl.DataFrame:  # fmt: skip
-    """Rows of SCHEMA, of all tiers and types: every series of every window, window by window.
+    """Rows of SCHEMA, of all tiers: every series of every window, window by window.
 
-    series: service, origin, metric; issued_s, start_s f8[windows], seconds; value f8[windows, series], requests or
-    tokens.
+    series: service, origin, metric, and `type` where it is of one (else of all); issued_s, start_s f8[windows],
+    seconds; value f8[windows, series], requests or tokens.
     """
     every = pl.concat([series] * len(start_s)) if len(start_s) else series.clear()
     return every.with_columns(
@@ -37,7 +37,7 @@ def as_issued(
         start_s=np.repeat(start_s, series.height),
         length_s=pl.lit(length_s),
         tier=pl.lit(None, dtype=pl.String),
-        type=pl.lit(None, dtype=pl.String),
+        type=pl.col("type") if "type" in series.columns else pl.lit(None, dtype=pl.String),
         quantile=pl.lit(quantile, dtype=pl.Float64),
         value=value.reshape(-1),
     ).select(*SCHEMA)

@@ -19,7 +19,7 @@ Value = tuple[float, float, int]  # served, minus the peak, minus the GPUs that 
 class Budget:
     """What may be deployed: gpus i8[shapes] a replica, capacity f8[shapes, types] (`flow.assign`), GPUs in all.
 
-    demand f8[types], requests/s; before: the deployment there is, to which a change is measured.
+    demand f8[types], requests/s; before: the deployment there is, to which a change is measured. least, most: replicas.
     """
 
     gpus: np.ndarray
@@ -27,6 +27,12 @@ class Budget:
     demand: np.ndarray
     total: int
     before: Counts | None = None
+    least: int = 0
+    most: int | None = None
+
+    def allows(self, counts: Counts) -> bool:
+        """Whether there are not too few replicas, nor too many."""
+        return sum(counts) >= self.least and (self.most is None or sum(counts) <= self.most)
 
 
 @dataclass
@@ -86,7 +92,7 @@ def exhaustive(budget: Budget) -> Counts:
     """The best of all deployments: for small budgets, and to check the search by."""
     tried = Deployments(budget)
     best: Counts | None = None
-    for counts in fillings(budget.gpus, budget.total):
+    for counts in filter(budget.allows, fillings(budget.gpus, budget.total)):
         if best is None or tried.better(counts, best):
             best = counts
     assert best is not None
@@ -118,7 +124,8 @@ def _smallest(budget: Budget) -> Counts:
     """Equal replicas, as many as there is room for, of the shape with the fewest GPUs that serves anything."""
     order = np.lexsort((budget.gpus, ~(budget.capacity > 0).any(axis=1)))
     counts = np.zeros(len(budget.gpus), np.int64)
-    counts[order[0]] = budget.total // int(budget.gpus[order[0]])
+    n = budget.total // int(budget.gpus[order[0]])
+    counts[order[0]] = n if budget.most is None else min(n, budget.most)
     return tuple(int(n) for n in counts)
 
 
@@ -143,7 +150,7 @@ def _neighbours(budget: Budget, now: Counts, flow: Assignment) -> list[Counts]:
             new = _filled(budget, new, free % int(budget.gpus[taker]), prices)
             found[tuple(int(n) for n in new)] = float(((new - counts) * prices).sum())
     found.pop(now, None)
-    return sorted(found, key=lambda counts: (-found[counts], counts))
+    return sorted(filter(budget.allows, found), key=lambda counts: (-found[counts], counts))
 
 
 def _filled(budget: Budget, counts: np.ndarray, free: int, prices: np.ndarray) -> np.ndarray:
