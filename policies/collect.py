@@ -12,9 +12,11 @@ from lmaas.replay.fleet import conditions, describe
 from lmaas.replay.scores import MISSED
 
 from .bounds import perfect_said, perfect_system
+from .differences import differences, drawn, own_intervals, settings
 from .equal import Equals
 from .gates import percentile_test
 from .inputs import Inputs
+from .paired import block_edges
 from .prepare import Prepared
 from .registry import Named
 from .results import Evaluation, why_denied
@@ -56,22 +58,27 @@ def collect(
         reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise UserError(f"every policy failed: {reasons}", Exit.PARTIAL)
     perfect = perfect_system(ready, inputs)
+    draws = drawn(runs, ready.seed)
+    scored = own_intervals(pl.DataFrame(rows, infer_schema_length=None), draws)
+    edges_s = block_edges(ready.cut_s, ready.horizon_s, ready.window_s)
     return Evaluation(
         trace=trace.meta,
         settings={
             **_settings(ready, attain, train_fraction, load),
             "perfect_system_gpu_hours": perfect,
             **_brought(runs),
+            **({"intervals": settings(draws, float(edges_s[1] - edges_s[0]))} if draws else {}),
         },
         notes=(*ready.notes, *inputs.notes, *_notes(ready, runs), *equal.notes, perfect_said(perfect, ready.window_s)),
         failures=failures,
-        scores=pl.DataFrame(rows, infer_schema_length=None),
+        scores=scored,
         groups=_stack(runs, "groups"),
         timeline=_stack(runs, "timeline"),
         forecasts=_stack([run for run in runs if run.forecasts.height], "forecasts"),
         histogram=_stack(runs, "histogram"),
         gates=gates,
         equal=equal.table,
+        differences=differences(scored, attain, draws, equal.fleets, ready.seed) if draws else pl.DataFrame(),
         requests={run.name: run.rows for run in runs if run.rows.width},
         exit_code=Exit.PARTIAL if failures else Exit.GATE if failed else Exit.OK,
     )

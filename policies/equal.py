@@ -141,8 +141,8 @@ def beside_policies(
             asked.setdefault(held, []).append((one.name, bound))
 
     def replay(held: Held) -> Run | str:
-        whose = asked[held][0][0]
-        label = f"{whose}, static"
+        whose, bound = asked[held][0]
+        label = f"{whose}, static, {bound} its GPU-hours"
         try:
             found = run_policy(Named(label, held, held.router), ready, inputs, partial(progress, label))
             return replace(found, rows=found.rows.clear())

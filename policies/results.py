@@ -18,7 +18,8 @@ class Evaluation:
     scores: one row a policy; groups: policy, group (all, tier, service), name, n, ...; timeline: policy, start_s, ...
     (replay.scores.timeline); forecasts: policy, start_s, service, origin, metric, actual, forecast; histogram: policy,
     metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request. failures:
-    policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL). exit_code:
+    policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
+    differences: with their intervals (differences.DIFFERENCES). exit_code:
     0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth full matched (matched.MATCHED) and
     worth (worth.WORTH), else empty.
     """
@@ -38,6 +39,7 @@ class Evaluation:
     matched: pl.DataFrame = field(default_factory=pl.DataFrame)
     worth: pl.DataFrame = field(default_factory=pl.DataFrame)
     equal: pl.DataFrame = field(default_factory=pl.DataFrame)
+    differences: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json: reproducible, without paths, dates of the run or timings."""
@@ -58,6 +60,7 @@ class Evaluation:
             "matched": self.matched.to_dicts(),
             "worth": self.worth.to_dicts(),
             "equal": self.equal.to_dicts(),
+            "differences": self.differences.to_dicts(),
         }
 
 

@@ -26,6 +26,7 @@ from .brought import plain, said, suited
 from .guard import checked_plan, guarded, together
 from .handover import requests_of
 from .inputs import Inputs
+from .paired import Blocks, block_edges
 from .planning import counts_by_start
 from .prepare import Prepared
 from .reacting import Timetable, anticipation_of, reacts, told
@@ -51,6 +52,7 @@ class Run:
     sets: dict[str, Any] = field(default_factory=dict)  # of a fleet file's fields, by this policy
     notes: tuple[str, ...] = ()
     gpus: dict[tuple[str, str, str], float] = field(default_factory=dict)  # mean provisioned by pool (scores.mean_gpus)
+    blocks: Blocks | None = None  # of time, to tell differences from chance; None: nothing was replayed
 
 
 def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
@@ -257,6 +259,7 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
         played.sets,
         played.notes,
         mean_gpus(outcome, ready.fleet, ready.cut_s, ready.horizon_s),
+        Blocks.of(rows, outcome, block_edges(ready.cut_s, ready.horizon_s, ready.window_s)),
     )
 
 

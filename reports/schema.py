@@ -33,6 +33,8 @@ class Scores(_Open):
     cost_usd: float | None
     usd_per_month: float | None
     slo_attainment: Share
+    slo_attainment_low: Share = Field(None, description="its 90 % interval, by blocks of time")
+    slo_attainment_high: Share = None
     goodput_rps: float
     goodput_tok_s: float
     arrived: int
@@ -152,6 +154,21 @@ class Equal(_Open):
     e2e_p99_s: Seconds
 
 
+class Difference(_Open):
+    """One score of one policy against another's, with the 90 % interval of a paired block bootstrap."""
+
+    policy: str
+    relation: Literal["baseline", "recommended", "same GPU-hours"]
+    against: str
+    metric: str = Field(description="a score, or overall: as a fleet is chosen (docs/metrics.md)")
+    value: float | None
+    reference: float | None
+    difference: float | None = Field(description="value - reference")
+    low: float | None
+    high: float | None = Field(description="null where the evaluated part is too short for intervals")
+    verdict: Literal["better", "no difference", "worse"] | None = Field(description="of the policy")
+
+
 class Selection(_Open):
     """Which of a trace's rows were looked at: rows = rows_kept + outside + unmet."""
 
@@ -189,6 +206,7 @@ class EvaluationMetrics(_Open):
     matched: list[Matched] = []
     worth: list[Worth] = []
     equal: list[Equal] = []
+    differences: list[Difference] = []
 
 
 class Compared(_Open):

@@ -61,6 +61,7 @@ class Tile:
     value: str
     baseline: str = ""
     delta: str = ""
+    interval: str = ""  # of the delta, by chance
     tone: Tone = "plain"
 
 

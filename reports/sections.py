@@ -36,6 +36,7 @@ EVALUATE = Registry(
         "summary": "lmaas.reports.evaluate.summary:section",
         "fidelity": "lmaas.reports.evaluate.fidelity:section",
         "policies": "lmaas.reports.evaluate.policies:section",
+        "differences": "lmaas.reports.evaluate.differences:section",
         "gates": "lmaas.reports.evaluate.gates:section",
         "matched": "lmaas.reports.evaluate.matched:section",
         "frontier": "lmaas.reports.evaluate.frontier:section",

@@ -128,5 +128,7 @@ def _tiles(tiles: tuple[Tile, ...]) -> Grid:
     grid.add_row(*(Text(t.label, style="dim") for t in tiles))
     grid.add_row(*(Text(t.value, style="bold") for t in tiles))
     grid.add_row(*(Text(t.delta, style=STYLES[t.tone]) for t in tiles))
+    if any(t.interval for t in tiles):
+        grid.add_row(*(Text(t.interval, style="dim") for t in tiles))
     grid.add_row(*(Text(t.baseline, style="dim") for t in tiles))
     return grid

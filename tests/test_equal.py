@@ -151,7 +151,7 @@ def test_the_report_says_where_a_static_fleet_does_better():
     ):
         said = texts(shown(worse))
         assert "does better than preserve" not in said
-        assert "static, at" in said  # and is shown all the same
+        assert "↳ static," in said  # and is shown all the same
 
 
 def test_its_row_stands_below_the_policy():

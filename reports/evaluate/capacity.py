@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lmaas.policies.choice import choose
 from lmaas.replay.fleet import SHARED, SILOS
 
 from .. import figures
 from ..format import number, share, text
 from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
-from .choice import choose
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation

@@ -36,6 +36,8 @@ SCORES = {
     "Static at its GPU-hours": "whole replicas that never change, in each pool in proportion to what the policy "
     "provisioned there until the trace's end, same router: the largest fleet within them (≤) and, where that is over "
     "2 % short, the next larger one (≥); foresight",
+    "90 % interval": "of a difference, by a paired block bootstrap: up to 50 blocks of time, the same for both "
+    "policies, drawn again 1,000 times; no difference: it holds 0",
     "Regret": "GPU-hours provisioned / those of the oracle - 1",
     "GPU-hours at the target": "with --depth full: those of the least headroom that attains, between the two replays "
     "around the target in proportion to attainment; the headroom was searched on the evaluated part (foresight)",

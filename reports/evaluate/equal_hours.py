@@ -6,42 +6,56 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lmaas.policies.choice import Row
+
 from ..format import duration, number, share, text
-from .choice import Row
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
-
-def lines(result: Evaluation) -> list[str]:
-    """One sentence a policy that has such a fleet beside it, and what the comparison is."""
-    if result.equal.is_empty():
-        return []
-    found = []
-    for (name,), fleets in result.equal.group_by("policy", maintain_order=True):
-        beside = "; ".join(f"static, {one['bound']} these: {_scored(one)}" for one in fleets.iter_rows(named=True))
-        found.append(f"{text(name)} {_scored(_own(result, str(name)))}. {beside}.")
-    found.append(
-        "Static at a policy's GPU-hours (foresight: they are known only afterwards): counts that never change, in each "
-        "pool in proportion to what the policy provisioned there, same router; of whole replicas, so that where the "
-        "fleet within the GPU-hours is over 2 % short of them the next larger one stands beside it."
-    )
-    return found
+NOTE = (
+    "↳ static: foresight, since a policy's GPU-hours are known only afterwards. Counts that never change, in each pool "
+    "in proportion to what the policy provisioned there, same router; of whole replicas, so that where the fleet "
+    "within its GPU-hours (≤) is over 2 % short of them the next larger one (≥) stands beside it."
+)
+SAME = 0.005  # of the GPU-hours: what the tails make
 
 
 def beaten(result: Evaluation) -> list[str]:
-    """A sentence for every policy that a static fleet of no more GPU-hours beats."""
-    return [
-        f"A static fleet of no more GPU-hours does better than {text(own['policy'])}: {_scored(one)}; "
-        f"{text(own['policy'])} {_scored(own)}."
-        for one in result.equal.iter_rows(named=True)
-        if beats(one, own := _own(result, one["policy"]))
-    ]
+    """A sentence for every policy that a static fleet of no more GPU-hours beats, or equals as far as can be told."""
+    if result.equal.is_empty():
+        return []
+    found = []
+    for one in result.equal.filter(pl.col("bound") == "at most").iter_rows(named=True):
+        own = _own(result, one["policy"])
+        word = _judged(result, one)
+        does = {"worse": "better than", "no difference": "as well as"}.get(word or "")
+        if word is None and beats(one, own):
+            does = "better than"
+        if does and one["gpu_hours_provisioned"] <= own["gpu_hours_provisioned"] * (1 + SAME):
+            found.append(
+                f"A static fleet of no more GPU-hours does {does} {text(own['policy'])}: {_scored(one)}; "
+                f"{text(own['policy'])} {_scored(own)}."
+            )
+    return found
+
+
+def _judged(result: Evaluation, one: Row) -> str | None:
+    """The policy against this fleet, all in all; None where chance cannot be judged."""
+    if result.differences.is_empty():
+        return None
+    pair = result.differences.filter(
+        pl.col("policy") == one["policy"],
+        pl.col("relation") == "same GPU-hours",
+        pl.col("against").str.contains(one["bound"], literal=True),
+    )
+    words = pair.filter(pl.col("metric") == "overall")["verdict"]
+    return words[0] if words.len() else None
 
 
 def beats(one: Row, own: Row) -> bool:
-    """At no more GPU-hours more is attained, or as much at a lower TTFT p99."""
-    if one["gpu_hours_provisioned"] > own["gpu_hours_provisioned"] or own["slo_attainment"] is None:
+    """More is attained, or as much at a lower TTFT p99."""
+    if own["slo_attainment"] is None:
         return False
     attained = one["slo_attainment"] - own["slo_attainment"]
     faster = None not in (one["ttft_p99_s"], own["ttft_p99_s"]) and one["ttft_p99_s"] < own["ttft_p99_s"]

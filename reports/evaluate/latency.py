@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lmaas.policies.choice import choose
+
 from .. import figures
 from ..format import duration, text
 from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
-from .choice import choose
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lmaas.policies.choice import Choice, choose
+
 from ..format import number, share, text
 from ..section import Column, Section, Table, table
 from . import equal_hours
-from .choice import Choice, choose
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
@@ -28,9 +29,10 @@ COLUMNS = (
     Column("slo_attainment", "Attained", "share", brief=True),
     Column("attains", "Met", "mark", brief=True),
     Column("worst_hour_attainment", "Worst hour", "share"),
-    Column("ttft_p95_s", "TTFT p95", "duration_s", brief=True),
+    Column("ttft_p95_s", "TTFT p95", "duration_s"),
+    Column("ttft_p99_s", "TTFT p99", "duration_s", brief=True),
     Column("tpot_p95_s", "TPOT p95", "duration_s", brief=True),
-    Column("e2e_p95_s", "E2E p95", "duration_s", brief=True),
+    Column("e2e_p95_s", "E2E p95", "duration_s"),
     Column("replicas", "Replicas", brief=True),
     Column("regret", "Regret", "change"),
 )
@@ -71,7 +73,7 @@ def section(result: Evaluation) -> Section:
         "Policies",
         finding(result.scores, attain),
         tables=(main, work, _latencies(result.scores)),
-        notes=(*equal_hours.lines(result), *_notes(result, choice)),
+        notes=_notes(result, choice),
         brief=True,
     )
 
@@ -146,6 +148,8 @@ def _notes(result: Evaluation, choice: Choice) -> tuple[str, ...]:
             f"Foresight: {marked} knows what no policy can know; a reference, never a candidate. Sized by mean rates "
             "too, it can miss bursts."
         )
+    if result.equal.height:
+        notes.append(equal_hours.NOTE)
     if result.scores["regret"].is_not_null().any():
         notes.append("Regret: provisioned GPU-hours over the oracle's, minus 1; negative where fewer SLOs are met.")
     notes.append("Replicas: provisioned in the busiest pool, lowest and highest mean of a window.")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
+from lmaas.policies.choice import Choice, Row, choose
 from lmaas.policies.results import why_denied
 
 from ..format import cell, change, number, percent, share, span, text, usd
 from ..section import Kind, Section, Tile, Tone
 from . import equal_hours
-from .choice import Choice, Row, choose
+from .confidence import said
+from .differences import bounds, signed
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 
 SHORT_S = 86_400.0  # a daily rhythm is the least a month's cost should rest on
-FEW = 300  # requests: at 99 % three may miss
 
 
 def section(result: Evaluation) -> Section:
@@ -27,7 +30,7 @@ def section(result: Evaluation) -> Section:
         "summary",
         "Executive summary",
         finding(choice, attain),
-        tiles=tiles(choice, attain),
+        tiles=tiles(choice, attain, result.differences),
         notes=_notes(result, choice, attain),
         brief=True,
     )
@@ -65,23 +68,34 @@ def _against(row: Row, choice: Choice) -> str:
     return f", {much} than {text(choice.baseline['policy'])} ({share(choice.baseline['slo_attainment'])})"
 
 
-def tiles(choice: Choice, attain: float) -> tuple[Tile, ...]:
+def tiles(choice: Choice, attain: float, differences: pl.DataFrame) -> tuple[Tile, ...]:
     """Cost, GPU-hours, attainment and TTFT of the policy the headline is about; unknown ones are left out."""
     row, base = choice.subject, choice.baseline
     if row is None:
         return ()
+    apart = _apart(row, base, differences)
     found = [
-        _relative("Cost per month", "usd_per_month", "usd", row, base),
-        _relative("GPU-hours provisioned", "gpu_hours_provisioned", "number", row, base),
-        _attainment(row, base, attain),
-        _relative("TTFT p95", "ttft_p95_s", "duration_s", row, base),
-        _relative("E2E p95", "e2e_p95_s", "duration_s", row, base),
+        _relative("Cost per month", "usd_per_month", "usd", row, base, apart.get("cost_usd")),
+        _relative(
+            "GPU-hours provisioned", "gpu_hours_provisioned", "number", row, base, apart.get("gpu_hours_provisioned")
+        ),
+        _attainment(row, base, attain, apart.get("slo_attainment")),
+        _relative("TTFT p99", "ttft_p99_s", "duration_s", row, base, apart.get("ttft_p99_s")),
+        _relative("E2E p99", "e2e_p99_s", "duration_s", row, base, apart.get("e2e_p99_s")),
     ]
     return tuple(tile for tile in found if tile)[:4]
 
 
-def _relative(label: str, column: str, kind: Kind, row: Row, base: Row | None) -> Tile | None:
-    """A tile of a quantity of which less is better."""
+def _apart(row: Row, base: Row | None, differences: pl.DataFrame) -> dict[str, Row]:
+    """By score, what is known of the difference between the two."""
+    if base is None or differences.is_empty():
+        return {}
+    pair = (pl.col("policy") == row["policy"]) & (pl.col("against") == base["policy"])
+    return {one["metric"]: one for one in differences.filter(pair).iter_rows(named=True)}
+
+
+def _relative(label: str, column: str, kind: Kind, row: Row, base: Row | None, apart: Row | None) -> Tile | None:
+    """A tile of a quantity of which less is better; apart: its difference, with an interval."""
     value = row[column]
     if value is None:
         return None
@@ -91,11 +105,21 @@ def _relative(label: str, column: str, kind: Kind, row: Row, base: Row | None) -
         return Tile(label, written)
     relative = value / before - 1
     tone: Tone = "plain" if abs(relative) < 5e-4 else "good" if relative < 0 else "bad"
-    delta = change(relative) + {"good": ", better", "bad": ", worse", "plain": ""}[tone]
-    return Tile(label, written, f"{text(base['policy'])} {cell(before, kind)}", delta, tone)
+    if apart and apart["verdict"] == "no difference":
+        tone = "plain"
+    word = apart["verdict"] if apart and apart["verdict"] else {"good": "better", "bad": "worse", "plain": ""}[tone]
+    delta = change(relative) + (f", {word}" if word else "")
+    return Tile(label, written, f"{text(base['policy'])} {cell(before, kind)}", delta, _interval(apart), tone)
 
 
-def _attainment(row: Row, base: Row | None, attain: float) -> Tile:
+def _interval(apart: Row | None) -> str:
+    """'90 %: [−48.0, −44.1] %'."""
+    if apart is None or apart["low"] is None or not apart["reference"]:
+        return ""
+    return f"90\N{NO-BREAK SPACE}%: {bounds(apart)}\N{NO-BREAK SPACE}%"
+
+
+def _attainment(row: Row, base: Row | None, attain: float, apart: Row | None) -> Tile:
     value = row["slo_attainment"]
     tone: Tone = "good" if value >= attain else "bad"
     target = f"{'meets' if value >= attain else 'misses'} {share(attain)}"
@@ -104,13 +128,14 @@ def _attainment(row: Row, base: Row | None, attain: float) -> Tile:
         share(value),
         f"{text(base['policy'])} {share(base['slo_attainment'])}" if base else "",
         target,
+        f"{signed(apart['difference'], apart)} {bounds(apart)}" if apart and apart["low"] is not None else "",
         tone,
     )
 
 
 def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]:
     """What changes how the headline is read."""
-    notes = []
+    notes = [said(result, choice, attain)] if choice.subject else []
     if choice.best is None:
         notes.append(_why_none(result, choice, attain))
     if choice.best and _all_alike(result):
@@ -136,12 +161,10 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
         )
     evaluated_s = result.settings["end_s"] - result.settings["cut_s"]
     how = "estimated from windows" if result.settings.get("fidelity") == "window" else "in one replay"
-    notes.append(f"Evaluated: {span(evaluated_s)} of the trace {how}; differences between policies carry no interval.")
+    apart = "" if choice.subject and result.differences.height else "; differences between policies carry no interval"
+    notes.append(f"Evaluated: {span(evaluated_s)} of the trace {how}{apart}.")
     if evaluated_s < SHORT_S:
         notes.append("Under a day was evaluated: a month of it is arithmetic, not a forecast.")
-    arrived = choice.subject["arrived"] if choice.subject else 0
-    if arrived < FEW:
-        notes.append(f"Only {arrived:,} requests were evaluated: too few to judge a policy by.")
     notes += _prefix_cache(result, choice)
     notes.append(_in_effect(result))
     return tuple(notes)

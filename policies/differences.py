@@ -1,0 +1,125 @@
+"""Every difference that is shown: policy against baseline, against the recommended one, against a static fleet."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from .choice import choose
+from .equal import Beside
+from .paired import DRAWS, FEWEST_BLOCKS, LEVEL, Draws, interval
+from .runner import Run
+
+BETTER = {  # 1: more is better
+    "slo_attainment": 1, "goodput_rps": 1, "ttft_p50_s": -1, "ttft_p99_s": -1, "e2e_p99_s": -1,
+    "gpu_hours_provisioned": -1, "cost_usd": -1,
+}  # fmt: skip
+VERDICTS = ("better", "no difference", "worse")
+OVERALL = "overall"
+DIFFERENCES: dict[str, Any] = {
+    "policy": pl.String,
+    "relation": pl.String,  # to the baseline, the recommended policy, or a static fleet at its GPU-hours
+    "against": pl.String,
+    "metric": pl.String,  # a key of BETTER, or OVERALL
+    "value": pl.Float64,
+    "reference": pl.Float64,
+    "difference": pl.Float64,  # value - reference, exact
+    "low": pl.Float64,  # its 90 % interval; null: too few blocks
+    "high": pl.Float64,
+    "verdict": pl.String,  # of the policy: one of VERDICTS; null where there is no interval
+}
+
+
+def drawn(runs: Sequence[Run], seed: int) -> dict[str, Draws]:
+    """Of every run that has blocks."""
+    return {run.name: Draws.of(run.blocks, seed) for run in runs if run.blocks is not None}
+
+
+def own_intervals(scores: pl.DataFrame, draws: Mapping[str, Draws]) -> pl.DataFrame:
+    """`scores` with slo_attainment_low and slo_attainment_high."""
+    found: list[tuple[float, float] | None] = []
+    for name, value in scores.select("policy", "slo_attainment").iter_rows():
+        known = name in draws and value is not None
+        found.append(interval("slo_attainment", value, draws[name]) if known else None)
+    return scores.with_columns(
+        slo_attainment_low=pl.Series([None if x is None else max(0.0, x[0]) for x in found], dtype=pl.Float64),
+        slo_attainment_high=pl.Series([None if x is None else min(1.0, x[1]) for x in found], dtype=pl.Float64),
+    )
+
+
+def differences(
+    scores: pl.DataFrame, attain: float, draws: Mapping[str, Draws], beside: Sequence[Beside], seed: int
+) -> pl.DataFrame:
+    """Columns DIFFERENCES: every policy against baseline and recommended one, and against its static fleets."""
+    rows = {row["policy"]: row for row in scores.iter_rows(named=True)}
+    choice = choose(scores, attain)
+    found: list[dict[str, Any]] = []
+
+    def against(relation: str, other: Mapping[str, Any] | None) -> None:
+        for name, row in rows.items():
+            if other is not None and name != other["policy"]:
+                names = {"policy": name, "relation": relation, "against": other["policy"]}
+                found.extend(_pair(names, row, other, draws.get(name), draws.get(other["policy"]), attain))
+
+    against("baseline", choice.baseline)
+    fleets = drawn([one.run for one in beside], seed)
+    for one in beside:
+        names = {"policy": one.policy, "relation": "same GPU-hours", "against": f"static, {one.bound} its GPU-hours"}
+        mine, theirs = draws.get(one.policy), fleets.get(one.run.name)
+        found.extend(_pair(names, rows[one.policy], one.run.scores, mine, theirs, attain))
+    against("recommended", choice.best)
+    return pl.DataFrame(found, schema=DIFFERENCES, orient="row")
+
+
+def settings(draws: Mapping[str, Draws], block_s: float) -> dict[str, Any]:
+    """How intervals were made, or why there are none."""
+    count = min((one.blocks for one in draws.values()), default=0)
+    said = {"level": LEVEL, "draws": DRAWS, "blocks": count, "block_s": block_s}
+    return said if count >= FEWEST_BLOCKS else said | {"why": f"too short for intervals: under {FEWEST_BLOCKS} windows"}
+
+
+def _pair(
+    names: dict[str, str],
+    row: Mapping[str, Any],
+    other: Mapping[str, Any],
+    mine: Draws | None,
+    theirs: Draws | None,
+    attain: float,
+) -> list[dict[str, Any]]:
+    found = []
+    for metric, sign in BETTER.items():
+        value, reference = row[metric], other[metric]
+        if value is None or reference is None:
+            continue
+        apart = float(value - reference)
+        within = interval(metric, value, mine, reference, theirs) if mine and theirs else None
+        low, high = within or (None, None)
+        said = {"value": value, "reference": reference, "difference": apart, "low": low, "high": high}
+        found.append(names | {"metric": metric, **said, "verdict": within and verdict(low, high, sign)})
+    return [
+        *found,
+        names | dict.fromkeys(DIFFERENCES.keys() - names.keys()) | _overall(names["relation"], found, attain),
+    ]
+
+
+def verdict(low: float | None, high: float | None, sign: int) -> str:
+    """Of an interval; sign 1: more is better. No difference where it holds 0."""
+    assert low is not None and high is not None
+    if low <= 1e-12 and high >= -1e-12:
+        return "no difference"
+    return "better" if (low > 0) == (sign > 0) else "worse"
+
+
+def _overall(relation: str, found: Sequence[Mapping[str, Any]], attain: float) -> dict[str, Any]:
+    """As a fleet is chosen: by attainment, and where both attain the target, or attain alike, by cost.
+
+    At the same GPU-hours by attainment, and where that is alike by the latest first tokens.
+    """
+    by = {one["metric"]: one for one in found}
+    first = by.get("slo_attainment")
+    second = by.get("ttft_p99_s" if relation == "same GPU-hours" else "cost_usd") or by["gpu_hours_provisioned"]
+    if first is None:
+        return {"metric": OVERALL, "verdict": None}
+    enough = relation != "same GPU-hours" and min(first["value"], first["reference"]) >= attain
+    decides = second if enough or first["verdict"] == "no difference" else first
+    return {"metric": OVERALL, "verdict": decides["verdict"]}

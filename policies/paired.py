@@ -1,0 +1,177 @@
+"""How far two replays of the same requests are apart, and what chance alone would make: a paired block bootstrap.
+
+The evaluated part is cut into blocks of time, the same for all policies. Whole blocks are drawn again with replacement
+(Künsch 1989), each draw for both policies at once: what a busy hour does to both cancels out, and what is alike within
+a block stays together. Percentiles come from histograms, so that a draw costs no pass over the requests.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lmaas.replay.outcome import Outcome
+from lmaas.replay.scores import mean_counts
+
+F8 = npt.NDArray[np.float64]
+
+Bounds = tuple[float, float] | None
+LEVEL = 0.9
+DRAWS = 1000
+MOST_BLOCKS = 50
+FEWEST_BLOCKS = 20
+GROWTH = math.log(1.01)  # buckets of 1 %; within one, values are taken to be spread evenly
+LEAST_S = 1e-4
+BUCKETS = 2600  # up to 190 days
+QUANTILES = {"ttft_p50_s": ("ttft_s", 0.5), "ttft_p99_s": ("ttft_s", 0.99), "e2e_p99_s": ("e2e_s", 0.99)}
+
+
+def block_edges(cut_s: float, end_s: float, window_s: float) -> F8:
+    """Edges of equal blocks, each at least a window and a fiftieth of the evaluated part."""
+    span = end_s - cut_s
+    count = max(1, min(MOST_BLOCKS, math.floor(span / window_s + 1e-9)))
+    return np.linspace(cut_s, end_s, count + 1)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """One replay, block by block; every array's first axis is the blocks. usd None: a price is missing.
+
+    counts: by latency the requests of each block and bucket; the GPU-hours after the last edge are the last block's.
+    """
+
+    span_s: float
+    requests: F8
+    attained: F8
+    counts: dict[str, F8]
+    gpu_hours: F8
+    usd: F8 | None
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, outcome: Outcome, edges_s: F8) -> "Blocks":
+        """Of the evaluated requests (scores.request_rows) and the replicas' lives."""
+        count = len(edges_s) - 1
+        at = np.searchsorted(edges_s, rows["arrival_s"].to_numpy(), side="right") - 1
+        at = np.clip(at, 0, count - 1)  # a session's turns may be sent earlier or later
+        latencies = {name: _histogram(at, rows[name], count) for name in ("ttft_s", "e2e_s")}
+        hours, usd = _paid(outcome, edges_s)
+        return cls(
+            float(edges_s[-1] - edges_s[0]),
+            np.bincount(at, minlength=count).astype(float),
+            np.bincount(at, weights=rows["attained"].to_numpy(), minlength=count).astype(float),
+            latencies,
+            hours,
+            usd,
+        )
+
+    def drawn(self, weights: F8) -> dict[str, F8]:
+        """Scores of draws: weights[draw, block] is how often a block is drawn."""
+        requests, attained = weights @ self.requests, weights @ self.attained
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = {"slo_attainment": attained / requests, "goodput_rps": attained / self.span_s}
+        used = {name: np.flatnonzero(counts.any(axis=0)) for name, counts in self.counts.items()}
+        drawn = {name: weights @ counts[:, used[name]] for name, counts in self.counts.items()}
+        found |= {name: quantile(drawn[of], used[of], rank) for name, (of, rank) in QUANTILES.items()}
+        found["gpu_hours_provisioned"] = weights @ self.gpu_hours
+        if self.usd is not None:
+            found["cost_usd"] = weights @ self.usd
+        return found
+
+
+def _histogram(block: npt.NDArray[np.int64], values: pl.Series, count: int) -> F8:
+    known = values.is_not_null().to_numpy()
+    seconds = values.drop_nulls().to_numpy()
+    bucket = np.clip(np.log(np.maximum(seconds, LEAST_S) / LEAST_S) / GROWTH, 0, BUCKETS - 1).astype(np.int64)
+    flat = np.bincount(block[known] * BUCKETS + bucket, minlength=count * BUCKETS)
+    return flat.reshape(count, BUCKETS).astype(float)
+
+
+def _paid(outcome: Outcome, edges_s: F8) -> tuple[F8, F8 | None]:
+    """(GPU-hours, dollars) of each block, as scores.cost_scores counts them."""
+    ends = np.append(edges_s, max(edges_s[-1], outcome.end_s) + 1e-9)
+    hours, usd, priced = np.zeros(len(ends) - 1), np.zeros(len(ends) - 1), True
+    kinds = outcome.replicas.select("record", "gpus", "profile")
+    spans = outcome.spans.filter(pl.col("state") != "donated").join(kinds, on="record", how="left")
+    spans = spans.filter(pl.col("to_s") > edges_s[0])
+    for (gpus, profile), of in spans.group_by("gpus", "profile", maintain_order=True):
+        mine = mean_counts(of, ends) * np.diff(ends) / 3600.0 * float(gpus)  # type: ignore[arg-type]
+        price = outcome.profiles[int(profile)].usd_per_gpu_hour  # type: ignore[call-overload]
+        hours += mine
+        usd += mine * (price or 0.0)
+        priced &= price is not None
+    for found in (hours, usd):
+        found[-2] += found[-1]
+    return hours[:-1], usd[:-1] if priced else None
+
+
+def quantile(counts: F8, bucket: npt.NDArray[np.int64], rank: float) -> F8:
+    """Of each row of counts by bucket (rising), s, spread evenly within its bucket; NaN of none."""
+    if not len(bucket):
+        return np.full(len(counts), np.nan)
+    through = counts.cumsum(axis=1)
+    wanted = rank * through[:, -1]
+    at = np.minimum((through < wanted[:, None]).sum(axis=1), len(bucket) - 1)
+    row = np.arange(len(counts))
+    inside = np.where(counts[row, at] > 0, 1 - (through[row, at] - wanted) / np.maximum(counts[row, at], 1e-300), 0.0)
+    found = LEAST_S * np.exp(GROWTH * (bucket[at] + inside))
+    return np.where(through[:, -1] > 0, found, np.nan)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A replay's scores, drawn again: `point` of the blocks as they are, `again` of each draw."""
+
+    point: dict[str, float]
+    again: dict[str, F8]
+    blocks: int
+
+    @classmethod
+    def of(cls, blocks: Blocks, seed: int) -> "Draws":
+        """The same draws for every replay of so many blocks and one seed: that is what pairs them."""
+        count = len(blocks.requests)
+        weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS).astype(float)
+        once = blocks.drawn(np.ones((1, count)))
+        return cls({name: float(value[0]) for name, value in once.items()}, blocks.drawn(weights), count)
+
+
+def tails(blocks: int, level: float = LEVEL) -> tuple[float, float]:
+    """The two ranks of the draws between which an interval lies: wider than `level` where the blocks are few.
+
+    As a t-interval is wider than a normal one, and by sqrt(n/(n-1)): bootstraps know too little of the spread
+    (Hesterberg 2015); t by its Cornish-Fisher expansion.
+    """
+    normal, freedom = NormalDist(), blocks - 1
+    z = normal.inv_cdf((1 + level) / 2)
+    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    low = normal.cdf(-t * math.sqrt(blocks / freedom))
+    return low, 1 - low
+
+
+def interval(metric: str, value: float, one: Draws, reference: float = 0.0, other: Draws | None = None) -> Bounds:
+    """(low, high) of value - reference, or of one replay's own score; None where too little is there.
+
+    Attainment scatters around a difference, all others around a ratio: costs and latencies are never below nothing.
+    value and reference are exact; what buckets make of them is taken off, and the draws say how far it scatters.
+    """
+    if one.blocks < FEWEST_BLOCKS or metric not in one.again or (other is not None and metric not in other.again):
+        return None
+    again, point = one.again[metric], one.point[metric]
+    of, base = (np.zeros(1), 0.0) if other is None else (other.again[metric], other.point[metric])
+    relative = other is not None and metric != "slo_attainment" and min(of.min(), again.min(), base, point) > 0
+    found = again / of * (base / point) * value - reference if relative else again - of
+    if not relative:
+        found = found - (point - base) + (value - reference)
+    known = found[np.isfinite(found)]
+    if len(known) < DRAWS / 2:
+        return None
+    low, high = np.quantile(known, tails(one.blocks))
+    return _whole(low, value - reference), _whole(high, value - reference)
+
+
+def _whole(bound: Any, difference: float) -> float:
+    """Without what rounding leaves where nothing scatters."""
+    return difference if abs(bound - difference) <= 1e-9 * max(abs(difference), 1e-3) else float(bound)
