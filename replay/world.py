@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import columns as c
 from .anticipation import LATE, Anticipation
 from .fleet import DECODE, PREFILL, SILOS, Fleet, Pool, preferences
 from .kernel import layout as k
@@ -12,6 +13,7 @@ from .kernel.state import State, empty_state, with_coming, with_trees, with_view
 from .profile import Profile
 from .requests import Extension, Requests
 from .routers import Router
+from .steplaw import step_law
 
 # Linear scores are kept, and the router not called, where they are of counts, or from so many slots on where they
 # change with every iteration; up to SCANNED_SLOTS all are looked at, beyond that a tree is kept
@@ -21,6 +23,8 @@ SCANNED_SLOTS = 32
 # Heartbeats in a row that place nothing while nothing else is left; then routers that hold are not asked again.
 FRUITLESS = 10_000
 COEFFICIENTS = ("attn_pair", "prefix_kv", "decode_seq", "decode_kv")
+LAW = ("prefill_s", "token_s", "decode_s", "seq_s", "context_s", "kv_tokens")
+LANE_CODES = {PREFILL: c.PREFILL, DECODE: c.DECODE}  # all others are shared
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,14 @@ def state_of(
     regions = [fleet.regions.index(p.region) if p.region in fleet.regions else -1 for p in fleet.pools]
     st.pool.region = regions
     st.pool.onward = world.onward
+    st.pool.lane = [LANE_CODES.get(pool.lane, c.SHARED) for pool in fleet.pools]
     st.pool.onward_tokens = [onward_tokens(fleet, pool) for pool in fleet.pools]
     shape = zeros("shape", len(shapes))
     shape.fixed = [p.latency.base for p in shapes]
     for name in COEFFICIENTS:
         shape[name] = [getattr(p.latency, name) for p in shapes]
+    for name in LAW if router.flight else ():  # few routers go by it
+        shape[f"law_{name}"] = [getattr(step_law(p), name) for p in shapes]
     if fleet.kv_bandwidth_gb_s is not None:
         shape.kv_transfer = [(p.kv_bytes_per_token or 0) / (fleet.kv_bandwidth_gb_s * 1e9) for p in shapes]
     most = max(p.max_batch_tokens for p in shapes)

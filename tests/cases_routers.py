@@ -20,6 +20,7 @@ from lmaas.replay.engine import NEVER, Controller, Extension, Replay
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.protocol import Actions
 from lmaas.replay.routers import ROUTERS, ready
+from lmaas.replay.steplaw import step_law
 
 GIVEN = {
     "random": {"seed": [0, 1, 4_000_000_000]},
@@ -44,6 +45,7 @@ GIVEN = {
         "gamma": [0.5, 1.0],
         "heartbeat_s": [0.0, 0.5, 4.0],
         "refusals": [0, 1, 3],
+        "limits": [[[0, 0]], [[20.0, 5.0, 0, 3.0]], [[0, 0, 60.0, 30.0], [9.0, 4.0, 0, 0]]],
     },
 }
 
@@ -91,6 +93,7 @@ def router_cases(draw, names=tuple(ROUTERS)):
         "requests": requests,
         **({"hash_tokens": hash_tokens, "hashes": hashes} if hash_tokens else {}),
         "sessions_of": [s if s < 3 else s << 31 for s in numbers(-1, 6)],
+        "tiers": numbers(0, 2),
         "counts": [draw(st.integers(1, 4)) for _ in range(pools)],
         "mixed": draw(st.integers(0, 2)),
         "ticks": ticks,
@@ -130,10 +133,13 @@ def play_slow(case):
     )
     fleet = SlowFleet(replicas, case["router"], extend, case["given"].get("kappa", 2.0), rules=rules)
     fleet.given = case["given"]
+    laws = {id(shape): step_law(profile) for shape, profile in zip(shapes, profiles(case), strict=True)}
+    fleet.law = lambda shape: laws[id(shape)]
     fleet.profiles = [shapes[0], *shapes[-1:] * (case["mixed"] > 0), *shapes[1:-1]]  # in the order the fleet names them
     rows = [Request(k, *row) for k, row in enumerate(case["requests"])]
-    for row, session, hashes in zip(rows, case["sessions_of"], case.get("hashes", [()] * len(rows)), strict=True):
-        row.session, row.hashes = session, hashes
+    given = zip(rows, case["sessions_of"], case["tiers"], case.get("hashes", [()] * len(rows)), strict=True)
+    for row, session, tier, hashes in given:
+        row.session, row.tier, row.hashes = session, tier, hashes
 
     def act(wanted):
         return lambda fleet: [fleet.scale(pool, count) for pool, count in enumerate(wanted)]
@@ -158,7 +164,8 @@ def play_fast(case, linear=True, scales=True):
         )
     router = ready(case["router"], 0)
     router = replace(router, params={**router.params, **case["given"]}, weights=router.weights if linear else None)
-    table = replace(requests_of(case), session=np.array(case["sessions_of"], np.int64))
+    columns = {"session": np.array(case["sessions_of"], np.int64), "tier": np.array(case["tiers"], np.int64)}
+    table = replace(requests_of(case), **columns)
     extension = Extension(np.array(EXTEND_AT), np.array(EXTEND_BY))
     scanned = 32 * (len(case["requests"]) % 2)  # small pools have a tree in every other case
     with (

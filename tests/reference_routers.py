@@ -164,50 +164,85 @@ def preserve_anticipated(fleet, request, active):
 
 
 class Packing:
-    """Aladdin's placement of one request: constraints (a) to (d) with the coefficients of each replica's profile."""
+    """Aladdin's placement of one request: constraints (a) to (d) by the linear law of each replica's profile."""
 
     def __init__(self, fleet, request):
-        self.now, self.given, self.request = fleet.now, fleet.given, request
-        self.left = self.given["theta_ttft"] * self.given["ttft_s"] - (fleet.now - request.arrival)
-        self.pace = self.given["theta_atgt"] * self.given["atgt_s"]
+        self.now, self.given, self.request, self.fleet = fleet.now, fleet.given, request, fleet
+        self.lane = fleet.rules.lane(request.pool)
+        self.left = self.given["theta_ttft"] * self.limit(request, "ttft_s") - (fleet.now - request.arrival)
+        self.pace = self.given["theta_atgt"] * self.limit(request, "atgt_s")
+
+    def limit(self, request, name):
+        table = self.given.get("limits", [[0, 0]])
+        row = table[min(self.request.kind, len(table) - 1)]  # a pool serves one kind
+        pairs = [row[k : k + 2] for k in range(0, len(row) - 1, 2)]
+        own = pairs[min(getattr(request, "tier", 0), len(pairs) - 1)][name == "atgt_s"]
+        return own or self.given[name]
+
+    def to_prefill(self):
+        request = self.request
+        return 0 if request.generated > 0 and request.need == 1 else request.need
 
     def prefill(self, replica, tokens):
-        shape = replica.shape
-        each = shape.latency.tokens(shape.max_batch_tokens) / shape.max_batch_tokens
-        return shape.latency.base + each * (tokens + self.request.input)
+        law = self.fleet.law(replica.shape)
+        return law.prefill_s + law.token_s * tokens
 
-    def decode(self, replica, others):
-        shape = replica.shape
-        seqs = min(shape.max_seqs, shape.max_batch_tokens)
-        each = shape.latency.decode_seq + shape.latency.tokens(seqs) / seqs
-        context = sum(r.input + self.given["gamma"] * r.predicted for r in [self.request, *others])
-        return shape.latency.base + each * (len(others) + 1) + shape.latency.decode_kv * context
+    def decode(self, replica, members):
+        law = self.fleet.law(replica.shape)
+        context = sum(r.input for r in members) + self.given["gamma"] * sum(r.predicted for r in members)
+        return law.decode_s + law.seq_s * len(members) + law.context_s * context
 
-    def memory(self, replica, others):
+    def memory(self, replica, members):
         """At each completion, as predicted, what all that are still there hold."""
-        rows = [(r.input + r.generated, max(r.predicted - r.generated, 1)) for r in [self.request, *others]]
+        spare, rows = self.fleet.law(replica.shape).kv_tokens, []
+        for r in members:
+            rows.append((r.input + r.generated + spare, max(r.predicted - r.generated, 1)))
         peaks = [sum(held + step for held, left in rows if left >= step) for _, step in rows]
         return max(peaks) <= replica.shape.blocks * replica.shape.block
 
     def keeps(self, replica, left):
         others = [*replica.running, *replica.waiting]
-        prefill = self.prefill(replica, replica.prefill_tokens())
-        started = [r for r in others if r.first is not None]
-        harmed = [r for r in started if prefill > self.given["atgt_s"] * r.generated - (self.now - r.first)]
-        in_time = prefill <= left and not harmed
-        return in_time and self.decode(replica, others) <= self.pace and self.memory(replica, others)
+        prefill = self.prefill(replica, replica.prefill_tokens() + self.to_prefill())
+        kept = []
+        if self.lane != "decode":
+            kept.append(prefill <= left)
+            for r in others:
+                if r.first is None:
+                    mine = self.given["theta_ttft"] * self.limit(r, "ttft_s") - (self.now - r.arrival)
+                    kept.append(mine < 0 or prefill <= mine)
+        if self.lane == "shared":
+            started = [r for r in others if r.first is not None]
+            kept += [prefill <= self.limit(r, "atgt_s") * r.generated - (self.now - r.first) for r in started]
+        if self.lane != "prefill":
+            decode = self.decode(replica, [self.request, *others])
+            kept += [decode <= self.given["theta_atgt"] * self.limit(r, "atgt_s") for r in [self.request, *others]]
+            kept.append(self.memory(replica, [self.request, *others]))
+        return all(kept)
 
     def empty_in_time(self, replica):
-        return self.prefill(replica, 0) <= self.left
+        return self.prefill(replica, self.to_prefill()) <= self.left
 
     def empty_keeps_pace(self, replica):
-        return self.decode(replica, []) <= self.pace and self.memory(replica, [])
+        alone = [self.request]
+        request = self.request
+        fits = request.input + request.predicted + self.fleet.law(replica.shape).kv_tokens
+        fits = fits <= replica.shape.blocks * replica.shape.block
+        return self.lane == "prefill" or (self.decode(replica, alone) <= self.pace and fits)
+
+    def bin_full(self, replica, members):
+        """Whether a replica to come could not take these together, all new."""
+        law, last = self.fleet.law(replica.shape), members[-1][0]
+        late = self.prefill(replica, sum(n for _, n in members)) > self.given["theta_ttft"] * self.limit(last, "ttft_s")
+        slow = self.decode(replica, [r for r, _ in members]) > self.pace
+        held = sum(r.input + r.predicted + law.kv_tokens for r, _ in members)
+        large = held > replica.shape.blocks * replica.shape.block
+        return (self.lane != "decode" and late) or (self.lane != "prefill" and (slow or large))
 
 
 def fullness(replica):
     others = [*replica.running, *replica.waiting]
     share = sum(r.input + r.generated for r in others) / (replica.shape.blocks * replica.shape.block)
-    return math.sqrt((len(others) / replica.shape.max_seqs) ** 2 + share**2)
+    return (len(others) / replica.shape.max_seqs) ** 2 + share**2
 
 
 def aladdin(fleet, request, active):
@@ -220,10 +255,21 @@ def aladdin(fleet, request, active):
             return replica
     starting = len(fleet.pool(request.pool, "starting"))
     held = sum(1 for r in fleet.deferred if r.pool == request.pool)
-    each = max(sum(r.requests() for r in active) / len(active), 1.0) if active else math.inf
-    if notes(fleet).get(request.pool) == fleet.now or (starting > 0 and starting * each > held):
+    mine = notes(fleet).setdefault(request.pool, {"bins": [[]], "opened": None})
+    if held == 0:
+        mine["bins"] = [[]]
+    needed = 1
+    if active:
+        each = (request, packing.to_prefill())
+        if mine["bins"][-1] and packing.bin_full(active[0], [*mine["bins"][-1], each]):
+            mine["bins"].append([])
+        mine["bins"][-1].append(each)
+        needed = len(mine["bins"]) * (held + 1) / sum(len(b) for b in mine["bins"])
+    there = len(active) + starting
+    denied = mine["opened"] is not None and mine["opened"][0] == fleet.now and there <= mine["opened"][1]
+    if starting >= needed or denied:
         return "hold"
-    notes(fleet)[request.pool] = fleet.now
+    mine["opened"] = (fleet.now, there)
     return "open"
 
 

@@ -16,7 +16,7 @@ def row(request, running):
     first = math.inf if request.first is None else request.first
     remaining = request.predicted - request.generated
     tokens = [request.input, request.computed, request.generated, remaining]
-    return [*tokens, request.rank, request.arrival, first, float(running)]
+    return [*tokens, request.rank, request.arrival, first, float(running), float(getattr(request, "tier", 0))]
 
 
 def flight(replica):

@@ -45,7 +45,8 @@ def refusal(text):
 
 
 def test_every_parameter_of_every_router_has_a_row_here():
-    assert set(PARAMETERS) == {*MAY_BE, ("weighted", "weights"), ("weighted-least", "weights")}
+    tables = {("weighted", "weights"), ("weighted-least", "weights"), ("aladdin", "limits")}
+    assert set(PARAMETERS) == {*MAY_BE, *tables}
 
 
 @pytest.mark.parametrize(("name", "parameter"), MAY_BE, ids=lambda part: part)

@@ -143,6 +143,9 @@ def _ask(st: State, route: Route, q: int, t: float, first: int, active: int) -> 
     ask[c.ARRIVED_S] = fly.arrival_s
     ask[c.STARTING] = st.pool[fly.pool].starting
     ask[c.DEFERRED] = st.pool[fly.pool].deferrals
+    ask[c.LANE] = st.pool[fly.pool].lane
+    ask[c.GENERATED_TOKENS] = fly.generated
+    ask[c.UNFILLED_TOKENS] = unfilled(st, q)
     scores = st.scores[first : first + active]
     rows = st.rows[first : first + active]
     ahead = st.ahead[first : first + active] if ctl.ahead > 0 else st.ahead[:0]

@@ -60,12 +60,13 @@ def arrange(st: State, pool: int) -> None:
 @jit
 def _price(st: State, row: int, rep: Any) -> None:
     """The columns of an iteration's time."""
-    shape, tokens = st.shape[rep.profile], st.token_s[rep.profile]
-    seqs = min(rep.max_seqs, rep.max_batch)
-    st.rows[row, c.BASE_S] = shape.fixed
-    st.rows[row, c.TOKEN_S] = tokens[rep.max_batch] / rep.max_batch
-    st.rows[row, c.SEQ_S] = shape.decode_seq + tokens[seqs] / seqs
-    st.rows[row, c.CONTEXT_S] = shape.decode_kv
+    shape = st.shape[rep.profile]
+    st.rows[row, c.BASE_S] = shape.law_decode_s
+    st.rows[row, c.TOKEN_S] = shape.law_token_s
+    st.rows[row, c.SEQ_S] = shape.law_seq_s
+    st.rows[row, c.CONTEXT_S] = shape.law_context_s
+    st.rows[row, c.PREFILL_S] = shape.law_prefill_s
+    st.rows[row, c.SPARE_TOKENS] = shape.law_kv_tokens
 
 
 @jit

@@ -147,3 +147,4 @@ def _note(st: State, q: int, at: int, steps: int, running: float) -> None:
     row[c.F_ARRIVED_S] = fly.arrival_s
     row[c.F_FIRST_S] = fly.first_s
     row[c.F_RUNNING] = running
+    row[c.F_TIER] = fly.tier

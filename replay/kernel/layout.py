@@ -121,14 +121,19 @@ POOL = _record(
     " region down tree leaves"  # tree: offset of its tournament tree
     " ended_now"  # completions at this instant that may release held requests
     " opened"  # replicas asked for by OPEN, cumulative
+    " lane"  # columns.SHARED, PREFILL or DECODE
     " onward onward_tokens"  # of a prefill lane: row of `choices` with the decode pools, the most these hold; else -1
     " arrived arrived_input completed completed_output rejected"
     " arrived_batch",  # prompt tokens of those of tier batch
     "ttft_s e2e_s",  # sums over the completed, from their arrival
 )
 
-# a profile in use; kv_transfer: seconds a token of KV takes to another replica
-SHAPE = _record("", "fixed attn_pair prefix_kv decode_seq decode_kv kv_transfer")
+# a profile in use; kv_transfer: seconds a token of KV takes to another replica; law_...: made linear (replay.steplaw)
+SHAPE = _record(
+    "",
+    "fixed attn_pair prefix_kv decode_seq decode_kv kv_transfer"
+    " law_prefill_s law_token_s law_decode_s law_seq_s law_context_s law_kv_tokens",
+)
 EVENT = np.dtype([("t", np.float64), ("slot", np.int64)])
 ENTRY = np.dtype([("t", np.float64), ("order", np.int64), ("slot", np.int64), ("stamp", np.int64)])
 CHUNK = np.dtype([("slot", np.int64), ("tokens", np.int64)])

@@ -54,6 +54,7 @@ def look(st: State, r: int, t: float) -> None:
     row, generated = rep.row, rep.generated + m * rep.decodes
     st.rows[row, c.OUTSTANDING_TOKENS] = rep.prefill + rep.predicted - generated
     st.rows[row, c.EXPECTED_TOKENS] = rep.input + rep.predicted
+    st.rows[row, c.ANSWER_TOKENS] = rep.predicted
     st.rows[row, c.KV_TOKENS] = (rep.used + ahead) * rep.block
     if st.ctl[0].deep == 1:
         look_deep(st, r, rep.steps + m)
