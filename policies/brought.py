@@ -1,5 +1,6 @@
 """What a policy brings of the world around it, where the fleet file is silent: queues, holds, regions, silos."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import polars as pl
 
 from lmaas.analysis.trace import TIERS
 from lmaas.replay.fleet import BATCH, INTERACTIVE, SHARED, Fleet, Hold, Order, Pool, RegionChoice
+from lmaas.replay.profile import Profile
 
 from .planning import common_start
 from .prepare import Prepared
@@ -22,7 +24,8 @@ class Brings:
     """A policy's attribute `brings`: fields of a fleet file that it sets unless the file does; None: not its business.
 
     silo: share of every pool's replicas that serve the tier batch alone, in a lane of their own; the rest serve the
-    others (Fleet has no such field: a pool in silos is two pools).
+    others (Fleet has no such field: a pool in silos is two pools). profiles: what workers each service has, by
+    service, worked out of what is prepared, and how that is prepared with them.
     """
 
     order: Order | None = None
@@ -30,6 +33,8 @@ class Brings:
     hold: Hold | None = None
     silo: float | None = None
     kv_bandwidth_gb_s: float | None = None
+    profiles: Callable[[Prepared], dict[str, Profile]] | None = None
+    reshaped: Callable[[Prepared, Mapping[str, Profile]], Prepared] | None = None
 
 
 def suited(ready: Prepared, policy: Any, inputs: "Inputs | None" = None) -> tuple[Prepared, dict[str, Any]]:
@@ -46,9 +51,15 @@ def suited(ready: Prepared, policy: Any, inputs: "Inputs | None" = None) -> tupl
     if brings.silo is not None:
         ready = in_silos(ready, brings.silo)
     ready = replace(ready, fleet=replace(ready.fleet, **sets))
+    sets |= {} if brings.silo is None else {"silo": brings.silo}
+    if brings.profiles is not None and brings.reshaped is not None and "services" not in ready.given:
+        found = brings.profiles(ready)
+        if found:
+            ready = brings.reshaped(ready, found)
+            sets |= {"profiles": {service: profile.name for service, profile in found.items()}}
     if inputs is not None and hasattr(policy, "fitted"):
         ready = policy.fitted(ready, inputs)
-    return ready, sets | ({} if brings.silo is None else {"silo": brings.silo})
+    return ready, sets
 
 
 def said(sets: dict[str, Any]) -> str:
@@ -67,6 +78,8 @@ def said(sets: dict[str, Any]) -> str:
         )
     if "kv_bandwidth_gb_s" in sets:
         words.append(f"KV moves between replicas at {sets['kv_bandwidth_gb_s']:g} GB/s")
+    if "profiles" in sets:
+        words.append(", ".join(f"{service} on {name}" for service, name in sorted(sets["profiles"].items())))
     if "silo" in sets:
         words.append(f"{sets['silo']:.0%} of every pool for the tier batch alone")
     return "; ".join(words)
@@ -122,4 +135,4 @@ def plain(sets: dict[str, Any], fleet: Fleet) -> dict[str, Any]:
     from lmaas.replay.fleet import conditions
 
     found = conditions(fleet)
-    return {name: value if name == "silo" else found[name] for name, value in sets.items()}
+    return {name: value if name in ("silo", "profiles") else found[name] for name, value in sets.items()}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from .load import scale_load
 from .rows import read_prefixes, read_rows
 
 FEW = 50  # training requests below which a service's own length mix says nothing
+KNOWN = ("service", "scored_tier", "input_tokens", "output_tokens", "limit_ttft_s", "limit_tpot_s")  # History.known
 MOST_WINDOWS = 200_000  # 3.8 years of ten minutes; more is a stray timestamp or a mistyped window
 
 
@@ -123,7 +124,7 @@ def prefixes_of(rows: pl.DataFrame, prefixes: Prefixes) -> Prefixes:
     return prefixes.take(rows["row"].to_numpy(), copy)
 
 
-def _rates(
+def measured_rates(
     requests: pl.DataFrame, fleet: Fleet, attain: float, seed: int, prefixes: Prefixes | None, cached: Sequence[str]
 ) -> tuple[dict[tuple[str, str], Rates], list[str]]:
     """μ per service and lane, on its own mix; services with few requests share one load test a profile, on all's.
@@ -215,10 +216,11 @@ def _history(requests: pl.DataFrame, window_s: float, cut_s: float, rates: Mappi
     cells = known.series.join(grid, how="cross") if n else known.series.clear().join(grid, how="cross")
     demand = cells.with_columns(value=pl.Series(value.reshape(-1)[: cells.height]))
     demand = demand.with_columns(pl.col("service", "origin").cast(pl.String))
-    return History(start, cut_s, window_s, _rates_frame(rates), demand)
+    return History(start, cut_s, window_s, rates_frame(rates), demand)
 
 
-def _rates_frame(rates: Mapping[tuple[str, str], Rates]) -> pl.DataFrame:
+def rates_frame(rates: Mapping[tuple[str, str], Rates]) -> pl.DataFrame:
+    """History.rates."""
     names = ("requests_s", "prompt_tokens_s", "output_tokens_s", "total_tokens_s", "mean_running")
     rows = [{"service": s, "lane": lane} | {n: getattr(r, n) for n in names} for (s, lane), r in rates.items()]
     return pl.DataFrame(rows)
@@ -300,14 +302,15 @@ def prepare(
     cached = caching_services(built, trace.meta.block_size) if caches and "block_hashes" in trace.meta.columns else ()
     prefixes, said = read_prefixes(trace, cached) if cached else (None, [])
     notes += said
-    rates, said = _rates(training if training.height else requests, built, attain, seed, prefixes, cached)
+    rates, said = measured_rates(training if training.height else requests, built, attain, seed, prefixes, cached)
     notes += said
     if requests["tier"].null_count():
         notes.append(f"{requests['tier'].null_count():,} requests have no tier and are scored as {NO_TIER}")
     nominal = pl.Series(_nominal_s(requests, built, rates))
     requests = requests.with_columns(done_s=pl.col("arrival_s") + observed_s().fill_null(nominal))
     window = _window(trace, requests, window_s, cut_s, end_s)
-    history = _history(requests, window, cut_s, rates)
+    known = requests.filter(pl.col("done_s") < cut_s).select(*KNOWN)
+    history = replace(_history(requests, window, cut_s, rates), known=known)
     return Prepared(
         requests, not_replayed, built, services, tuple(slos), limits, rates, history,
         cut_s, start_s, end_s, window, seed, tuple(notes), prefixes, cached,

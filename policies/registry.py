@@ -38,6 +38,7 @@ POLICIES = Registry(
         "sageserve-reactive": "lmaas.policies.sageserve.reactive:Reactive",
         "oserve": "lmaas.policies.oserve.policy:OServe",
         "sageserve-siloed": "lmaas.policies.sageserve.reactive:Siloed",
+        "aladdin": "lmaas.policies.aladdin.policy:Aladdin",
         "oracle": "lmaas.policies.oracle:Oracle",
         "perfect-system": "lmaas.policies.bounds:PerfectSystem",
         "zero-cold-start": "lmaas.policies.bounds:ZeroColdStart",

@@ -188,7 +188,7 @@ def play(
         requests_of(replayed, predicted, fleet, inputs.chains(), inputs.prefixes()),
         fleet,
         initial,
-        policy.router,
+        getattr(state, "router", None) or policy.router,
         guarded(controller, fleet),
         widened(inputs.extension(policy.lengths, length_error), ready),
         instant_start=policy.instant_start,

@@ -87,6 +87,7 @@ class Close:
             outstanding_tokens=rows[:, c.OUTSTANDING_TOKENS],
             kv_fraction=rows[:, c.KV_TOKENS] / capacity,
             ahead=np.where((here["state"] == k.STARTING)[:, None], 0.0, ahead),
+            surplus_tokens=here["surplus"].copy(),
         )
 
     def requests(self) -> SeenRequests:
@@ -96,7 +97,10 @@ class Close:
         there = (fly["phase"] != k.ELSEWHERE) & (fly["gone"] == 0) & (fly["request"] >= 0)
         number = np.flatnonzero(there)
         here = fly[number[np.argsort(fly["request"][number], kind="stable")]]  # few: a request is 400 bytes
-        index = st.rep.view(np.ndarray)["index"]
+        rep = st.rep.view(np.ndarray)
+        index, looked = rep["index"], rep["looked"][np.maximum(here["replica"], 0)]
+        steps = np.where(here["phase"] == k.DECODE, looked, 0)
+        need = here["input"] + here["generated"] - here["computed"]  # while it decodes both are less the same steps
         return SeenRequests(
             request=here["request"].copy(),
             pool=here["pool"].copy(),
@@ -106,6 +110,10 @@ class Close:
             arrival_s=here["arrival_s"].copy(),
             input_tokens=here["input"].copy(),
             predicted_tokens=here["predicted"].copy(),
+            foretold_tokens=here["foretold"].copy(),
+            generated_tokens=here["generated"] + steps,
+            unfilled_tokens=np.where((here["first_s"] < np.inf) & (need == 1), 0, need),
+            first_s=here["first_s"].copy(),
         )
 
     def close(self) -> None:

@@ -71,6 +71,8 @@ class SeenReplicas:
     outstanding_tokens: np.ndarray  # f8
     kv_fraction: np.ndarray  # f8, of its own capacity
     ahead: np.ndarray  # f8[replicas, iterations], KV anticipated so many iterations from now, of its own capacity
+    # i8, output tokens of all requests completed there so far beyond what was predicted at their arrival
+    surplus_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ class SeenRequests:
     arrival_s: np.ndarray  # f8
     input_tokens: np.ndarray  # i8
     predicted_tokens: np.ndarray  # i8, of output, all in all
+    foretold_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # i8, predicted at arrival
+    generated_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # i8
+    unfilled_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # i8, to be prefilled
+    first_s: np.ndarray = field(default_factory=lambda: np.zeros(0))  # f8, of its first token; inf: not yet
 
     def by_tier(self, where: str, pools: int) -> np.ndarray:
         """Requests so placed, i8[pools, tiers]."""
@@ -140,7 +146,9 @@ class History:
     rates: sustainable rates a replica, one row a service and lane: service, lane, requests_s, prompt_tokens_s,
     output_tokens_s, total_tokens_s, mean_running. last_window: demand of the last training window: service, origin,
     metric, value.
-    window_demand: the same for every training window. Times in seconds of the trace.
+    window_demand: the same for every training window. known: the requests that were done by the end: service,
+    scored_tier, input_tokens, output_tokens, limit_ttft_s, limit_tpot_s (inf: not asked). Times in seconds of the
+    trace.
     """
 
     start_s: float
@@ -149,6 +157,7 @@ class History:
     rates: pl.DataFrame
     window_demand: pl.DataFrame
     own: Any = None
+    known: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 @runtime_checkable

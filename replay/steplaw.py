@@ -17,9 +17,9 @@ PROMPTS = 1024  # tokens: steps are timed for prompts of up to this, and for one
 class StepLaw:
     """Prefill lasts prefill_s + token_s · tokens of prompts; decoding decode_s + seq_s · requests + context_s · tokens.
 
-    Seconds an iteration; k1 = token_s, c1 = prefill_s, k2 = context_s, c2 = seq_s, c3 = decode_s of Aladdin (arXiv 2405.06856). A
-    request holds its tokens and kv_tokens more (j, with h = 1): the mean that its last block leaves empty.
-    prefill_error, decode_error: mean relative errors over the steps it was fitted to; *_worst the largest.
+    Seconds an iteration; Aladdin's k1 = token_s, c1 = prefill_s, k2 = context_s, c2 = seq_s, c3 = decode_s (arXiv
+    2405.06856). A request holds its tokens and kv_tokens more (j, with h = 1): what its last block leaves empty, the
+    mean. prefill_error, decode_error: mean relative errors over the steps it was fitted to; *_worst the largest.
     """
 
     prefill_s: float
@@ -35,7 +35,7 @@ class StepLaw:
 
 
 def step_law(profile: Profile) -> StepLaw:
-    """The law of a profile: least squares of relative errors, no coefficient below 0 (a step of no tokens lasts no less).
+    """The law of a profile: least squares of relative errors, no coefficient below 0.
 
     Steps are what the profile says of them: prefills of 16 tokens up to two full batches, in prompts of several
     lengths; decodes of one request up to as many as may run, over contexts up to what the KV cache holds.
@@ -50,8 +50,9 @@ def _law(latency: Latency, batch_tokens: int, most_seqs: int, kv_tokens: int, bl
     seqs, context, decode_s = decode_steps(latency, most_seqs, kv_tokens)
     prefill, prefill_off = fitted(np.stack([np.ones_like(tokens), tokens], axis=1), prefill_s)
     decode, decode_off = fitted(np.stack([np.ones_like(seqs), seqs, context], axis=1), decode_s)
+    (c1, k1), (c3, c2, k2) = prefill, decode
     return StepLaw(
-        *prefill, *decode, (block - 1) / 2,
+        c1, k1, c3, c2, k2, (block - 1) / 2,
         float(prefill_off.mean()), float(prefill_off.max()), float(decode_off.mean()), float(decode_off.max()),
     )  # fmt: skip
 
@@ -77,7 +78,7 @@ def decode_steps(lat: Latency, most: int, kv_tokens: int) -> tuple[np.ndarray, n
 
 
 def fitted(columns: np.ndarray, seconds: np.ndarray) -> tuple[list[float], np.ndarray]:
-    """(coefficients from 0 up, relative errors f8[steps]): the best of all choices of columns, each by least squares."""
+    """(coefficients from 0 up, relative errors f8[steps]): the best choice of columns, each by least squares."""
     relative = columns / seconds[:, None]
     best, least = [0.0] * columns.shape[1], math.inf
     for n in range(columns.shape[1], 0, -1):

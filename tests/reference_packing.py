@@ -14,7 +14,7 @@ def waiting_tokens(request):
 
 
 def broken(members, law, room, now, lane, limits, given):
-    """Names of the constraints that these requests, together on a replica, break; limits: request -> (ttft_s, atgt_s)."""
+    """Names of the constraints that these requests, together on a replica, break; limits: of one, (TTFT, ATGT)."""
     found = set()
     prefill_s = law.prefill_s + law.token_s * sum(waiting_tokens(r) for r in members)
     decode_s = law.decode_s

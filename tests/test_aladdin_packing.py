@@ -112,4 +112,3 @@ def test_the_check_can_fail(shape, names):
         _, fleet = slowly(profile, rows, pairs, given, LANES[shape], "least-requests")
         found |= set().union(*fleet.broke)
     assert found == set(names)
-

@@ -44,6 +44,7 @@ def complete(st: State, r: int, q: int, t: float) -> None:
     return_blocks(st, r, q)
     count_out(st, r, q)
     pool.completed_output += fly.output
+    st.rep[r].surplus += fly.output - fly.foretold
     pool.ttft_s += fly.first_s - fly.arrival_s
     pool.e2e_s += t - fly.arrival_s
     write_out(st, q, c.OK, t)

@@ -203,8 +203,10 @@ def look_at_all(st: State, t: float) -> None:
             seen[k.S_OUTSTANDING] += row[c.OUTSTANDING_TOKENS]
             seen[k.S_KV] += row[c.KV_TOKENS]
             seen[k.S_KV_CAPACITY] += row[c.KV_CAPACITY_TOKENS]
-        if st.ctl[0].anticipated > 0 and (rep.state == k.ACTIVE or rep.state == k.DRAINING):
-            anticipate(st, r, rep.steps + since(st, r, t))
+        if rep.state == k.ACTIVE or rep.state == k.DRAINING:
+            rep.looked = rep.steps + since(st, r, t)
+            if st.ctl[0].anticipated > 0:
+                anticipate(st, r, rep.looked)
     for p in range(len(st.pool)):
         pool, seen = st.pool[p], st.seen[p]
         seen[k.S_QUEUED] = pool.queued

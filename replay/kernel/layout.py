@@ -50,6 +50,8 @@ REPLICA = _record(
     " prefill predicted generated input"  # sums over the requests here: not yet prefilled, predicted output, ...
     " leaving"  # running requests that go at the end of the iteration in progress
     " flight_at flight_room"  # its rows in `flight`
+    " looked"  # `steps` as of the driver's last look, those of the run in progress that had ended included
+    " surplus"  # output tokens of the requests completed here beyond what was predicted at their arrival
     " transit"  # requests migrating away, whose blocks are still held
     " awaited"  # 1: the driver wants to know when it is off
     " per_hash"  # KV blocks a hash block

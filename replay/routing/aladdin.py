@@ -1,5 +1,7 @@
 """Aladdin's placement: the fullest replica that still keeps every latency and memory constraint."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .. import columns as c
@@ -7,7 +9,7 @@ from ..jit import jit, router
 from ..routers import MOST_REFUSED, Range, Router
 
 TTFT_S, ATGT_S, THETA_TTFT, THETA_ATGT, GAMMA, HEARTBEAT_S, REFUSALS, ROWS, WIDTH, TABLE = range(10)
-PARAMETERS = {
+PARAMETERS: dict[str, float | Sequence[Sequence[float]]] = {
     "ttft_s": 1.0, "atgt_s": 0.1, "theta_ttft": 1.0, "theta_atgt": 1.0, "gamma": 0.5, "heartbeat_s": 1.0,
     "refusals": 256.0, "limits": [[0.0, 0.0]],
 }  # fmt: skip
@@ -202,9 +204,9 @@ def aladdin(
     theta_ttft · ttft_s - time waited, by all without a token; (b) decode <= theta_atgt · atgt_s; (c) prefill <=
     atgt_s · generated - time since the first token, by all with one; (d) KV when each completes, as predicted, <=
     capacity. A prefill lane keeps (a) alone, a decode lane (b) and (d). Ours: where no empty replica could keep (a)
-    for the request any more, it need not; where none could keep (b) or (d), the emptiest takes it; those held are packed
-    onto replicas to come, which says how many are opened (`wait`). O(replicas + requests of those tried). Aladdin
-    (arXiv 2405.06856) as others sum it up: no code is public, and its formulas are not checked against the paper.
+    for the request any more, it need not; where none could keep (b) or (d), the emptiest takes it; those held are
+    packed onto replicas to come, which says how many are opened (`wait`). O(replicas + requests of those tried).
+    Aladdin (arXiv 2405.06856) as others sum it up: no code is public, its formulas are not checked against the paper.
     """
     n = replicas.shape[0]
     ttft_s = limit(params, request[c.KIND], request[c.TIER], TTFT_S)
@@ -221,9 +223,7 @@ def aladdin(
     chosen, fullest = -1, -np.inf
     for i in range(n):
         full = fullness(replicas[i]) if possible else -fullness(replicas[i])
-        if full > fullest and (
-            not possible or keeps(request, replicas[i], flight, flight_start[i], left_s, params)
-        ):
+        if full > fullest and (not possible or keeps(request, replicas[i], flight, flight_start[i], left_s, params)):
             chosen, fullest = i, full
     return chosen if chosen >= 0 else wait(request, replicas, params, memory)
 
