@@ -217,6 +217,7 @@ class Packing:
             decode = self.decode(replica, [self.request, *others])
             kept += [decode <= self.given["theta_atgt"] * self.limit(r, "atgt_s") for r in [self.request, *others]]
             kept.append(self.memory(replica, [self.request, *others]))
+            kept.append(len(others) < replica.shape.max_seqs)
         return all(kept)
 
     def empty_in_time(self, replica):
@@ -235,7 +236,7 @@ class Packing:
         late = self.prefill(replica, sum(n for _, n in members)) > self.given["theta_ttft"] * self.limit(last, "ttft_s")
         slow = self.decode(replica, [r for r, _ in members]) > self.pace
         held = sum(r.input + r.predicted + law.kv_tokens for r, _ in members)
-        large = held > replica.shape.blocks * replica.shape.block
+        large = held > replica.shape.blocks * replica.shape.block or len(members) > replica.shape.max_seqs
         return (self.lane != "decode" and late) or (self.lane != "prefill" and (slow or large))
 
 

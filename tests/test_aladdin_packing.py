@@ -14,7 +14,7 @@ from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.routers import find_router
 from lmaas.replay.steplaw import step_law
 
-CASES = 6 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 25
+CASES = 6 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 16
 LANES = {"shared": ["shared"], "split": ["prefill", "decode"]}
 UNLIMITED = 1000
 

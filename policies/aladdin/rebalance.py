@@ -32,7 +32,8 @@ class Worker:
 
     number: int
     law: StepLaw
-    room: int
+    room: int  # tokens of KV
+    places: int  # requests at once
     members: list[Member] = field(default_factory=list)
     off: float = 0.0
 
@@ -40,6 +41,8 @@ class Worker:
 def kept(worker: Worker, more: Member, now: float, lane: str, placement: Placement) -> bool:
     """Constraints (a) to (d) of all its members with one more (replay.routing.aladdin says the same, compiled)."""
     members, law = [*worker.members, more], worker.law
+    if lane != PREFILL and len(members) > worker.places:
+        return False
     prefill_s = law.prefill_s + law.token_s * sum(m.unfilled for m in members)
     context = sum(m.input + placement.gamma * m.predicted for m in members)
     decode_s = law.decode_s + law.seq_s * len(members) + law.context_s * context
@@ -113,7 +116,7 @@ def workers_of(
         number, profile = int(replicas.replica[k]), profiles.get(str(replicas.profile[k]), pool.profile)
         now, key = int(replicas.surplus_tokens[k]), (p, int(replicas.replica[k]))
         room = profile.kv_tokens // profile.block * profile.block
-        found[number] = Worker(number, step_law(profile), room, off=float(now - surplus.get(key, 0)))
+        found[number] = Worker(number, step_law(profile), room, profile.max_seqs, off=float(now - surplus.get(key, 0)))
         surplus[key] = now
     for k in [k for k in range(len(requests.pool)) if requests.pool[k] == p and int(requests.replica[k]) in found]:
         worker = found[int(requests.replica[k])]

@@ -95,6 +95,8 @@ def keeps(
     if lane != c.DECODE and prefill_of(request, replica) > left_s:
         return False
     if lane != c.PREFILL:
+        if there >= replica[c.MAX_SEQS]:
+            return False
         decode_s = decode_of(request, replica, params[GAMMA])
         if decode_s > params[THETA_ATGT] * limit(params, request[c.KIND], request[c.TIER], ATGT_S):
             return False
@@ -157,6 +159,7 @@ def pack(request: np.ndarray, replica: np.ndarray, params: np.ndarray, memory: n
             pace_s = params[THETA_ATGT] * limit(params, request[c.KIND], request[c.TIER], ATGT_S)
             decode_s = replica[c.BASE_S] + replica[c.SEQ_S] * requests + replica[c.CONTEXT_S] * context
             full = full or decode_s > pace_s or held > replica[c.KV_CAPACITY_TOKENS]
+            full = full or requests > replica[c.MAX_SEQS]
         if again == 0 and full and memory[B_REQUESTS] > 0.0:
             memory[BINS] += 1.0
             empty_last(memory)
@@ -203,10 +206,11 @@ def aladdin(
     of the replica's profile (replay.steplaw), kept are, for the request and all that are there: (a) prefill <=
     theta_ttft · ttft_s - time waited, by all without a token; (b) decode <= theta_atgt · atgt_s; (c) prefill <=
     atgt_s · generated - time since the first token, by all with one; (d) KV when each completes, as predicted, <=
-    capacity. A prefill lane keeps (a) alone, a decode lane (b) and (d). Ours: where no empty replica could keep (a)
-    for the request any more, it need not; where none could keep (b) or (d), the emptiest takes it; those held are
-    packed onto replicas to come, which says how many are opened (`wait`). O(replicas + requests of those tried).
-    Aladdin (arXiv 2405.06856) as others sum it up: no code is public, its formulas are not checked against the paper.
+    capacity. A prefill lane keeps (a) alone, a decode lane (b) and (d). Ours: no more requests than places; where no
+    empty replica could keep (a) for the request any more, it need not; where none could keep (b) or (d), the emptiest
+    takes it; those held are packed onto replicas to come, which says how many are opened (`wait`). O(replicas +
+    requests of those tried). Aladdin (arXiv 2405.06856) as others sum it up: no code is public, its formulas are not
+    checked against the paper.
     """
     n = replicas.shape[0]
     ttft_s = limit(params, request[c.KIND], request[c.TIER], TTFT_S)
