@@ -45,7 +45,7 @@ def known(n=400, seed=0, ttft_s=2.0, tpot_s=0.05):
 
 
 FLEET = Fleet((Pool("a", "eu", H100, maximum=30),))
-HISTORY = History(0.0, 600.0, 60.0, RATES, pl.DataFrame(), known())
+HISTORY = History(0.0, 600.0, 60.0, RATES, pl.DataFrame(), known=known())
 PLACEMENT = Placement(1.0, 1.0, 0.5, 1.0, limits_of(FLEET, HISTORY, None, None))
 
 
@@ -198,7 +198,7 @@ def test_lengths_that_drift_are_fitted_anew():
 
 
 def test_few_known_requests_give_no_relation():
-    few = History(0.0, 600.0, 60.0, RATES, pl.DataFrame(), known(10))
+    few = History(0.0, 600.0, 60.0, RATES, pl.DataFrame(), known=known(10))
     mixes = Mixes.of(FLEET, few, PLACEMENT, 0.95, 0.25)
     mixes.fit()
     assert mixes.workers(0, 100.0) == 0
