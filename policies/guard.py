@@ -63,6 +63,13 @@ def _checked(actions: Any, fleet: Fleet) -> Actions:
             many = f"{n:,}" if n < 1e15 else "over 10^15"
             raise ValueError(f"asked for {many} replicas of {fleet.pools[int(pool)]}; at most {MOST:,}")
     profiles = [profile.name for pool in fleet.pools for profile in pool.profiles]
+    for field, what in {"replicas_of": "replicas", "donate_of": "replicas to donate"}.items():
+        asked = getattr(actions, field)
+        if not isinstance(asked, Mapping) or not all(isinstance(key, tuple) and len(key) == 2 for key in asked):
+            raise TypeError(f"answered {field}={str(asked)[:60]}; needs {{(pool, profile): number}}")
+        for (pool, name), n in asked.items():
+            if not (_is_pool(pool, fleet) and _is_whole(n) and n <= MOST) or name not in profiles:
+                raise ValueError(f"asked for {str(n)[:60]} {what} of {str(name)[:60]} in pool {str(pool)[:60]}")
     for pool, replica, name in _orders(actions, "reshape"):
         if not (_is_pool(pool, fleet) and _is_replica(replica)) or name not in profiles:
             raise ValueError(f"asked to reshape replica {replica} of pool {pool} to {str(name)[:60]}")
@@ -143,7 +150,9 @@ def together(first: Actions, second: Actions) -> Actions:
     return replace(
         second,
         replicas={**first.replicas, **second.replicas},
+        replicas_of={**first.replicas_of, **second.replicas_of},
         donate={**first.donate, **second.donate},
+        donate_of={**first.donate_of, **second.donate_of},
         reshape=(*first.reshape, *second.reshape),
         regroup=(*first.regroup, *second.regroup),
         migrate=(*first.migrate, *second.migrate),

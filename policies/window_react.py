@@ -78,7 +78,7 @@ def scan(
 def _followed(policy: Any, state: Any, t: float, seen: Seen) -> Actions:
     """What the policy wants; ValueError for what windows cannot follow: the result would not be the policy's."""
     actions: Actions = policy.react(t, seen, state)
-    asked = {"donate", "reshape", "regroup", "migrate", "release", "weights"}
+    asked = {"replicas_of", "donate", "donate_of", "reshape", "regroup", "migrate", "release", "weights"}
     beyond = sorted(name for name in asked if getattr(actions, name, None))
     if beyond:
         raise ValueError(f"asked to {', '.join(beyond)}: windows follow replica counts only; take --fidelity request")

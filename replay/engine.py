@@ -20,6 +20,7 @@ from .kernel import layout as k
 from .kernel.heap import SLOT_BITS
 from .lifecycle import Lifecycle
 from .lookout import Close, Lookout
+from .losses import lose_region, lose_replica, restore
 from .orders import check_migrations
 from .outcome import Collected, Outcome
 from .profile import Profile
@@ -158,10 +159,10 @@ class Replay:
         due: list[tuple[float, Callable[[float], None]]] = []
         for fault in self.fleet.faults:
             if fault.region is not None:
-                due.append((fault.at_s, partial(self.life.lose_region, fault.region, fault.until_s)))
-                due.append((fault.until_s, partial(self.life.restore, fault.region)))
+                due.append((fault.at_s, partial(lose_region, self.life, fault.region, fault.until_s)))
+                due.append((fault.until_s, partial(restore, self.life, fault.region)))
             elif fault.pool is not None and fault.replica is not None:
-                due.append((fault.at_s, partial(self.life.lose_replica, fault.pool, fault.replica)))
+                due.append((fault.at_s, partial(lose_replica, self.life, fault.pool, fault.replica)))
         self.due = sorted((entry for entry in due if np.isfinite(entry[0])), key=lambda entry: entry[0])
 
     def _ask(self, what: int, t: float, which: int) -> int:
@@ -210,22 +211,27 @@ class Replay:
 
         have: replicas starting or active, by pool, where that is known: who ticks often mostly wants just these.
         """
+        names = [profile.name for profile in self.world.profiles]
         for pool, wanted in actions.replicas.items():
             if self._as_it_is(pool, wanted, have):
                 continue
             self._valid(pool, wanted, "replicas", t)
             self.life.scale(int(pool), int(wanted), t)
+        for (pool, name), wanted in actions.replicas_of.items():
+            self._valid(pool, wanted, f"replicas of {name}", t)
+            self.life.scale(int(pool), int(wanted), t, names.index(name))
         for pool, n in actions.donate.items():
             self._valid(pool, n, "replicas to donate", t)
             self.life.drain(int(pool), int(n), t, lend=True)
+        for (pool, name), n in actions.donate_of.items():
+            self._valid(pool, n, f"replicas of {name} to donate", t)
+            self.life.drain(int(pool), int(n), t, lend=True, profile=names.index(name))
         for pool, replica, name in actions.reshape:
             self._valid(pool, replica, "as a replica to reshape", t)
-            names = [profile.name for profile in self.world.profiles]
             self.life.reshape(int(pool), int(replica), names.index(name), t)
         for pool, replicas, followers, start_s in actions.regroup:
             for replica in replicas:
                 self._valid(pool, replica, "as a replica to regroup", t)
-            names = [profile.name for profile in self.world.profiles]
             follow = [names.index(name) for name in followers]
             self.life.regroup(int(pool), [int(r) for r in replicas], follow, start_s, t)
         for request, pool, replica in actions.migrate:

@@ -153,17 +153,17 @@ class Lifecycle:
             self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
         self.ready.clear()
 
-    def _start_one(self, pool: int, t: float) -> bool:
+    def _start_one(self, pool: int, t: float, profile: int | None = None) -> bool:
         """Reclaim a lent replica, start on free machines, or take another pool's lent one; False: denied."""
-        own = int(self.world.own[pool])
+        own = int(self.world.own[pool]) if profile is None else profile
         region = self.world.fleet.pools[pool].region
         if region in self.down:
             return False
         for record in self.lent:
-            if self.lives.who[record][0] == pool:
-                self._vacate(record, t)
-                _, index, profile, _ = self.lives.who[record]
-                self._begin(pool, t, "warm", profile, index)
+            lender, index, its, _ = self.lives.who[record]
+            if lender == pool and profile in (None, its):
+                self.vacate(record, t)
+                self._begin(pool, t, "warm", its, index)
                 return True
         if self.machines.has_room(pool, own):
             self._begin(pool, t, "cold", own)
@@ -180,12 +180,13 @@ class Lifecycle:
             going.append(record)
             if self.machines.has_room(pool, own, spared=sum(self.lives.who[r][3] for r in going)):
                 for gone in going:
-                    self._vacate(gone, t)
+                    self.vacate(gone, t)
                 self._begin(pool, t, "swap", own)
                 return True
         return False
 
-    def _vacate(self, record: int, t: float) -> None:
+    def vacate(self, record: int, t: float) -> None:
+        """A lent replica gives its machines back."""
         pool, _, profile, _ = self.lives.who[record]
         self.lent.remove(record)
         self.lives.note(record, t, "off")
@@ -210,45 +211,62 @@ class Lifecycle:
             among |= now == state
         return first + np.flatnonzero(among)
 
-    def count(self, pool: int) -> int:
-        """Replicas of the pool that start or are active."""
+    def count(self, pool: int, profile: int | None = None) -> int:
+        """Replicas of the pool that start or are active; of the profile, where one is named."""
+        if profile is not None:
+            return int(np.count_nonzero(self.state.rep.profile[self.live(pool, k.STARTING, k.ACTIVE)] == profile))
         _, now = self._states(pool)
         return int(np.count_nonzero(now == k.STARTING)) + int(np.count_nonzero(now == k.ACTIVE))
 
-    def _expected(self, pool: int) -> int:
+    def _expected(self, pool: int, profile: int | None = None) -> int:
         """Those that start or are active, that come back reshaped, and that follow others on their machines."""
-        back = [s for s in self.live(pool, k.DRAINING) if int(self.state.rep.record[s]) in self.reshaping]
-        return self.count(pool) + len(back) + self.regroups.coming(pool)
+        turning = [self.reshaping.get(int(self.state.rep.record[s])) for s in self.live(pool, k.DRAINING)]
+        back = [other for other in turning if other is not None and profile in (None, other)]
+        return self.count(pool, profile) + len(back) + self.regroups.coming(pool, profile)
 
     def _gives_way(self, record: int) -> bool:
         """Whether it drains for another, so that it is not to be taken back."""
         return record in self.reshaping or record in self.regroups
 
-    def scale(self, pool: int, wanted: int, t: float) -> None:
-        """Bring the pool to `wanted` starting or active replicas, within its bounds and its region's machines."""
-        wanted = self.world.fleet.pools[pool].clamp(wanted)
-        if not self.reshaping and not self.regroups.of and wanted == self.count(pool):
-            return
-        missing = wanted - self._expected(pool)
+    def scale(self, pool: int, wanted: int, t: float, profile: int | None = None) -> None:
+        """Bring the pool to `wanted` starting or active replicas, within its bounds and its region's machines.
+
+        profile: of its replicas of that profile, and of these only; the bounds are of all together.
+        """
+        if profile is None:
+            wanted = self.world.fleet.pools[pool].clamp(wanted)
+            if not self.reshaping and not self.regroups.of and wanted == self.count(pool):
+                return
+            missing = wanted - self._expected(pool)
+        else:
+            have = self._expected(pool)
+            more = wanted - self._expected(pool, profile)
+            bound = self.world.fleet.pools[pool].clamp(have + more) - have
+            missing = min(more, max(bound, 0)) if more > 0 else max(more, min(bound, 0))
         if missing < 0:
-            self.drain(pool, -missing, t)
+            self.drain(pool, -missing, t, profile=profile)
         if missing <= 0:
             return
-        free = [s for s in self.live(pool, k.DRAINING).tolist() if not self._gives_way(int(self.state.rep.record[s]))]
-        oldest = sorted(free, key=lambda s: int(self.state.rep.index[s]))[:missing]
-        records = [int(self.state.rep.record[s]) for s in oldest]
-        for record in records:
-            self.lending.discard(record)
-            self.lives.note(record, t, "active")
-            self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
-        started = len(records)
-        while started < missing and self._start_one(pool, t):
+        started = self._take_back(pool, missing, t, profile)
+        while started < missing and self._start_one(pool, t, profile):
             started += 1
         self._activate_ready(t)
         self.denied[pool] += missing - started
         if self.world.fleet.pools[pool].region in self.down:
             self.denied_down[pool] += missing - started
         self.actions_s += [t] * started
+
+    def _take_back(self, pool: int, missing: int, t: float, profile: int | None) -> int:
+        """Up to so many of those that drain, the oldest first, are active again; how many are."""
+        rep = self.state.rep
+        free = [s for s in self.live(pool, k.DRAINING).tolist() if not self._gives_way(int(rep.record[s]))]
+        free = [s for s in free if profile in (None, int(rep.profile[s]))]
+        records = [int(rep.record[s]) for s in sorted(free, key=lambda s: int(rep.index[s]))[:missing]]
+        for record in records:
+            self.lending.discard(record)
+            self.lives.note(record, t, "active")
+            self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
+        return len(records)
 
     def open(self, pool: int, more: int, t: float) -> None:
         """That many more replicas than the pool has, those that come back reshaped included; never fewer."""
@@ -260,10 +278,11 @@ class Lifecycle:
         here: np.ndarray = (self.state.rep.record == record) & (self.state.rep.state != k.FREE)
         return here
 
-    def drain(self, pool: int, surplus: int, t: float, lend: bool = False) -> None:
+    def drain(self, pool: int, surplus: int, t: float, lend: bool = False, profile: int | None = None) -> None:
         """Cancel starting ones, then drain those with the fewest outstanding tokens, ties to the youngest."""
         self.ask(k.LOOK, t, 0)
         rep, live = self.state.rep, self.live(pool, k.STARTING, k.ACTIVE)
+        live = live if profile is None else live[rep.profile[live] == profile]
         tokens = self.state.rows[rep.row[live], OUTSTANDING_TOKENS]
         tokens = np.where(rep.state[live] == k.STARTING, -1.0, tokens)
         order = np.lexsort((-rep.index[live], tokens))
@@ -314,43 +333,3 @@ class Lifecycle:
         if self.state.rep.state[slot] != k.STARTING:
             self.lives.note(int(self.state.rep.record[slot]), t, "draining")
         self.ask(k.DRAIN, t, slot)
-
-    # --- faults ---
-
-    def lose(self, slots: Sequence[int], t: float) -> None:
-        """These replicas are gone at t, lent or not, and their requests start again."""
-        for slot in slots:
-            record = int(self.state.rep.record[slot])
-            self.lending.discard(record)
-            self.reshaping.pop(record, None)
-            if group := self.regroups.given_up(record):
-                self.denied[group.pool] += len(group.profiles)
-            self.ask(k.LOSE, t, int(slot))
-        self.harvest()
-
-    def lose_region(self, region: str, until_s: float, t: float) -> None:
-        """Every replica of the region is gone; it starts none until until_s."""
-        self.down[region] = max(until_s, self.down.get(region, until_s))
-        pools = [p for p, pool in enumerate(self.world.fleet.pools) if pool.region == region]
-        self.state.pool.down[pools] = 1
-        for pool in pools:
-            self.lose([int(s) for s in self.live(pool, k.STARTING, k.ACTIVE, k.DRAINING)], t)
-            self.ask(k.LOSE_QUEUE, t, pool)
-        for record in [r for r in self.lent if self.lives.who[r][0] in pools]:
-            self._vacate(record, t)
-
-    def lose_replica(self, pool: int, index: int, t: float) -> None:
-        """One replica of the pool is gone, if it lives."""
-        live = self.live(pool, k.STARTING, k.ACTIVE, k.DRAINING)
-        self.lose([int(s) for s in live if int(self.state.rep.index[s]) == index], t)
-        for record in [r for r in self.lent if self.lives.who[r][:2] == (pool, index)]:
-            self._vacate(record, t)
-
-    def restore(self, region: str, t: float) -> None:
-        """The region is up again at t, empty."""
-        if t < self.down.get(region, t):
-            return  # another fault lasts longer
-        self.down.pop(region, None)
-        for p, pool in enumerate(self.world.fleet.pools):
-            if pool.region == region:
-                self.state.pool.down[p] = 0

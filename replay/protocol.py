@@ -120,15 +120,18 @@ class Closer(Protocol):
 class Actions:
     """What a policy wants done at this instant, in this order (docs/replay.md).
 
-    replicas[pool]: the count it wants starting or active. donate[pool]: replicas to lend as spot. reshape: (pool,
-    replica, profile name) to restart with another profile. regroup: (pool, replicas, profile names, start_s) to start
-    one of each profile on the machines of these replicas, within start_s seconds of their end (None: drawn, as after a
-    model swap). migrate: (request, pool, replica) to move with its KV. release[pool]: held requests to send on.
-    weights: from now on those of the router `weighted` (rows: kinds of request, columns: profiles).
+    replicas[pool]: the count it wants starting or active. replicas_of[pool, profile name]: the same of the pool's
+    replicas of that profile, and of these only. donate[pool], donate_of[pool, profile name]: replicas to lend as spot.
+    reshape: (pool, replica, profile name) to restart with another profile. regroup: (pool, replicas, profile names,
+    start_s) to start one of each profile on the machines of these replicas, within start_s seconds of their end (None:
+    drawn, as after a model swap). migrate: (request, pool, replica) to move with its KV. release[pool]: held requests
+    to send on. weights: from now on those of the router `weighted` (rows: kinds of request, columns: profiles).
     """
 
     replicas: Mapping[int, int] = field(default_factory=dict)
+    replicas_of: Mapping[tuple[int, str], int] = field(default_factory=dict)
     donate: Mapping[int, int] = field(default_factory=dict)
+    donate_of: Mapping[tuple[int, str], int] = field(default_factory=dict)
     reshape: Sequence[tuple[int, int, str]] = ()
     regroup: Sequence[tuple[int, Sequence[int], Sequence[str], float | None]] = ()
     migrate: Sequence[tuple[int, int, int]] = ()

@@ -44,6 +44,7 @@ class Regroups:
             del self.of[other]
         return group
 
-    def coming(self, pool: int) -> int:
-        """Replicas of the pool that are to follow."""
-        return sum(len(group.profiles) for group in set(self.of.values()) if group.pool == pool)
+    def coming(self, pool: int, profile: int | None = None) -> int:
+        """Replicas of the pool that are to follow; of the profile, where one is named."""
+        here = [group for group in set(self.of.values()) if group.pool == pool]
+        return sum(profile in (None, other) for group in here for other in group.profiles)

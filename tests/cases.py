@@ -136,6 +136,14 @@ def _same_times(wanted, found, what) -> None:
     assert all(close), (what, wanted, found)
 
 
+def _started(replica) -> list[tuple]:
+    """Its spans; a start that ends after the reference's last instant ends none the less."""
+    spans = replica.spans()
+    if spans and spans[-1][0] == "starting" and spans[-1][2] is None:
+        return [*spans[:-1], ("starting", spans[-1][1], replica.ready), ("active", replica.ready, None)]
+    return spans
+
+
 def same_lives(fleet, outcome: Outcome) -> None:
     """Every replica is in each state from when to when the reference's is, and as long busy; actions are the same."""
     spans: dict[tuple, list] = {}
@@ -147,7 +155,7 @@ def same_lives(fleet, outcome: Outcome) -> None:
     assert sorted(busy) == sorted((r.pool, r.index) for r in fleet.replicas)
     for replica in fleet.replicas:
         who = (replica.pool, replica.index)
-        wanted, found = (_lasting(x, outcome.end_s) for x in (replica.spans(), spans.get(who, [])))
+        wanted, found = (_lasting(x, outcome.end_s) for x in (_started(replica), spans.get(who, [])))
         assert [s[0] for s in wanted] == [s[0] for s in found], (who, wanted, found)
         _same_times([t for s in wanted for t in s[1:]], [t for s in found for t in s[1:]], (who, "spans"))
         _same_times(replica.busy, busy[who], (who, "busy"))

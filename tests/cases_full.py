@@ -154,10 +154,17 @@ def prefix(draw, tokens, hash_tokens):
 
 
 def an_action(draw, case, pools):
-    kind = draw(st.sampled_from(["scale", "donate", "reshape", *["regroup"] * 2, "release", *["migrate"] * 6]))
+    kind = draw(
+        st.sampled_from(
+            ["scale", "scale_of", "donate", "donate_of", "reshape", *["regroup"] * 2, "release", *["migrate"] * 6]
+        )
+    )
     pool = draw(st.integers(0, pools - 1))
     if kind == "reshape":
         return [kind, pool, draw(st.integers(0, 3)), draw(st.integers(0, len(case["shapes"]) - 1))]
+    if kind in ("scale_of", "donate_of"):
+        shape = draw(st.integers(0, len(case["shapes"]) - 1))
+        return [kind, pool, shape, draw(st.integers(0 if kind == "scale_of" else 1, 3))]
     if kind == "regroup":
         leaving = draw(st.lists(st.integers(0, 3), max_size=3, unique=True))
         shapes = draw(st.lists(st.integers(0, len(case["shapes"]) - 1), max_size=3))

@@ -92,6 +92,9 @@ def action_of(order, names) -> Actions:
     what, *rest = order
     if what == "reshape":
         return Actions(reshape=[(rest[0], rest[1], names[rest[2]])])
+    if what in ("scale_of", "donate_of"):
+        pool, shape, n = rest
+        return Actions(**{{"scale_of": "replicas_of"}.get(what, what): {(pool, names[shape]): n}})
     if what == "regroup":
         pool, leaving, shapes, start_s = rest
         return Actions(regroup=[(pool, leaving, [names[s] for s in shapes], start_s)])

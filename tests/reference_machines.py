@@ -71,20 +71,23 @@ class Machines:
         rows = [r for r in rows if gpu is None or r.shape.gpu == gpu]
         return sorted(rows, key=lambda r: (r.history[-1][0], r.pool, r.index))
 
-    def start_one(self, pool: int) -> Replica | None:
-        """One more replica of a pool, or None where it is denied."""
+    def start_one(self, pool: int, kind: Shape | None = None) -> Replica | None:
+        """One more replica of a pool (of a kind of its replicas), or None where it is denied."""
         region, startup = self.rules.region(pool), self.rules.startup
         if self.is_down(region):
             return None  # reading: counted as denied
         # reading: a donated replica of the same pool comes back under its own number, with the shape it had
-        for replica in self.donated([pool])[:1]:
+        for replica in [r for r in self.donated([pool]) if kind is None or r.shape is kind][:1]:
             replica.start(replica.shape, self.now, startup["warm"])
             return replica
-        shape = self.shape(pool)
+        shape = self.shape(pool) if kind is None else kind
         if self.free_gpus(region, shape.gpu) >= shape.gpus:
             return self.new(pool, shape, startup["cold"])
         # reading: as many donated ones as its GPUs need beside the free machines go off; none where all are too few
-        others = [p for p in range(len(self.rules.pool_region)) if p != pool and self.rules.region(p) == region]
+        # reading: where a kind is named, the pool's own donated ones of another kind are among them
+        others = [
+            p for p in range(len(self.rules.pool_region)) if (kind or p != pool) and self.rules.region(p) == region
+        ]
         gone: list[Replica] = []
         for replica in self.donated(others, shape.gpu):
             gone.append(replica)
@@ -128,6 +131,31 @@ class Machines:
         self.tidy()
         self.drain(pool, len(live) - count, "off")
 
+    def scale_of(self, pool: int, shape: int, count: int) -> None:
+        """As `scale`, of the pool's replicas of one shape; the bound is of all together."""
+        kind, leaving = self.rules.shapes[shape], self.pool(pool, "draining")
+        back = [r for r in leaving if r.after == "reshape"]
+        whole = len(self.pool(pool, "starting", "active")) + len(back) + self.following(pool)
+        have = len([r for r in self.pool(pool, "starting", "active") if r.shape is kind])
+        have += len([r for r in back if r.next_shape is kind]) + self.following(pool, kind)
+        room = max(self.rules.most[pool] - whole, 0) if self.rules.most else count
+        missing = min(count - have, room)
+        for replica in [r for r in leaving if r.after not in ("reshape", "regroup") and r.shape is kind]:
+            if missing <= 0:
+                break
+            replica.after = "off"
+            self.actions.append(self.now)
+            self.activate(replica)
+            missing -= 1
+        while missing > 0:
+            if self.start_one(pool, kind) is None:
+                self.deny(pool, missing)
+                break
+            self.actions.append(self.now)
+            missing -= 1
+        self.tidy()
+        self.drain(pool, have - count, "off", kind)
+
     def open(self, pool: int) -> None:
         """A router asked for one more."""
         leaving = [r for r in self.pool(pool, "draining") if r.after == "reshape"]
@@ -139,10 +167,13 @@ class Machines:
         # reading: a starting replica, which scale-in cancels, is donated at once
         self.drain(pool, count, "donated")
 
-    def drain(self, pool: int, count: int, after: str) -> None:
+    def donate_of(self, pool: int, shape: int, count: int) -> None:
+        self.drain(pool, count, "donated", self.rules.shapes[shape])
+
+    def drain(self, pool: int, count: int, after: str, kind: Shape | None = None) -> None:
         """Starting ones first, then those with the fewest outstanding tokens, ties to the youngest."""
         for _ in range(count):
-            live = self.pool(pool, "starting", "active")
+            live = [r for r in self.pool(pool, "starting", "active") if kind is None or r.shape is kind]
             if not live:
                 break
             victim = min(live, key=lambda r: (r.state != "starting", r.outstanding(), -r.index))
@@ -188,8 +219,9 @@ class Machines:
             replica.become("draining", self.now)
         self.tidy()
 
-    def following(self, pool: int) -> int:
-        return sum(len(shapes) for p, _, shapes, _ in self.groups if p == pool)
+    def following(self, pool: int, kind: Shape | None = None) -> int:
+        here = [shape for p, _, shapes, _ in self.groups if p == pool for shape in shapes]
+        return len([shape for shape in here if kind is None or shape is kind])
 
     def group_of(self, replica: Replica) -> tuple | None:
         return next((g for g in self.groups if replica in g[1]), None)

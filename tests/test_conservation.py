@@ -7,6 +7,7 @@ from lmaas.replay.conservation import ConservationError
 from lmaas.replay.engine import Controller, Replay, Requests
 from lmaas.replay.fleet import Fleet, Hold, Pool
 from lmaas.replay.kernel import layout as k
+from lmaas.replay.losses import lose_replica
 from lmaas.replay.profile import Latency, Profile
 from lmaas.replay.protocol import NOTHING, Actions
 
@@ -129,7 +130,7 @@ def off_in_the_log(replay):
 
 
 def busy_beyond_its_end(replay):
-    replay.life.lose_replica(0, 0, 2.5)
+    lose_replica(replay.life, 0, 0, 2.5)
     replay.life.lives.busy_s[0] += 1e6
 
 

@@ -98,6 +98,8 @@ def with_broken(monkeypatch):
             "broken(how='group')",
             "at t=3060 s: ValueError: asked to regroup replicas [0] of pool 0 to ['no such profile",
         ),
+        ("broken(how='kind')", "at t=3060 s: ValueError: asked for 1 replicas of no such profile in pool 0"),
+        ("broken(how='kinds')", "at t=3060 s: TypeError: answered donate_of={0: 1}; needs {(pool, profile): number}"),
         ("broken(how='late')", "at t=3060 s: ValueError: asked for a start of inf s in pool 0; from 0 to 86,400"),
         ("broken(how='apart')", "at t=3060 s: ValueError: asked to regroup replicas 0 of pool 0"),
         (

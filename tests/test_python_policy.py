@@ -130,6 +130,22 @@ def test_two_give_way_to_one_of_another_profile():
     assert outcome.denied.sum() == 0
 
 
+def test_replicas_of_one_profile_alone_come_and_go():
+    """Two of its own and one other; asked for it the other way round, and a full pool lets none start."""
+    other = PROFILE.model_copy(update={"name": "test/other"})
+    asked = {(0, "test/other"): 2, (0, PROFILE.name): 1}
+
+    def at_the_end(most):
+        fleet = Fleet((Pool("s", "r", PROFILE, mixed=((other, 1),), maximum=most),))
+        outcome = play(lambda t, seen: Actions(replicas_of=asked), replicas=2, fleet=fleet)
+        numbers = dict(outcome.replicas.select("record", "profile").iter_rows())
+        last = outcome.spans.filter((pl.col("to_s") == outcome.end_s) & (pl.col("state") == "active"))
+        return sorted(outcome.profiles[numbers[record]].name for record in last["record"])
+
+    assert at_the_end(3) == ["test/other", PROFILE.name]  # what was asked for first met a full pool
+    assert at_the_end(4) == ["test/other", "test/other", PROFILE.name]
+
+
 def test_replicas_that_are_to_follow_count_where_a_policy_scales():
     """Two of three give way to two others; who then asks for one has three of which two are to go, not one."""
     asked = {5.0: Actions(regroup=[(0, [0, 1], ["test/other"] * 2, 20.0)]), 5.01: Actions(replicas={0: 1})}

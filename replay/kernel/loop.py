@@ -121,7 +121,7 @@ def loop(route: Route, st: State, until: float, more: int) -> int:
             return k.WANTED
         if ctl.idle > 0 and t > ctl.now and until > ctl.now:  # a tick at this instant comes first
             _start_idle(st, ctl.now)
-        elif ctl.next >= arrivals and ctl.in_flight == 0:
+        elif ctl.next >= arrivals and ctl.in_flight == 0 and event_t > ctl.now:  # else a last iteration's time is lost
             return k.DONE_ALL
         elif t == np.inf and until == np.inf:
             return k.DONE_ALL  # requests wait for a pool that will never have a replica
