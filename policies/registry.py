@@ -39,6 +39,7 @@ POLICIES = Registry(
         "oserve": "lmaas.policies.oserve.policy:OServe",
         "sageserve-siloed": "lmaas.policies.sageserve.reactive:Siloed",
         "aladdin": "lmaas.policies.aladdin.policy:Aladdin",
+        "homogeneous": "lmaas.policies.oserve.homogeneous:Homogeneous",
         "melange": "lmaas.policies.melange.policy:Melange",
         "oracle": "lmaas.policies.oracle:Oracle",
         "perfect-system": "lmaas.policies.bounds:PerfectSystem",
