@@ -21,6 +21,7 @@ from .prepare import Prepared
 from .registry import Named
 from .results import Evaluation, why_denied
 from .runner import Run
+from .worst import worst_windows
 
 
 def collect(
@@ -78,6 +79,7 @@ def collect(
         histogram=_stack(runs, "histogram"),
         gates=gates,
         equal=equal.table,
+        worst=pl.concat([worst_windows(run, ready) for run in runs]),
         differences=differences(scored, attain, draws, equal.fleets, ready.seed) if draws else pl.DataFrame(),
         requests={run.name: run.rows for run in runs if run.rows.width},
         exit_code=Exit.PARTIAL if failures else Exit.GATE if failed else Exit.OK,

@@ -189,12 +189,12 @@ def possible_share(ready: Prepared) -> float:
         of = rows.filter(pl.col("service") == service)
         pools = [pool for pool in ready.fleet.pools if pool.service == service]
         profiles = {profile.name: profile for pool in pools for profile in pool.profiles}
-        met += int(np.logical_or.reduce([_meets(of, profile) for profile in profiles.values()]).sum())
+        met += int(np.logical_or.reduce([meets(of, profile) for profile in profiles.values()]).sum())
     return met / rows.height
 
 
-def _meets(rows: pl.DataFrame, profile: Profile) -> np.ndarray:
-    """Which rows meet their limits alone."""
+def meets(rows: pl.DataFrame, profile: Profile) -> np.ndarray:
+    """Which rows (with limit_ttft_s, limit_tpot_s, limit_e2e_s) meet their limits alone on an idle replica."""
     inputs, outputs = (rows[name].to_numpy().astype(float) for name in ("input_tokens", "output_tokens"))
     first_s, last_s = profile.alone_s(inputs, outputs)
     tpot_s = (last_s - first_s) / (outputs - 1).clip(1)

@@ -19,7 +19,8 @@ class Evaluation:
     (replay.scores.timeline); forecasts: policy, start_s, service, origin, metric, actual, forecast; histogram: policy,
     metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request. failures:
     policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
-    differences: with their intervals (differences.DIFFERENCES). exit_code:
+    differences: with their intervals (differences.DIFFERENCES); worst: windows
+    with most misses (worst.WORST). exit_code:
     0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth full matched (matched.MATCHED) and
     worth (worth.WORTH), else empty.
     """
@@ -40,6 +41,7 @@ class Evaluation:
     worth: pl.DataFrame = field(default_factory=pl.DataFrame)
     equal: pl.DataFrame = field(default_factory=pl.DataFrame)
     differences: pl.DataFrame = field(default_factory=pl.DataFrame)
+    worst: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json: reproducible, without paths, dates of the run or timings."""
@@ -61,6 +63,7 @@ class Evaluation:
             "worth": self.worth.to_dicts(),
             "equal": self.equal.to_dicts(),
             "differences": self.differences.to_dicts(),
+            "worst": self.worst.to_dicts(),
         }
 
 

@@ -267,12 +267,13 @@ def within(rows: pl.DataFrame, edges_s: np.ndarray) -> pl.Series:
 def timeline(
     rows: pl.DataFrame, outcome: Outcome, fleet: Fleet, edges_s: np.ndarray, rates: Mapping[tuple[str, str], float]
 ) -> pl.DataFrame:
-    """start_s, length_s, service, region, lane, needed, active, provisioned, arrived, attained by window and pool.
+    """start_s, length_s, service, region, lane, needed, active, starting, provisioned, arrived, attained, by pool.
 
     Requests count where they arrived in the replay, those that did so outside the windows (`within`) in none.
 
     needed: ceil(arrival rate / μ), the perfect-system estimate, with rates[service, lane] in requests/s; active,
-    provisioned: mean replicas. A request counts in the pool where it ended, and in the prefill pool it came from.
+    starting, provisioned: mean replicas. A request counts in the pool where it ended, and in the prefill pool it
+    came from.
     """
     lengths = np.diff(edges_s)
     window = np.searchsorted(edges_s, rows["arrival_s"].to_numpy(), side="right") - 1
@@ -300,6 +301,7 @@ def timeline(
                     "lane": [pool.lane] * len(lengths),
                     "needed": np.ceil(arrived / lengths / rates[pool.service, pool.lane] - 1e-9),
                     "active": mean_counts(spans.filter(pl.col("state") == "active"), edges_s),
+                    "starting": mean_counts(spans.filter(pl.col("state") == "starting"), edges_s),
                     "provisioned": mean_counts(spans, edges_s),
                     "arrived": arrived,
                     "attained": attained,

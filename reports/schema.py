@@ -169,6 +169,31 @@ class Difference(_Open):
     verdict: Literal["better", "no difference", "worse"] | None = Field(description="of the policy")
 
 
+class WorstWindow(_Open):
+    """One of the ten windows in which a policy missed most, in one pool; definitions: docs/metrics.md."""
+
+    policy: str
+    start_s: float
+    length_s: float
+    service: str
+    region: str
+    lane: str
+    arrived: int
+    missed: int
+    slo_attainment: Share
+    queue: float = Field(description="requests waiting, mean")
+    needed: float
+    active: float
+    starting: float
+    forecast_off: float | None
+    rise: float | None
+    kv_use: Share
+    preempted: Share
+    lopsided: Share
+    cause: str
+    how: str = Field(description="by rule: from what was recorded")
+
+
 class Selection(_Open):
     """Which of a trace's rows were looked at: rows = rows_kept + outside + unmet."""
 
@@ -207,6 +232,7 @@ class EvaluationMetrics(_Open):
     worth: list[Worth] = []
     equal: list[Equal] = []
     differences: list[Difference] = []
+    worst: list[WorstWindow] = []
 
 
 class Compared(_Open):

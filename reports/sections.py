@@ -41,6 +41,7 @@ EVALUATE = Registry(
         "matched": "lmaas.reports.evaluate.matched:section",
         "frontier": "lmaas.reports.evaluate.frontier:section",
         "capacity": "lmaas.reports.evaluate.capacity:section",
+        "worst": "lmaas.reports.evaluate.worst:section",
         "latency": "lmaas.reports.evaluate.latency:section",
         "attainment": "lmaas.reports.evaluate.attainment:section",
         "forecast": "lmaas.reports.evaluate.forecast:section",

@@ -31,10 +31,10 @@ COLUMNS = (
     Column("worst_hour_attainment", "Worst hour", "share"),
     Column("ttft_p95_s", "TTFT p95", "duration_s"),
     Column("ttft_p99_s", "TTFT p99", "duration_s", brief=True),
-    Column("tpot_p95_s", "TPOT p95", "duration_s", brief=True),
+    Column("tpot_p95_s", "TPOT p95", "duration_s"),
     Column("e2e_p95_s", "E2E p95", "duration_s"),
+    Column("regret", "Regret", "change", brief=True),
     Column("replicas", "Replicas", brief=True),
-    Column("regret", "Regret", "change"),
 )
 WORK = (
     Column("policy", "Policy"),
@@ -111,7 +111,7 @@ def paired(rows: pl.DataFrame, equal: pl.DataFrame, choice: Choice, attain: floa
     """`rows` (with_marks) with the static fleets at a policy's GPU-hours right below it."""
     if equal.is_empty():
         return rows
-    named = pl.format("↳ static, {} its GPU-h", pl.col("bound").replace({"at most": "≤", "at least": "≥"}))
+    named = pl.format("↳ static {} its GPU-h", pl.col("bound").replace({"at most": "≤", "at least": "≥"}))
     below = with_marks(equal.with_columns(role=pl.lit("bound")), choice, attain)
     place = {name: k for k, name in enumerate(rows["policy"])}
     order = pl.col("policy").replace_strict(place, default=None, return_dtype=pl.Int64)

@@ -1,0 +1,140 @@
+"""The worst windows: what is seen of them against a slow count, the rules one by one, and the report."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from evaluation_data import HOSTILE, START, evaluation, scores, texts
+from report_data import report_of, section_of
+from three_hours import PROFILE, rows, stored
+
+from lmaas.policies import evaluate
+from lmaas.policies.worst import CAUSES, MOST, WORST, _lopsided, cause
+from lmaas.reports.evaluate.worst import LOOKS
+from lmaas.reports.html import html
+from lmaas.reports.schema import EvaluationMetrics
+
+CALM = {
+    "out_of_reach": 0.0, "active": 4.0, "needed": 4.0, "starting": 0.0, "forecast_off": 0.05, "rise": 1.0, "carried": 0,
+    "preempted": 0.0, "kv_use": 0.4, "lopsided": 0.6, "burst": 1.2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "seen, expected",
+    [
+        ({}, "not attributed"),
+        ({"out_of_reach": 0.6, "active": 1.0}, "out of reach"),
+        ({"forecast_off": -0.3, "active": 2.0, "starting": 2.0}, "forecast miss"),
+        ({"forecast_off": None, "active": 2.0, "starting": 2.0}, "cold start"),
+        ({"active": 2.0, "starting": 0.5, "rise": 1.4}, "demand spike"),
+        ({"active": 2.0, "starting": 0.5}, "too few replicas"),
+        ({"active": 3.7, "carried": 5}, "backlog"),
+        ({"active": 3.7, "carried": 3}, "not attributed"),
+        ({"preempted": 0.06}, "KV saturation"),
+        ({"kv_use": 0.9, "lopsided": 1.0}, "KV saturation"),
+        ({"lopsided": 0.95}, "imbalance"),
+        ({"lopsided": None, "rise": None}, "not attributed"),
+        ({"burst": 2.5}, "demand spike"),
+    ],
+)
+def test_rules_in_their_order(seen, expected):
+    assert cause(CALM | seen) == expected
+    assert expected in CAUSES
+
+
+def test_lopsided_by_hand():
+    """Two replicas with 10 requests each; 4 of 4, 3 of 4 and 2 of 4 misses on one of them."""
+    for worse, share in ((4, 1.0), (3, 0.75), (2, 0.5)):
+        missed = [k < worse for k in range(10)] + [k < 4 - worse for k in range(10)]
+        table = pl.DataFrame({"replica": [0] * 10 + [1] * 10, "attained": [not m for m in missed]})
+        assert _lopsided(table) == pytest.approx(share)
+    assert _lopsided(table.filter(pl.col("replica") == 0)) is None
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    (home / "profile.json").write_text(json.dumps(PROFILE))
+    trace = stored(home, rows(seed=2, n=24_000, hours=1.5), "plain")
+    return evaluate(trace, ["static(replicas=2)", "hpa", "last-value"], baselines=["static-mean"],
+                    profile=str(home / "profile.json"), window_s=120.0, warmup_s=300.0, jobs=2)  # fmt: skip
+
+
+def test_they_are_the_windows_with_most_misses(found):
+    assert found.worst.schema == pl.Schema(WORST)
+    assert set(found.worst["how"]) == {"by rule"} and set(found.worst["cause"]) <= set(CAUSES)
+    for policy in found.scores["policy"]:
+        times = found.timeline.filter(pl.col("policy") == policy)
+        missed = np.sort((times["arrived"] - times["attained"]).to_numpy())[::-1]
+        mine = found.worst.filter(pl.col("policy") == policy)["missed"].to_list()
+        assert mine == [n for n in missed[:MOST] if n > 0]
+    assert found.worst["missed"].max() > 50  # else the case would tell nothing
+    EvaluationMetrics.model_validate(found.metrics())
+
+
+def test_what_is_seen_of_a_window_counted_slowly(found):
+    row = found.worst.filter(pl.col("policy") == "static(replicas=2)").row(0, named=True)
+    start, end = row["start_s"], row["start_s"] + row["length_s"]
+    pool = f"{row['service']}/{row['region']}/{row['lane']}"
+    waiting = held = preempted = arrived = 0.0
+    for one in found.requests["static(replicas=2)"].filter(pl.col("pool") == pool).iter_rows(named=True):
+        admitted = one["arrival_s"] + (np.inf if one["queue_s"] is None else one["queue_s"])
+        done = one["arrival_s"] + (np.inf if one["e2e_s"] is None else one["e2e_s"])
+        waiting += max(0.0, min(admitted, end) - max(one["arrival_s"], start))
+        tokens = one["input_tokens"] + one["output_tokens"] / 2
+        held += tokens * max(0.0, min(done, end) - max(admitted, start))
+        if start <= one["arrival_s"] < end:
+            arrived += 1
+            preempted += one["preemptions"] > 0
+    assert row["queue"] == pytest.approx(waiting / row["length_s"])
+    assert row["kv_use"] == pytest.approx(min(1, held / (2 * PROFILE["kv_tokens"] * row["length_s"])))
+    assert row["preempted"] == pytest.approx(preempted / arrived)
+    assert row["arrived"] == arrived
+
+
+def test_forecasts_are_seen_where_there_are_some(found):
+    told = found.worst.group_by("policy").agg(pl.col("forecast_off").null_count(), n=pl.len())
+    by = {policy: nulls for policy, nulls, n in told.iter_rows() if n}
+    assert by["last-value"] == 0
+    rows_ = found.worst.filter(pl.col("policy") == "hpa")
+    assert rows_["forecast_off"].null_count() == rows_.height
+
+
+def window(policy, missed, why, **more):
+    row = {"policy": policy, "start_s": START, "length_s": 600.0, "service": "chat", "region": "us", "lane": "shared",
+           "arrived": 400, "missed": missed, "slo_attainment": 0.7, "cause": why, "how": "by rule"}  # fmt: skip
+    return dict.fromkeys(WORST, 1.0) | row | more
+
+
+def shown(*windows, **more):
+    return evaluation(worst=pl.DataFrame(windows, schema=WORST, orient="row"), **more)
+
+
+def test_every_cause_has_a_look_of_its_own():
+    assert list(LOOKS) == list(CAUSES)
+    assert len(set(LOOKS.values())) == len(LOOKS)
+
+
+def test_the_report_names_the_commonest_cause():
+    found = shown(window("preserve", 90, "cold start"), window("preserve", 30, "backlog"), window("hpa", 7, "backlog"))
+    section = section_of(found, "worst")
+    said = section.finding.replace("\xa0", " ")
+    assert said.startswith("In its 2 worst windows preserve missed 120 requests (25.3 % of all it missed)")
+    assert said.endswith("commonest cause by rule: cold start (75 % of these).")
+    assert section.tables[0].rows["pool"].to_list() == ["chat/us"] * 2
+    (figure,) = section.figures
+    assert {bar["name"]: bar["x"] for bar in figure.spec["data"]} == {"cold start": [90, 0], "backlog": [30, 7]}
+    assert "by rule" in texts(found)
+
+
+def test_names_are_shown_as_text():
+    roles = {f"hpa{HOSTILE}": "policy"}
+    found = shown(window(f"hpa{HOSTILE}", 9, "backlog", service=HOSTILE), roles=roles, scores=scores(roles))
+    page = html(report_of(found))
+    assert HOSTILE not in page
+
+
+def test_nothing_missed_nothing_said():
+    assert "worst" not in [section.anchor for section in report_of(shown()).sections]
