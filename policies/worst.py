@@ -101,11 +101,14 @@ class _Requests:
     def __init__(self, rows: pl.DataFrame) -> None:
         self.rows = rows
         self.arrival_s = rows["arrival_s"].to_numpy()
-        waited = rows["queue_s"].fill_null(np.inf).to_numpy()  # never served: they waited to the end
         before = rows.select(pl.col("hold_s").fill_null(0.0) + pl.col("network_s").fill_null(0.0) / 2).to_series()
         self.received_s = self.arrival_s + before.to_numpy()
+        # incomplete ones waited to the end; when others that did not complete went is not told: they count for none
+        stayed = rows["status"].is_in(["ok", "incomplete"]).to_numpy()
+        waited = np.where(stayed, rows["queue_s"].fill_null(np.inf).to_numpy(), 0.0)
         self.admitted_s = self.received_s + waited
-        self.done_s = self.arrival_s + rows["e2e_s"].fill_null(np.inf).to_numpy()
+        done_s = self.arrival_s + rows["e2e_s"].fill_null(np.inf).to_numpy()
+        self.done_s = np.where(stayed, done_s, self.received_s)
         # a request grows from its prompt to its whole length while it is served
         self.tokens = rows["input_tokens"].to_numpy() + rows["output_tokens"].to_numpy() / 2
 

@@ -10,7 +10,9 @@ from report_data import report_of, section_of
 from three_hours import PROFILE, rows, stored
 
 from lmaas.policies import evaluate
-from lmaas.policies.worst import CAUSES, MOST, WORST, _lopsided, cause
+from lmaas.policies.worst import CAUSES, MOST, WORST, _lopsided, _Requests, cause
+from lmaas.replay.fleet import Pool
+from lmaas.replay.profile import Profile
 from lmaas.reports.evaluate.worst import LOOKS
 from lmaas.reports.html import html
 from lmaas.reports.schema import EvaluationMetrics
@@ -92,6 +94,23 @@ def test_what_is_seen_of_a_window_counted_slowly(found):
     assert row["kv_use"] == pytest.approx(min(1, held / (2 * PROFILE["kv_tokens"] * row["length_s"])))
     assert row["preempted"] == pytest.approx(preempted / arrived)
     assert row["arrived"] == arrived
+
+
+def test_who_never_waited_is_not_in_the_queue():
+    """One served after 4 s, one that waits to the end, and one each that was rejected, gave up, was never sent."""
+    names = ["ok", "incomplete", "rejected", "abandoned", "not_sent"]
+    table = pl.DataFrame({
+        "arrival_s": [0.0, 6.0, 1.0, 2.0, 3.0], "status": names, "queue_s": [4.0, None, None, None, None],
+        "e2e_s": [9.0, None, None, None, None], "hold_s": [0.0, None, None, None, None],
+        "network_s": [0.0, None, None, None, None], "input_tokens": [60] * 5, "output_tokens": [80] * 5,
+        "replica": [0, None, None, None, None], "attained": [True] + [False] * 4, "preemptions": [0] * 5,
+        **{f"limit_{name}_s": [np.inf] * 5 for name in ("ttft", "tpot", "e2e")},
+    })  # fmt: skip
+    pool = Pool("chat", "us", Profile.model_validate(PROFILE))
+    seen = {"start_s": 0.0, "length_s": 10.0, "active": 1.0, "missed": 3, "arrived": 4}
+    found = _Requests(table).features(seen, pool)
+    assert found["queue"] == pytest.approx((4 + 4) / 10)
+    assert found["kv_use"] == pytest.approx(100 * 5 / (PROFILE["kv_tokens"] * 10))
 
 
 def test_forecasts_are_seen_where_there_are_some(found):
