@@ -175,13 +175,25 @@ def latency(kept: Kept, setting: Setting, ours: Tuned, theirs: Tuned) -> str:
     return " / ".join(f"{one.shown.ttft_p90_s:.2f}, {one.shown.e2e_p90_s:.1f} s" for one in (ours, theirs))
 
 
+def decode(kept: Kept, setting: Setting, ours: Tuned, theirs: Tuned) -> str:
+    """Change of the GPU-hours of decode lanes at the same attainment."""
+    return change(ours.at and ours.at.decode_hours, theirs.at and theirs.at.decode_hours)
+
+
 def dollars(kept: Kept, setting: Setting, ours: Tuned, theirs: Tuned) -> str:
     """Difference a month."""
     pair = [one.at.usd_month if one.at else None for one in (ours, theirs)]
     return "–" if None in pair else f"{pair[0] - pair[1]:+,.0f} $"  # type: ignore[operator]
 
 
-MEASURES = {"GPU-hours": gpu_hours, "tail": tail, "waste": waste, "latency": latency, "dollars": dollars}
+MEASURES = {
+    "GPU-hours": gpu_hours,
+    "tail": tail,
+    "waste": waste,
+    "latency": latency,
+    "dollars": dollars,
+    "decode": decode,
+}
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -233,6 +245,7 @@ def described(kept: Kept, name: str, setting: Setting) -> str:
         "SLO " + (", ".join(setting.slo) or "by tier"),
         "default windows" if setting.window_s is None else f"windows of {setting.window_s:g} s",
         "the profiles' cold starts" if setting.cold_s is None else f"cold start {setting.cold_s:g} s",
+        *(["prefill and decode lanes, 50 GB/s"] if setting.fleet else []),
         f"target {setting.attain:.0%} (at most {said['possible']:.2%} can be attained)",
     ]  # fmt: skip
     return f"**{name}**: {NAMES[setting.trace]}; " + "; ".join(parts) + "."

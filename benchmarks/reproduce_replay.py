@@ -20,8 +20,9 @@ from lmaas.policies.knobs import knob_of
 from lmaas.policies.matched import possible_share
 from lmaas.policies.prepare import Prepared, prepare
 from lmaas.policies.registry import parse_policy
-from lmaas.policies.runner import run_policy
+from lmaas.policies.runner import Run, run_policy
 from lmaas.policies.search import Try
+from lmaas.replay.fleet import DECODE
 from lmaas.replay.profile import find_profile
 from lmaas.replay.slo import parse_slos
 
@@ -43,6 +44,7 @@ class Point(Try):
     replicas_min: float = 0.0
     replicas_max: float = 0.0
     cpu_s: float = 0.0
+    decode_hours: float = 0.0
 
 
 def trace_file(which: str) -> Path | None:
@@ -76,6 +78,24 @@ def profile_of(setting: Setting, folder: Path) -> str | None:
     return str(path)
 
 
+def fleet_of(setting: Setting, folder: Path) -> Path | None:
+    """The fleet's file."""
+    if setting.fleet is None:
+        return None
+    path = folder / "fleet.yaml"
+    path.write_text(setting.fleet)
+    return path
+
+
+def lane_hours(run: Run, ready: Prepared) -> float:
+    """Provisioned GPU-hours of decode lanes."""
+    gpus = {
+        (pool.service, pool.region): pool.profile.gpus_per_replica for pool in ready.fleet.pools if pool.lane == DECODE
+    }
+    rows = run.timeline.filter(pl.col("lane") == DECODE).select("service", "region", "provisioned", "length_s")
+    return sum(n * s * gpus[service, region] for service, region, n, s in rows.iter_rows()) / 3600
+
+
 @lru_cache(maxsize=1)
 def readied(setting: Setting) -> tuple[Prepared, Inputs]:
     """The setting's trace, made ready; asked for one after the other."""
@@ -85,7 +105,8 @@ def readied(setting: Setting) -> tuple[Prepared, Inputs]:
         trace = open_trace(str(path), Workspace.open(Path(name) / "home"), say=lambda text: None)
         ready = prepare(
             trace, slos=parse_slos(setting.slo), attain=setting.attain, profile=profile_of(setting, Path(name)),
-            fleet=None, train_fraction=0.5, warmup_s=600.0, window_s=setting.window_s, load=setting.load, seed=0,
+            fleet=fleet_of(setting, Path(name)), train_fraction=0.5, warmup_s=600.0, window_s=setting.window_s,
+            load=setting.load, seed=0,
         )  # fmt: skip
     return ready, Inputs(ready)
 
@@ -106,6 +127,7 @@ def replayed(setting: Setting, text: str, value: float) -> Point:
         norm_p99_s=float(norm or 0.0), ttft_p90_s=scores["ttft_p90_s"], e2e_p90_s=scores["e2e_p90_s"],
         wasted_hours=scores["wasted_startup_hours"], usd_month=scores["usd_per_month"],
         replicas_min=scores["replicas_min"], replicas_max=scores["replicas_max"], cpu_s=time.process_time() - began,
+        decode_hours=lane_hours(run, ready),
     )  # fmt: skip
 
 

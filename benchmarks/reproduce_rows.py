@@ -14,7 +14,7 @@ class Setting:
     """A trace with the fleet it is replayed on.
 
     profile: a shipped one, what is changed in it, and what its decode_kv is multiplied by; None: the defaults. cold_s:
-    start-up; None: the profile's. window_s None: the default.
+    start-up; None: the profile's. window_s None: the default. fleet: a fleet file's text.
     """
 
     trace: str
@@ -24,6 +24,16 @@ class Setting:
     window_s: float | None = None
     cold_s: float | None = None
     attain: float = 0.99
+    fleet: str | None = None
+
+
+LANES = """
+kv_bandwidth_gb_s: 50
+pools:
+  - {service: default, lane: prefill}
+  - {service: default, lane: decode}
+"""
+WITH_KV = (LLAMA_2_7B[0], (*LLAMA_2_7B[1], ("kv_bytes_per_token", 524_288)), LLAMA_2_7B[2])
 
 
 # an hour of Azure 2023 stands for a day at PreServe's time compression of 24: windows of 10 min are 25 s there, cold
@@ -31,6 +41,7 @@ class Setting:
 SETTINGS = {
     "conversations": Setting("azure-conv", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 30.0),
     "code": Setting("azure-code", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 20.0, 0.95),
+    "split": Setting("azure-conv", WITH_KV, 6.0, PRESERVE_SLO, 25.0, 30.0, fleet=LANES),
     "sample": Setting("sample"),
     "fortnight": Setting("fortnight", SMALL_70B, window_s=600.0, cold_s=120.0),
 }
@@ -59,6 +70,11 @@ PRESERVES = ("preserve", "preserve(scale_in=0)", "preserve(tier2=false)", "prese
 GAINS = "v2: tail -41.3 %, resources -49.38 %; v1: -45.9 %, -44.5 %"
 SAGE = ("sageserve-lt-i", "sageserve-lt-u", "sageserve-lt-ua")
 
+# Aladdin's: a constant number of workers behind the shortest queue, two choices, or in turn
+CONSTANT = ("static-peak", "static-peak(router=power-of-two)", "static-peak(router=round-robin)")
+PACKS = "up to -71 % GPUs against the default number of workers with the shortest queue"
+DECODES = "decode instances -60 % against the shortest queue, -49 % against power of two"
+
 ROWS = (
     *(
         Row("PreServe", setting, policy, (*INDUSTRY, "preserve-hybrid", *BOUNDS), ("GPU-hours", "tail"), GAINS)
@@ -70,6 +86,11 @@ ROWS = (
         for policy in PRESERVES
     ),
     Row("PreServe", "fortnight", "preserve", ("static-peak", "last-value", "oracle"), figure=GAINS),
+    Row(
+        "Aladdin", "conversations", "aladdin",
+        (*CONSTANT, "last-value", "hpa", "preserve(scale_in=0)", *BOUNDS), ("GPU-hours", "tail"), PACKS,
+    ),
+    Row("Aladdin", "split", "aladdin", (*CONSTANT, "last-value", "hpa", "oracle"), ("GPU-hours", "decode"), DECODES),
     *(
         Row(
             "SageServe", "sample", policy, ("sageserve-siloed", "sageserve-reactive"),
@@ -143,6 +164,23 @@ ABLATIONS = (
     Ablation(
         "Error of lengths, preserve(scale_in=0)",
         tuple(_of(f"{e:.0%}", f"preserve(scale_in=0, lengths=true, length_error={e:g})") for e in ERRORS),
+    ),
+    Ablation(
+        "Aladdin by its parts",
+        (
+            _of("as it is", "aladdin"),
+            _of("placement alone opens workers", "aladdin(ahead=false)"),
+            _of("fleet relation alone, least requests", "aladdin(router=least-requests)"),
+            _of("no rebalancing", "aladdin(rebalance=false)"),
+            _of("empty workers stay for 30 s", "aladdin(linger_s=30)"),
+            _of("relation at its mean", "aladdin(cover=0.5)"),
+            _of("whole answers count (gamma 1)", "aladdin(gamma=1)"),
+            _of("median for the length predictor", "aladdin(lengths=median)"),
+            _of("trees for the length predictor", "aladdin(lengths=trees)"),
+            _of("true lengths", "aladdin(lengths=true)"),
+            _of("true demand", "aladdin(forecaster=truth)"),
+        ),
+        "Aladdin",
     ),
     Ablation(
         "SageServe by its strategies",
