@@ -9,8 +9,9 @@ import pytest
 
 from lmaas.analysis.errors import UserError
 from lmaas.policies.registry import parse_policy
-from lmaas.policies.sageserve.planner import counts, demand_ahead, hourly_problem, sustained
+from lmaas.policies.sageserve.planner import counts, demand_ahead, hourly_problem
 from lmaas.policies.sageserve.reactive import Reactive, Siloed
+from lmaas.policies.sageserve.slots import sustained
 from lmaas.policies.sageserve.strategies import LtI, LtU, LtUA
 from lmaas.replay.fleet import Fleet, Hold, Pool, RegionChoice
 from lmaas.replay.profile import find_profile

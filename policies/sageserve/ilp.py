@@ -22,7 +22,8 @@ class Problem:
     now i8[m, r, g]: replicas there are; demand f8[m, r], ρ, and rate f8[m, g], θ, in tokens/s (0: the service does not
     run on it); vm_cost f8[g], α, of a replica and hour, start_cost f8[m, g], σ, of a start; gpus f8[m, g] a replica;
     cap f8[r, g]: GPUs of a region; floor, most f8[m, r]: replicas of a pool, of all types; local: ε, the share of its
-    demand that a region must serve itself. inf: no bound.
+    demand that a region must serve itself. there bool[m, r, g]: which of them are there at all; None: all. inf: no
+    bound.
     """
 
     services: tuple[str, ...]
@@ -38,6 +39,7 @@ class Problem:
     floor: np.ndarray
     most: np.ndarray
     local: float = 1.0
+    there: np.ndarray | None = None
 
     def cost(self, replicas: np.ndarray) -> float:
         """Σ α·δ + σ·max(0, δ), δ = replicas - now (papers: the ILP's objective)."""
@@ -80,7 +82,8 @@ def _minimum(problem: Problem, cost: np.ndarray, start_cost: np.ndarray) -> np.n
     limits = [LinearConstraint(hstack([csr_array(rows), csr_array((len(rows), n))]), low, high)]
     starts = hstack([-identity(n), identity(n)])  # starts - x >= -now
     limits.append(LinearConstraint(starts, -problem.now.reshape(-1).astype(np.float64), np.full(n, np.inf)))
-    runs = np.broadcast_to(problem.rate[:, None, :] > 0, problem.now.shape).reshape(-1)
+    runs = np.broadcast_to(problem.rate[:, None, :] > 0, problem.now.shape)
+    runs = (runs if problem.there is None else runs & problem.there).reshape(-1)
     upper = np.concatenate([np.where(runs, np.inf, 0.0), np.full(n, np.inf)])
     asked: dict[str, Any] = {
         "c": np.concatenate([cost.reshape(-1), start_cost.reshape(-1)]),
@@ -170,6 +173,7 @@ def of_region(problem: Problem, r: int) -> Problem:
     return replace(
         problem, regions=problem.regions[one], now=problem.now[:, one], demand=problem.local * problem.demand[:, one],
         cap=problem.cap[one], floor=problem.floor[:, one], most=problem.most[:, one], local=1.0,
+        there=None if problem.there is None else problem.there[:, one],
     )  # fmt: skip
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from lmaas.replay.fleet import SHARED, Fleet, preferences
-from lmaas.replay.protocol import History, Seen
+from lmaas.replay.fleet import Fleet, preferences
+from lmaas.replay.protocol import Seen
 
-from .base import ordered
 from .ilp import Infeasible, Problem, binding, feasible, of_region, solve
+from .slots import Slot, slots_of, standing
 
 SHRINK = 7  # halvings of the share of the demand that the GPUs hold: known to 1 %
 
@@ -43,54 +43,46 @@ def by_pool(rows: pl.DataFrame, fleet: Fleet) -> np.ndarray:
     return table
 
 
-def sustained(fleet: Fleet, history: History) -> np.ndarray:
-    """θ, f8[pools]: the prompt tokens/s that a replica sustains within the SLO (μ of History.rates).
-
-    ValueError, which ends the policy and no other, for a fleet with lanes.
-    """
-    if odd := [str(pool) for pool in fleet.pools if pool.lane != SHARED]:
-        raise ValueError(f"sageserve plans shared pools; {odd[0]} is a lane: give the service pools without `lane`")
-    rates = {(row["service"], row["lane"]): row["prompt_tokens_s"] for row in history.rates.iter_rows(named=True)}
-    return np.array([rates[pool.service, pool.lane] for pool in fleet.pools])
-
-
 def hourly_problem(
     fleet: Fleet, rate: np.ndarray, demand: np.ndarray, seen: Seen, *, vm_cost: float, start_cost: float, local: float
 ) -> Problem:
-    """The ILP of the fleet as it stands: every pool on its own profile's GPU type, mixed replicas counted as that.
+    """The ILP of the fleet as it stands: a slot is a service, region and GPU type.
 
-    rate, demand: θ and ρ by pool, tokens/s. Caps are the regions' inventories, floors and bounds the pools' own.
+    rate: θ by slot, demand: ρ by pool, tokens/s. Caps are the regions' inventories, floors and bounds the pools' own.
     """
-    pools = fleet.pools
+    pools, slots = fleet.pools, slots_of(fleet)
     services = tuple(dict.fromkeys(pool.service for pool in pools))
     regions = tuple(dict.fromkeys(pool.region for pool in pools))
-    types = tuple(dict.fromkeys(pool.profile.gpu or "GPU" for pool in pools))
+    types = tuple(dict.fromkeys(profile.gpu or "GPU" for _, profile in slots))
     shape = (len(services), len(regions), len(types))
     now, theta, gpus = np.zeros(shape, np.int64), np.zeros((shape[0], shape[2])), np.zeros((shape[0], shape[2]))
+    there = np.zeros(shape, np.bool_)
     wanted, floor, most = np.zeros(shape[:2]), np.zeros(shape[:2]), np.zeros(shape[:2])
+    for slot, standing_now, its_rate in zip(slots, standing(fleet, seen), rate, strict=True):
+        m, r, g = place(fleet, slot, services, regions, types)
+        now[m, r, g], there[m, r, g] = standing_now, True
+        theta[m, g], gpus[m, g] = its_rate, slot[1].gpus_per_replica
     for p, pool in enumerate(pools):
-        m, r, g = places(fleet, p, services, regions, types)
-        now[m, r, g] = ordered(seen, p)
-        theta[m, g], gpus[m, g] = rate[p], pool.profile.gpus_per_replica
+        m, r, _ = place(fleet, (p, pool.profile), services, regions, types)
         wanted[m, r], floor[m, r] = demand[p], pool.minimum
         most[m, r] = np.inf if pool.maximum is None else pool.maximum
     inventory = [[fleet.inventory[r].get(g, 0) if r in fleet.inventory else np.inf for g in types] for r in regions]
     return Problem(
         services, regions, types, now, wanted, theta, np.full(shape[2], vm_cost),
-        np.where(theta > 0, start_cost, 0.0), gpus, np.array(inventory, np.float64), floor, most, local,
+        np.where(theta > 0, start_cost, 0.0), gpus, np.array(inventory, np.float64), floor, most, local, there,
     )  # fmt: skip
 
 
-def places(
-    fleet: Fleet, p: int, services: tuple[str, ...], regions: tuple[str, ...], types: tuple[str, ...]
+def place(
+    fleet: Fleet, slot: Slot, services: tuple[str, ...], regions: tuple[str, ...], types: tuple[str, ...]
 ) -> tuple[int, int, int]:
-    """Where pool p stands in the ILP's arrays."""
-    pool = fleet.pools[p]
-    return services.index(pool.service), regions.index(pool.region), types.index(pool.profile.gpu or "GPU")
+    """Where a slot stands in the ILP's arrays."""
+    pool = fleet.pools[slot[0]]
+    return services.index(pool.service), regions.index(pool.region), types.index(slot[1].gpu or "GPU")
 
 
 def counts(problem: Problem, fleet: Fleet) -> tuple[np.ndarray, str | None]:
-    """(replicas i8[pools] of the plan, why not all of the demand is in it).
+    """(replicas i8[slots] of the plan, why not all of the demand is in it).
 
     Where bounds and GPUs do not hold it: of each pool what its `max` holds, then of each region the largest share that
     its GPUs hold, then of all (ours: the paper says nothing of it). Infeasible where the minima find no room.
@@ -101,7 +93,7 @@ def counts(problem: Problem, fleet: Fleet) -> tuple[np.ndarray, str | None]:
     except Infeasible as reason:
         why = str(reason)
         found = solve(shrunk(problem))
-    spots = [places(fleet, p, problem.services, problem.regions, problem.types) for p in range(len(fleet.pools))]
+    spots = [place(fleet, slot, problem.services, problem.regions, problem.types) for slot in slots_of(fleet)]
     return np.array([found[spot] for spot in spots]), why
 
 

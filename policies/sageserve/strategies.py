@@ -2,7 +2,8 @@
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import polars as pl
@@ -13,9 +14,14 @@ from lmaas.replay.protocol import NOTHING, Actions, History, Seen
 
 from ..ahead import Horizon
 from ..autoscalers.base import not_negative
+from ..prepare import Prepared
 from ..told import Told
-from .base import Run, Unified, let_in, ordered
-from .planner import by_pool, counts, demand_ahead, hourly_problem, latest, sustained
+from .base import Run, Unified, let_in
+from .planner import by_pool, counts, demand_ahead, hourly_problem, latest
+from .slots import Slot, measured, slots_of, standing, sustained
+
+if TYPE_CHECKING:
+    from ..inputs import Inputs
 
 HOUR_S = 3600.0
 MINUTE_S = 60.0
@@ -27,14 +33,25 @@ LEAST_COST, MOST_COST = 1e-3, 1e6  # HiGHS' gap is 1e-6, and a cost of 1e20 is i
 class Hour(Run):
     """What a strategy keeps of the hour it is in."""
 
-    rate: np.ndarray = field(default_factory=lambda: np.zeros(0))  # θ by pool, prompt tokens/s
-    goal: np.ndarray | None = None  # i8[pools], the hour's plan; what is left to it is the budget
+    rate: np.ndarray = field(default_factory=lambda: np.zeros(0))  # θ by slot, prompt tokens/s
+    goal: np.ndarray | None = None  # i8[slots], the hour's plan; what is left to it is the budget
     planned_s: float = -np.inf
     batch: np.ndarray = field(default_factory=lambda: np.zeros(0))  # prompt tokens of the tier since the last plan
     since_s: float | None = None  # when that began
     looked_s: float = -np.inf
     foretold: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # tokens/s, [minutes of the hour, pools]
     recent: deque[tuple[float, float, np.ndarray]] = field(default_factory=deque)  # (t, s, interactive tokens) of 60 s
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """What pools may run on."""
+        return slots_of(self.fleet)
+
+    @cached_property
+    def by_pool(self) -> list[np.ndarray]:
+        """The slots of each pool, i8."""
+        pools = np.array([p for p, _ in self.slots])
+        return [np.flatnonzero(pools == p) for p in range(len(self.fleet.pools))]
 
     def look(self, t: float, seen: Seen) -> None:
         """Count what came since the last look."""
@@ -50,8 +67,8 @@ class Hour(Run):
             self.recent.popleft()
 
     def budget(self, seen: Seen) -> np.ndarray:
-        """Replicas still to be added (or, below 0, given away) to come to the hour's plan, i8[pools]."""
-        have = np.array([ordered(seen, p) for p in range(len(self.fleet.pools))])
+        """Replicas still to be added (or, below 0, given away) to come to the hour's plan, i8[slots]."""
+        have = standing(self.fleet, seen)
         return np.zeros_like(have) if self.goal is None else self.goal - have
 
 
@@ -64,7 +81,8 @@ class Planner(Told, Unified):
     artifact's: `vm_cost` (α), `start_cost` (σ), ε = 1. Ours: θ is μ, the prompt tokens a replica sustains within the
     SLO, with `headroom` on top of ρ (the artifact counts a replica for half its measured rate); coefficients are fitted
     once a day on the past week and the forecast rolled on every hour (the artifact's is in-sample); batch requests that
-    near their deadline are released whatever u is. Replicas are all of a pool's own profile: no action starts another.
+    near their deadline are released whatever u is. A pool runs on its own profile and on those of other GPU types that
+    the fleet file mixes in (slots).
     """
 
     forecaster: str = "arima-312"
@@ -95,6 +113,10 @@ class Planner(Told, Unified):
     def start(self, fleet: Fleet, history: History) -> Hour:
         """θ of every pool."""
         return Hour.of(fleet, rate=sustained(fleet, history), batch=np.zeros(len(fleet.pools)))  # type: ignore[return-value]
+
+    def fitted(self, ready: Prepared, inputs: "Inputs") -> Prepared:
+        """With θ of the profiles that pools mix in."""
+        return measured(ready, inputs)
 
     def decisions(self, starts_s: np.ndarray, state: Hour) -> np.ndarray:
         """Every hour, from the first window that is forecast on."""
@@ -130,10 +152,30 @@ class Planner(Told, Unified):
     def react(self, t: float, seen: Seen, state: Hour) -> Actions:
         """Steps between plans."""
         state.look(t, seen)
-        return replace(self.moves(self.steps(t, seen, state), seen, state, t), release=let_in(seen))
+        steps = self.steps(t, seen, state)
+        there = np.zeros(sum(map(len, state.by_pool)), np.int64)
+        there[list(steps)] = list(steps.values())
+        return replace(self.towards(there, seen, state, t), release=let_in(seen))
+
+    def towards(self, steps: np.ndarray, seen: Seen, state: Hour, t: float) -> Actions:
+        """Actions that add (> 0) or take (< 0) so many, i8[slots]; by profile only where a pool has several."""
+        alone = {p: int(steps[mine[0]]) for p, mine in enumerate(state.by_pool) if len(mine) == 1 and steps[mine[0]]}
+        said = self.moves(alone, seen, state, t)
+        more, fewer = {}, {}
+        for p, mine in enumerate(state.by_pool):
+            if len(mine) == 1 or not steps[mine].any():
+                continue
+            state.rests_until[p] = t + self.cooldown_s
+            for slot in mine[steps[mine] != 0].tolist():
+                place, step = (p, state.slots[slot][1].name), int(steps[slot])
+                if step < 0 and self.lend:
+                    fewer[place] = -step
+                else:
+                    more[place] = int(standing(state.fleet, seen)[slot]) + step
+        return replace(said, replicas_of=more, donate_of=fewer)
 
     def steps(self, t: float, seen: Seen, state: Hour) -> dict[int, int]:
-        """One more or one fewer, by pool."""
+        """One more or one fewer, by slot."""
         return {}
 
     def due(self, t: float, seen: Seen) -> dict[int, int]:
@@ -153,7 +195,7 @@ class LtI(Planner):
 
     def begin_hour(self, t: float, seen: Seen, state: Hour) -> Actions:
         """All of it."""
-        return self.moves({p: int(n) for p, n in enumerate(state.budget(seen)) if n}, seen, state, t)
+        return self.towards(state.budget(seen), seen, state, t)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,16 +220,21 @@ class LtU(Planner):
         """Nothing, or what is to be given away."""
         if self.defer_in:
             return NOTHING
-        return self.moves({p: int(n) for p, n in enumerate(state.budget(seen)) if n < 0}, seen, state, t)
+        return self.towards(np.minimum(state.budget(seen), 0), seen, state, t)
 
     def steps(self, t: float, seen: Seen, state: Hour) -> dict[int, int]:
-        """Towards the plan as far as u says so; beyond it where it must be."""
+        """Towards the plan as far as u says so, of the type that lacks or has over most; beyond it where it must be."""
         if state.goal is None:
             return {}
-        u, left = self.utilisation(seen), state.budget(seen)
-        step = np.where((left > 0) & (u > self.high), 1, np.where((left < 0) & (u < self.low), -1, 0))
-        step = np.where(left == 0, self.beyond(t, u, state), step)
-        return {int(p): int(step[p]) for p in np.flatnonzero(state.free(seen, t) & (step != 0))}
+        u, left, found = self.utilisation(seen), state.budget(seen), {}
+        beyond, free = self.beyond(t, u, state), state.free(seen, t)
+        for p, mine in enumerate(state.by_pool):
+            most, least = mine[int(np.argmax(left[mine]))], mine[int(np.argmin(left[mine]))]
+            step = 1 if left[most] > 0 and u[p] > self.high else -1 if left[least] < 0 and u[p] < self.low else 0
+            step = int(beyond[p]) if not left[mine].any() else step
+            if free[p] and step:
+                found[most if step > 0 else least] = step
+        return found
 
     def beyond(self, t: float, u: np.ndarray, state: Hour) -> np.ndarray:
         """One more, by pool, where the plan is used up."""
