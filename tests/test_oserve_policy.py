@@ -156,6 +156,15 @@ def test_idle_gpus_are_used_without_anybody_giving_way():
     assert [(leaves, follows) for _, leaves, follows, _ in actions.regroup] == [([], ["large"])]
 
 
+def test_as_the_replay_begins_it_routes_by_the_training_part():
+    """Before the first forecast: type 0 alone had come, 10/s; a little of type 1 is taken to come, too."""
+    policy = OServe(types=2)
+    state = policy.start(FLEET, replace(history(), end_s=600.0))
+    assert policy.decisions(np.array([600.0, 660.0]), state).tolist() == [5e-324, 600.0, 660.0]
+    actions = policy.plan(5e-324, coming(1.0, 1.0).clear(), seen(Closer(FOUR_SMALL), 5e-324), state)
+    assert actions.weights[0][0] == pytest.approx(1.25 * 10 / 4, rel=1e-3)
+
+
 def test_without_a_forecast_or_outside_a_run_it_does_nothing():
     policy = OServe(types=2)
     state = policy.start(FLEET, history())

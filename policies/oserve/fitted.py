@@ -30,7 +30,8 @@ class Division:
     """A pool's GPUs and what they may be divided into.
 
     capacity f8[shapes, types], requests/s of one type alone that a replica sustains; demand f8[types], requests/s of
-    the last hour of the training part; begins: replicas of each shape at the start; least, most: bounds of their count.
+    the last hour of the training part; begins: replicas of each shape at the start; least, most: bounds of their count;
+    begin_s: when the replay begins.
     """
 
     shapes: tuple[Profile, ...]
@@ -40,6 +41,7 @@ class Division:
     begins: Counts
     least: int
     most: int | None
+    begin_s: float = 0.0
 
     @property
     def gpus(self) -> np.ndarray:
@@ -78,8 +80,9 @@ def fitted(
         kept = [k for k, shape in enumerate(shapes) if table[k].any() or shape == pool.profile]
         demand = _recent(found.requests.filter(pl.col("pool") == p), ready, types.count)
         division = Division(
-            tuple(shapes[k] for k in kept), table[kept], demand, totals[p], (), pool.minimum, pool.maximum
-        )
+            tuple(shapes[k] for k in kept), table[kept], demand, totals[p], (), pool.minimum, pool.maximum,
+            ready.start_s,
+        )  # fmt: skip
         begins = _begins(division, pool, counts[p], reserve, alike)
         divisions.append(replace(division, begins=begins))
         pools.append(_with_shapes(pool, divisions[-1]))
@@ -112,12 +115,9 @@ def best_of(
     division: Division, demand: np.ndarray, before: Counts | None, alike: bool, patience: int = PATIENCE
 ) -> tuple[Counts, Deployments]:
     """The deployment for a demand, and what was worked out on the way."""
-    budget = division.budget(demand, before)
-    tried = Deployments(budget)
-    if not alike:
-        return search(budget, patience, tried), tried
-    best = before
-    for counts in of_one_shape(division):
+    tried = Deployments(division.budget(demand, before))
+    best = before if alike else search(tried.budget, patience, tried)
+    for counts in of_one_shape(division):  # the search ends where no step is better, which may be short of these
         if best is None or tried.better(counts, best):
             best = counts
     return best or tuple(0 for _ in division.shapes), tried

@@ -34,7 +34,7 @@ MINUTE_S = 60.0
 ADHOC, RELOAD, NEVER = SWITCHES = ("adhoc", "reload", "none")
 MIXED, ALIKE = DEPLOYMENTS = ("heterogeneous", "homogeneous")
 WEIGHTED = ("weighted", "weighted-least")  # routers that have shares to be set
-SERVED = 1e-6  # share of the demand: less is left than so much, then all is served
+SERVED = 0.01  # share of the demand: what is left or gained below it is taken for nothing
 
 
 @dataclass
@@ -55,6 +55,7 @@ class State:
     fleet: Fleet
     pools: list[Divided]
     profiles: list[str]
+    first_s: float  # of the forecasts
     notes: list[str] = field(default_factory=list)
     lead_s: float = 0.0
 
@@ -150,7 +151,7 @@ class OServe(Told):
             whole = -(-gpus // self.gpus_per_node) * self.gpus_per_node
             cluster = Cluster(whole, self.gpus_per_node, self.within_gb_s * 1e9, self.between_gb_s * 1e9)
             found.append(Divided(division, cluster))
-        state = State(fleet, found, profiles)
+        state = State(fleet, found, profiles, history.end_s)
         state.notes += [_said(str(pool), one.division) for pool, one in zip(fleet.pools, found, strict=False)]
         return state
 
@@ -159,15 +160,22 @@ class OServe(Told):
         return None
 
     def decisions(self, starts_s: np.ndarray, state: State) -> np.ndarray:
-        """Every minute that is forecast."""
-        return starts_s
+        """Every minute that is forecast, and right after the replay begins."""
+        return np.unique(
+            np.concatenate([starts_s, [np.nextafter(one.division.begin_s, np.inf) for one in state.pools]])
+        )
 
     def plan(self, t: float, demand: pl.DataFrame, seen: Seen, state: State) -> Actions:
-        """Of every pool the deployment to go to, by steps, and the shares of its types."""
+        """Of every pool the deployment to go to, by steps, and the shares of its types.
+
+        Before the first forecast the demand is that which the first deployment is for.
+        """
         near = demand.filter((pl.col("start_s") <= t + 1e-6) & (pl.col("start_s") + pl.col("length_s") > t + 1e-6))
-        if not near.height or not state.pools or seen.closer is None:
+        if not state.pools or seen.closer is None or not (near.height or t <= state.first_s):
             return NOTHING
-        rates = _by_pool(near, state.fleet, self.types)
+        rates = np.array([one.division.demand for one in state.pools])
+        if near.height:
+            rates = _by_pool(near, state.fleet, self.types)
         regroup: list[tuple[int, list[int], list[str], float | None]] = []
         migrate: list[tuple[int, int, int]] = []
         for p, pool in enumerate(state.pools):
@@ -233,7 +241,7 @@ class OServe(Told):
         lasts_s = starts_s + drains_s(p, step, seen.replicas, seen.requests, shapes) if step.leaves else starts_s
         served = tried.flow(now).served
         lost, gain = max(served - tried.flow(staying).served, 0.0), tried.flow(best).served - served
-        enough = SERVED * float(division.demand.sum() + served)
+        enough = SERVED * tried.budget.demand.sum()
         return gain > enough and gain * self.hold_s > self.margin * lost * lasts_s
 
 
