@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from lmaas.analysis.trace import TIERS
-from lmaas.replay.fleet import BATCH, INTERACTIVE, SHARED, Fleet, Hold, Order, Pool, RegionChoice
+from lmaas.replay.fleet import BATCH, INTERACTIVE, SHARED, Fleet, Hold, Order, Pool, RegionChoice, gpus_taken
 from lmaas.replay.profile import Profile
 
 from .planning import common_start
@@ -99,6 +99,7 @@ def in_silos(ready: Prepared, share: float) -> Prepared:
     counts = common_start(fleet, ready.history)
     pairs = [_split(pool, n, share) for pool, n in zip(fleet.pools, counts, strict=True)]
     split = replace(fleet, pools=tuple(one for one, _ in pairs) + tuple(other for _, other in pairs))
+    _check_room(split)
     requests = ready.requests.with_columns(
         pool=pl.col("pool") + pl.when(pl.col("scored_tier") == TIERS[-1]).then(len(pairs)).otherwise(0)
     )
@@ -106,6 +107,16 @@ def in_silos(ready: Prepared, share: float) -> Prepared:
     rows = [ready.history.rates.with_columns(lane=pl.lit(lane)) for lane in (SHARED, INTERACTIVE, BATCH)]
     history = replace(ready.history, rates=pl.concat(rows))
     return replace(ready, fleet=split, requests=requests, rates=rates, history=history)
+
+
+def _check_room(fleet: Fleet) -> None:
+    """ValueError where a region's GPUs do not hold a replica of each of its pools: one of them would never serve."""
+    for (region, gpu), needs in gpus_taken(fleet, [1] * len(fleet.pools)).items():
+        have = fleet.inventory[region].get(gpu or "", 0) if region in fleet.inventory else needs
+        if needs > have:
+            raise ValueError(
+                f"silos need a replica for each half of every pool: {needs} GPUs of {gpu} in {region}, which has {have}"
+            )
 
 
 def _split(pool: Pool, replicas: int, share: float) -> tuple[Pool, Pool]:

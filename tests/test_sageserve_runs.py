@@ -141,6 +141,17 @@ class TestSilos:
         with pytest.raises(ValueError, match=r"silos need two replicas; .* has at most one"):
             in_silos(replace(ready, fleet=replace(ready.fleet, pools=alone)), 0.2)
 
+    def test_a_region_without_room_for_both_halves_is_refused(self, ready):
+        profile = ready.fleet.pools[0].profile
+        region, needs = ready.fleet.pools[0].region, 4 * profile.gpus_per_replica  # two services, two halves each
+        enough = replace(ready.fleet, inventory={region: {profile.gpu or "": needs}})
+        assert len(in_silos(replace(ready, fleet=enough), 0.2).fleet.pools) == 8
+        short = replace(ready.fleet, inventory={region: {profile.gpu or "": needs - 1}})
+        with pytest.raises(
+            ValueError, match=f"half of every pool: {needs} GPUs of .* in {region}, which has {needs - 1}"
+        ):
+            in_silos(replace(ready, fleet=short), 0.2)
+
 
 def test_faults_and_minima(home):
     """A region that is gone for a while, a pool's replica, and more replicas at least than are needed."""
