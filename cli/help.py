@@ -17,6 +17,7 @@ Decide      evaluate   replay a trace through policies and their baselines
             policies   list policies and routers
 Model       train      learn to predict output lengths, and how well that goes
             predict    the output length of every request, by such a model
+            calibrate  a GPU profile from a log with observed latencies
             profile    list, show, fit and estimate GPU profiles
             synth      draw a synthetic trace
 

@@ -109,9 +109,9 @@ class Profile(BaseModel):
     usd_per_gpu_hour: Seconds | None = None
     kv_bytes_per_token: int | None = Field(default=None, ge=1)
     weights_gb: Seconds | None = None
-    provenance: Literal["measured", "fitted", "estimated"] = "measured"
+    provenance: Literal["measured", "calibrated", "fitted", "estimated"] = "measured"
     source: str | None = None
-    error: dict[str, Seconds] | None = None  # mape, p95: held-out relative errors of the step time
+    error: dict[str, Seconds] | None = None  # held-out relative errors: mape, p95 of step times; ttft_p50, ... of a log
     date: str | None = None
 
     @field_validator("startup_s", mode="before")

@@ -25,6 +25,11 @@ UNITS = {
     "decode_kv": ("s / token", "a token of context that a decode reads"),
 }
 TRUST = {
+    "calibrated": (
+        "Calibrated on a log: its error is of that log's requests that the fit has not seen (of p50, of p95, median by "
+        "request). Valid for that engine at such lengths and loads; beyond the batches and contexts seen there it is "
+        "extrapolation."
+    ),
     "measured": "Measured: valid for the engine, version and settings it was measured on.",
     "fitted": (
         "Fitted to measurements: its error is of what the fit has not seen. On another engine, version or setting "

@@ -60,7 +60,7 @@ def profiles(pools: list[dict[str, Any]]) -> pl.DataFrame:
 
 def finding(used: pl.DataFrame) -> str:
     """The weakest provenance, with its error where known."""
-    weakest = next((p for p in ("estimated", "fitted", "measured") if p in set(used["provenance"])), None)
+    weakest = next((p for p in ("estimated", "fitted", "calibrated", "measured") if p in set(used["provenance"])), None)
     if weakest is None:
         return "The provenance of the GPU profiles is not stated."
     worst: Any = used["mape"].max()
