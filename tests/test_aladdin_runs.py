@@ -111,3 +111,11 @@ def test_it_chooses_its_workers(home):
     assert result.settings["set_by_policy"]["aladdin(workers=best)"] == {"profiles": {"chat": "llama-3.1-8b/h100/tp1"}}
     hours = dict(result.scores.select("policy", "gpu_hours_provisioned").iter_rows())
     assert hours["aladdin(workers=best)"] < hours["aladdin"]
+
+
+def test_windows_have_no_workers_to_pack(home):
+    result = evaluate(
+        stored(home, rows().gather_every(30), "few"), ["aladdin", "static-mean"], baselines=["none"], fidelity="window",
+        profile="llama-3.1-8b/h100/tp1",
+    )  # fmt: skip
+    assert "take --fidelity request" in result.failures["aladdin"]

@@ -96,10 +96,10 @@ class Aladdin(Told):
             raise ValueError(f"workers is {self.workers!r}; there are {GIVEN}, {BEST}")
 
     @property
-    def brings(self) -> Brings | None:
-        """The best worker of every service, where asked for."""
+    def brings(self) -> Brings:
+        """The best worker of every service, where asked for; window fidelity has no workers to place on."""
         if self.workers == GIVEN:
-            return None
+            return Brings()
         return Brings(profiles=lambda ready: best_profiles(ready, self.placement), reshaped=reshaped)
 
     def placement(self, fleet: Fleet, history: History) -> Placement:
