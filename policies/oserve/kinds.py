@@ -7,7 +7,7 @@ import numpy as np
 TYPES = 4  # the paper's
 STARTS = 8  # of k-means, from k-means++ centres; the tightest is kept
 ITERATIONS = 50
-MOST = 100_000  # requests that centres are learned from: more move them by less than a request's own spread
+MOST = 20_000  # requests that centres are learned from: more move them by less than a request's own spread
 
 
 @dataclass(frozen=True, eq=False)
