@@ -126,10 +126,20 @@ class Replay:
     # --- set-up ---
 
     def _extension(self, extension: Extension) -> Extension:
-        if self.router.extend_tokens is None:
-            return extension
+        """The router's own, where it has one; a table of one row is for all kinds."""
         kinds = int(self.requests.kind.max(initial=0)) + 1
-        return Extension(np.zeros(1, np.int64), np.full((kinds, 1), self.router.extend_tokens, np.int64))
+        if self.router.extend_tokens is not None:
+            return Extension(np.zeros(1, np.int64), np.full((kinds, 1), self.router.extend_tokens, np.int64))
+        if len(extension.tokens) > 1 or len(extension.edges):
+            return extension
+        return replace(extension, tokens=np.repeat(extension.tokens, kinds, axis=0))
+
+    def _check_kinds(self, requests: Requests) -> None:
+        """ValueError for requests of a kind that the extension table has no row for, which would be read beyond it."""
+        rows = (len(self.st.extend) - 1) // (len(self.st.edges) + 1)
+        if len(requests) and not 0 <= int(requests.kind.min()) <= int(requests.kind.max()) < rows:
+            found = f"{int(requests.kind.min())} to {int(requests.kind.max())}"
+            raise ValueError(f"requests are of kinds {found}; the extension table has rows for kinds 0 to {rows - 1}")
 
     def _place(self, initial: Sequence[int]) -> None:
         for pool, n in enumerate(initial):
@@ -141,6 +151,7 @@ class Replay:
 
     def _parts(self, requests: Requests) -> Iterator[None]:
         """Hand the requests to the kernel part by part; sessions go in one, since a turn may need any row."""
+        self._check_kinds(requests)
         size = len(requests) if requests.follow is not None else self.part
         buffer: np.ndarray | None = None
         for at in range(0, max(len(requests), 1), max(size, 1)):

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from lmaas.analysis.workspace import Workspace
 from lmaas.policies import evaluate, registry
 from lmaas.policies.registry import POLICIES, parse_policy
 from lmaas.replay.columns import OK
-from lmaas.replay.engine import Controller, Replay, Requests
+from lmaas.replay.engine import Controller, Extension, Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import Profile
 from lmaas.replay.protocol import Actions, Policy, Seen
@@ -165,3 +165,16 @@ def test_replicas_that_are_to_follow_count_where_a_policy_scales():
     assert looks == [(5.0, 3, 0), (5.01, 1, 2)]
     went = outcome.spans.filter((pl.col("replica") == 2) & (pl.col("state") == "draining"))
     assert went["from_s"].to_list() == [5.01]
+
+
+def test_a_kind_without_a_row_of_the_extension_table_is_refused():
+    """One row serves all kinds; a table of several must have one for each, in every chunk of a stream."""
+    zeros = np.zeros(40, np.int64)
+    requests = Requests(np.arange(40.0), zeros, zeros + 50, zeros + 60, np.full(40, 5.0), zeros + 3)
+    fleet, two = Fleet((Pool("s", "r", PROFILE),)), Extension(np.zeros(1, np.int64), np.full((2, 1), 7, np.int64))
+    assert (Replay(requests, fleet, [2], "least-outstanding").run().status == OK).all()
+    with pytest.raises(ValueError, match="of kinds 3 to 3; the extension table has rows for kinds 0 to 1"):
+        Replay(requests, fleet, [2], "least-outstanding", extension=two).run()
+    plain = replace(requests, kind=zeros)
+    with pytest.raises(ValueError, match="has rows for kinds 0 to 0"):
+        list(Replay(plain, fleet, [2], "least-outstanding").stream([replace(requests, arrival_s=np.arange(40.0) + 40)]))
