@@ -1,12 +1,14 @@
 """Forecasts of windows ahead, issued every so often: what policies ask for that plan by the hour, or by the minute."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task, as_issued
+from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task, labelled
 from lmaas.analysis.windows import DAY_S, DEFAULT_ORIGIN, count_windows, refuse_too_many, window_index
 
 from .typed import Types
@@ -69,14 +71,23 @@ def forecast_ahead(
         issued = np.asarray(forecaster.issue(seen, state), np.float64)
         if due and cut_s + (n + first) * window_s < end_s:
             value = np.maximum(np.where(np.isfinite(issued), issued, seen[:, -1]), 0.0)
-            parts.append(_rows(series.filter(pl.Series(born < n)), value[:, born < n], cut_s, n + first, horizon))
+            known = np.flatnonzero(born < n)
+            parts.append(_Issue(n + first, known, value[:, known]))
     if notes is not None:
         said = model if isinstance(model, str) else type(model).__name__
         notes |= {
             f"{said}, {horizon.window_s:g} s windows: {len(of)} of {series.height} series {what}"
             for what, of in task.fallbacks.items()
         }
-    return pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA)
+    return _rows(series, parts, cut_s, horizon) if parts else pl.DataFrame(schema=SCHEMA)
+
+
+class _Issue(NamedTuple):
+    """What one issue says: the first window ahead, numbers of the series, value f8[windows, series]."""
+
+    window: int
+    series: np.ndarray
+    value: np.ndarray
 
 
 def _counts(
@@ -112,8 +123,12 @@ def _counts(
     return labels, flat.reshape(series.height, windows), first
 
 
-def _rows(series: pl.DataFrame, value: np.ndarray, cut_s: float, window: int, horizon: Horizon) -> pl.DataFrame:
-    """One issue's rows: value f8[windows, series], the first of them `window`."""
-    starts = cut_s + (window + np.arange(horizon.windows)) * horizon.window_s
-    issued = np.full(horizon.windows, cut_s + window * horizon.window_s)
-    return as_issued(series, issued, starts, horizon.window_s, value)
+def _rows(series: pl.DataFrame, issues: Sequence[_Issue], cut_s: float, horizon: Horizon) -> pl.DataFrame:
+    """The rows of all issues, made at once: who asks every minute for two days has thousands of them."""
+    ahead = np.arange(horizon.windows)
+    number = np.concatenate([np.tile(issue.series, horizon.windows) for issue in issues])
+    window = np.concatenate([np.repeat(issue.window + ahead, len(issue.series)) for issue in issues])
+    issued = np.concatenate([np.full(issue.value.size, issue.window) for issue in issues])
+    value = np.concatenate([issue.value.reshape(-1) for issue in issues])
+    issued_s, start_s = cut_s + issued * horizon.window_s, cut_s + window * horizon.window_s
+    return labelled(series[number], issued_s, start_s, horizon.window_s, value)

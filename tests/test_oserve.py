@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmaas.policies.oserve import flow
 from lmaas.policies.oserve.flow import assign
 from lmaas.policies.oserve.search import Budget, Deployments, exhaustive, fillings, moved, search
 
@@ -145,3 +146,19 @@ def test_as_good_a_deployment_that_moves_less_is_preferred():
     budget = Budget(np.array([2, 2]), np.array([[5.0], [5.0]]), np.array([8.0]), 4, before=(0, 2))
     assert search(budget) == (0, 2) == exhaustive(budget)
     assert moved(budget, (1, 1)) == 2
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_shape_alone_is_served_as_the_program_says(seed):
+    """Rates and what one request/s more would add, where the types that a second serves most of go first."""
+    rng = np.random.default_rng(seed)
+    shapes, types = rng.integers(1, 5), rng.integers(1, 6)
+    capacity = rng.uniform(0.1, 5, (shapes, types)) * (rng.random((shapes, types)) < 0.85)
+    counts = np.zeros(shapes, np.int64)
+    shape = rng.integers(shapes)
+    capacity[shape, 0], counts[shape] = rng.uniform(0.1, 5), rng.integers(1, 6)
+    demand = rng.uniform(0.01, 6, types)
+    runs = (capacity > 0) & (counts[:, None] > 0)
+    rates, wanted = flow._by_one(capacity, int(shape), int(counts[shape]), demand)
+    its_rates, its_wanted = flow._by_several(capacity, counts, demand, runs)
+    assert np.allclose(rates, its_rates, atol=1e-6) and np.allclose(wanted, its_wanted, atol=1e-5)

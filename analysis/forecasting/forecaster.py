@@ -32,14 +32,23 @@ def as_issued(
     seconds; value f8[windows, series], requests or tokens.
     """
     every = pl.concat([series] * len(start_s)) if len(start_s) else series.clear()
-    return every.with_columns(
-        issued_s=np.repeat(issued_s, series.height),
-        start_s=np.repeat(start_s, series.height),
+    issued_s, start_s = (np.repeat(times, series.height) for times in (issued_s, start_s))
+    return labelled(every, issued_s, start_s, length_s, value.reshape(-1), quantile)
+
+
+def labelled(
+    series: pl.DataFrame, issued_s: np.ndarray, start_s: np.ndarray, length_s: float, value: np.ndarray,
+    quantile: float | None = None,
+) -> pl.DataFrame:  # fmt: skip
+    """Rows of SCHEMA, of all tiers: series as in `as_issued`, but one a row; issued_s, start_s, value f8[rows]."""
+    return series.with_columns(
+        issued_s=issued_s,
+        start_s=start_s,
         length_s=pl.lit(length_s),
         tier=pl.lit(None, dtype=pl.String),
         type=pl.col("type") if "type" in series.columns else pl.lit(None, dtype=pl.String),
         quantile=pl.lit(quantile, dtype=pl.Float64),
-        value=value.reshape(-1),
+        value=value,
     ).select(*SCHEMA)
 
 

@@ -49,13 +49,51 @@ def assign(capacity: np.ndarray, counts: np.ndarray, demand: np.ndarray) -> Assi
     counts i8[shapes]; demand f8[types], λ, requests/s. max Σ x - LIGHT·z subject to Σ_k x_kj <= λ_j and
     Σ_j x_kj / n_kj <= c_k · z, z <= 1 (arXiv 2602.12151; the units of its max flow differ by edge, so it is this LP).
     Replicas of one shape are alike: a solution averaged over them is a solution. Solved with HiGHS; ArithmeticError
-    where that finds none.
+    where that finds none. Where replicas of one shape alone stand it is a knapsack of types, solved as such (a
+    hundredth of the time: most minutes of most pools).
     """
+    runs = (capacity > 0) & (counts[:, None] > 0)
+    shapes = np.flatnonzero(runs.any(axis=1))
+    if len(shapes) == 1 and demand.any():
+        rates, wanted = _by_one(capacity, int(shapes[0]), int(counts[shapes[0]]), demand)
+    else:
+        rates, wanted = _by_several(capacity, counts, demand, runs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        used = np.where(runs, rates / capacity, 0.0).sum(axis=1) / counts
+    left = np.maximum(demand - rates.sum(axis=0), 0.0)
+    return Assignment(counts, rates, np.where(counts > 0, used, np.nan), left, (capacity * wanted).max(axis=1))
+
+
+def _by_one(capacity: np.ndarray, shape: int, count: int, demand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rates, wanted) where one shape alone stands: types are served by how many a second of it serves, most first.
+
+    wanted f8[types]: of a request/s more that is served, what is not gained already: 1 for types left over in part, for
+    the others what they would displace, n of the last type served over their own.
+    """
+    n, rates, wanted = capacity[shape], np.zeros_like(capacity), (demand > 0).astype(np.float64)
+    room, last = float(count), 0.0
+    for j in np.argsort(-n, kind="stable").tolist():
+        if n[j] <= 0 or demand[j] <= 0:
+            continue
+        rates[shape, j] = min(demand[j], room * n[j])
+        room -= rates[shape, j] / n[j]
+        if rates[shape, j] < demand[j]:
+            last = n[j]
+            break
+    served = rates[shape] > 0
+    light = LIGHT * float(demand.max()) / count  # with room for all, a request/s more lifts the peak alone
+    wanted[served] = last / n[served] if last else light / n[served]
+    return rates, wanted
+
+
+def _by_several(
+    capacity: np.ndarray, counts: np.ndarray, demand: np.ndarray, runs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rates, wanted) by HiGHS."""
     from scipy.optimize import linprog  # deferred: most commands do without
     from scipy.sparse import csr_array
 
     shapes, types = capacity.shape
-    runs = (capacity > 0) & (counts[:, None] > 0)
     k, j = np.nonzero(runs)
     n = len(k)
     rates, wanted = np.zeros((shapes, types)), (demand > 0).astype(np.float64)
@@ -76,7 +114,4 @@ def assign(capacity: np.ndarray, counts: np.ndarray, demand: np.ndarray) -> Assi
             raise ArithmeticError(f"the assignment of {types} request types to {shapes} shapes: {found.message}")
         rates[k, j] = np.maximum(found.x[:n], 0.0) * scale
         wanted *= 1.0 + found.ineqlin.marginals[:types]  # 1 less what one request/s more would add
-    with np.errstate(divide="ignore", invalid="ignore"):
-        used = np.where(runs, rates / capacity, 0.0).sum(axis=1) / counts
-    left = np.maximum(demand - rates.sum(axis=0), 0.0)
-    return Assignment(counts, rates, np.where(counts > 0, used, np.nan), left, (capacity * wanted).max(axis=1))
+    return rates, wanted
