@@ -143,6 +143,15 @@ def test_the_frontier_is_what_nothing_dominates(rows: list[tuple[int, int, bool]
         assert ((cost, attained) in points) == (not dominated)
 
 
+def test_who_stands_alone_is_not_praised_for_it():
+    scores = pl.DataFrame(
+        {"policy": ["a", "b"], "cost": [2.0, 1.0], "slo_attainment": [0.9, 0.8], "foresight": [False, True]}
+    )
+    assert "nothing to weigh it against" in frontier.finding(frontier.efficient(scores, "cost"), scores)
+    fair = scores.with_columns(foresight=pl.lit(False), slo_attainment=pl.Series([0.8, 0.9]))
+    assert frontier.finding(frontier.efficient(fair, "cost"), fair) == "b costs least and attains most."
+
+
 def test_the_margin_of_a_gate_is_negative_where_it_fails():
     assert gates.with_margin(GATES)["margin"].to_list() == pytest.approx([0.0021 / 0.99, -12.3 / 400])
     assert gates.finding(gates.with_margin(GATES)).startswith(

@@ -60,10 +60,12 @@ def efficient(scores: pl.DataFrame, cost: str) -> pl.DataFrame:
 
 def finding(best: pl.DataFrame, scores: pl.DataFrame) -> str:
     """Who is on the frontier."""
-    names = [text(name) for name in best["policy"]]
+    names, fair = [text(name) for name in best["policy"]], scores.filter(~pl.col("foresight")).height
+    if len(names) == fair == 1:
+        return f"{names[0]} is the only policy here without foresight: nothing to weigh it against."
     if len(names) <= 1:
         return f"{names[0]} costs least and attains most." if names else "No policy was scored without foresight."
-    if best.height == scores.filter(~pl.col("foresight")).height:
+    if best.height == fair:
         return "Attainment costs: each policy that attains more also costs more."
     choices = f"{', '.join(names[:-1])} and {names[-1]} are the choices"
     return f"{choices}: any other costs at least as much as one of them and attains no more."
