@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ..quiet import quiet
+
 NODES = 1000  # of the search tree: a bound that, unlike a time limit, is the same on every machine
 NO_PLAN = 2  # scipy.optimize.milp: infeasible
 ALIKE_COST = 1e-3  # of the least α, by which ties are broken
@@ -91,9 +93,10 @@ def _minimum(problem: Problem, cost: np.ndarray, start_cost: np.ndarray) -> np.n
         "bounds": Bounds(0.0, upper),
         "constraints": limits,
     }
-    found = milp(**asked, options={"mip_rel_gap": 0.0, "node_limit": NODES})
-    if found.x is None and found.status != NO_PLAN:
-        found = milp(**asked)  # cut before the first plan: until one is found
+    with quiet():
+        found = milp(**asked, options={"mip_rel_gap": 0.0, "node_limit": NODES})
+        if found.x is None and found.status != NO_PLAN:
+            found = milp(**asked)  # cut before the first plan: until one is found
     return None if found.x is None else np.rint(found.x[:n]).astype(np.int64).reshape(problem.now.shape)
 
 
