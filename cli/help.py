@@ -5,8 +5,7 @@ Analyse LLM-serving traces and test scaling and routing policies, all offline.
 
 Start here
   lmaas analyze trace.parquet        what does my traffic look like?
-  lmaas evaluate --policy preserve   what would this policy have cost, and would
-                                     users have waited?
+  lmaas evaluate --policy preserve   at what cost, and would users have waited?
 
 Understand  ingest     read a trace of any format into the workspace
             validate   can a trace be trusted, and what would make it better?
