@@ -5,12 +5,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import columns as c
-from ..jit import router
+from ..jit import jit, router
 from ..routers import Range, Router
 from .steps import MASK, STEP, fewest_requests
 
 LARGEST = 1_000_000_000  # a weight: sums of them stay exact enough to tell shares apart
 KINDS = 8  # with a turn of their own; the kinds after share them
+
+
+@jit
+def whose_turn(request: np.ndarray, replicas: np.ndarray, params: np.ndarray, memory: np.ndarray) -> int:
+    """The replica among whose weight the kind's next turn falls; -1: all weigh zero. O(replicas)."""
+    rows, columns = int(params[0]), int(params[1])
+    first = 2 + min(int(request[c.KIND]), rows - 1) * columns
+    total = 0.0
+    for i in range(replicas.shape[0]):
+        total += params[first + min(int(replicas[i, c.PROFILE]), columns - 1)]
+    if total <= 0.0:
+        return -1
+    turn = int(request[c.KIND]) % KINDS
+    memory[turn] = 0 if memory[turn] < 0 else (int(memory[turn]) + STEP) & MASK
+    rest = memory[turn] / (MASK + 1) * total
+    chosen = 0
+    for i in range(replicas.shape[0]):
+        weight = params[first + min(int(replicas[i, c.PROFILE]), columns - 1)]
+        if weight > 0.0:
+            chosen = i
+            if rest < weight:
+                break
+            rest -= weight
+    return chosen
 
 
 @router
@@ -31,25 +55,8 @@ def weighted(
     requests. The n-th request of a kind goes where n · 2^32/φ mod 2^32 falls among the weights laid end to end: a
     sequence as even as a smooth weighted round robin (nginx), in one number a kind. O(replicas).
     """
-    rows, columns = int(params[0]), int(params[1])
-    first = 2 + min(int(request[c.KIND]), rows - 1) * columns
-    total = 0.0
-    for i in range(replicas.shape[0]):
-        total += params[first + min(int(replicas[i, c.PROFILE]), columns - 1)]
-    if total <= 0.0:
-        return fewest_requests(replicas)
-    turn = int(request[c.KIND]) % KINDS
-    memory[turn] = 0 if memory[turn] < 0 else (int(memory[turn]) + STEP) & MASK
-    rest = memory[turn] / (MASK + 1) * total
-    chosen = 0
-    for i in range(replicas.shape[0]):
-        weight = params[first + min(int(replicas[i, c.PROFILE]), columns - 1)]
-        if weight > 0.0:
-            chosen = i
-            if rest < weight:
-                break
-            rest -= weight
-    return chosen
+    chosen = whose_turn(request, replicas, params, memory)
+    return fewest_requests(replicas) if chosen < 0 else chosen
 
 
 @dataclass(frozen=True)

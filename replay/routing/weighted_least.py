@@ -5,8 +5,8 @@ import numpy as np
 from .. import columns as c
 from ..jit import router
 from ..routers import Range
-from .steps import MASK, STEP, fewest_requests
-from .weighted import KINDS, LARGEST, Weighted
+from .steps import fewest_requests
+from .weighted import LARGEST, Weighted, whose_turn
 
 
 @router
@@ -26,24 +26,10 @@ def weighted_least(
     replica with the fewest outstanding tokens is chosen, ties to the lowest index. Replicas of a profile are alike, so
     what an assignment gives one of them any may take (policies.oserve.flow). O(replicas).
     """
-    rows, columns = int(params[0]), int(params[1])
-    first = 2 + min(int(request[c.KIND]), rows - 1) * columns
-    total = 0.0
-    for i in range(replicas.shape[0]):
-        total += params[first + min(int(replicas[i, c.PROFILE]), columns - 1)]
-    if total <= 0.0:
+    turn = whose_turn(request, replicas, params, memory)
+    if turn < 0:
         return fewest_requests(replicas)
-    turn = int(request[c.KIND]) % KINDS
-    memory[turn] = 0 if memory[turn] < 0 else (int(memory[turn]) + STEP) & MASK
-    rest = memory[turn] / (MASK + 1) * total
-    profile = 0.0
-    for i in range(replicas.shape[0]):
-        weight = params[first + min(int(replicas[i, c.PROFILE]), columns - 1)]
-        if weight > 0.0:
-            profile = replicas[i, c.PROFILE]
-            if rest < weight:
-                break
-            rest -= weight
+    profile = replicas[turn, c.PROFILE]
     chosen = -1
     for i in range(replicas.shape[0]):
         if replicas[i, c.PROFILE] == profile and (
