@@ -1,6 +1,6 @@
 """A file to a stored trace, beside bare readers: `.venv/bin/python benchmarks/ingest.py --rows 20000000`.
 
-Writes an Azure-shaped CSV and a Mooncake-shaped JSONL (a tenth of the rows) of random requests (not timed), then, each
+Writes an Azure-shaped CSV and a Mooncake-shaped JSONL of random requests (not timed), each of so many rows, then, each
 in a process of its own: Polars' streaming scan and DuckDB to Parquet with nothing checked, and `ingest`. Prints
 machine, versions, and for each wall and CPU seconds, rows/s, rows a CPU-second of two cores, peak memory, bytes a row.
 """
@@ -118,6 +118,7 @@ def main() -> None:
     """Write the files, measure each reader on each, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--jsonl-rows", type=int, help="as many as --rows, some 250 bytes each, unless given")
     parser.add_argument("--runs", type=int, default=1, help="of each reader, in turn; the best is printed")
     parser.add_argument("--measure", nargs=2, metavar=("READER", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -127,7 +128,10 @@ def main() -> None:
     print(f"{platform.platform()}, Python {platform.python_version()}, {versions}")
     print("file       rows        reader  wall s   CPU s      rows/s  rows/2 CPU s  peak GiB  bytes/row")
     with tempfile.TemporaryDirectory() as folder:
-        for write, name, rows in ((write_csv, "azure.csv", options.rows), (write_jsonl, "m.jsonl", options.rows // 10)):
+        for write, name, rows in (
+            (write_csv, "azure.csv", options.rows),
+            (write_jsonl, "m.jsonl", options.jsonl_rows or options.rows),
+        ):
             source = Path(folder) / name
             write(source, rows)
             command = [sys.executable, __file__, "--measure"]

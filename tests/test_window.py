@@ -114,7 +114,7 @@ def test_it_agrees_with_the_replay(home, trace):
     assert planned["slo_attainment"].max() - planned["slo_attainment"].min() > 0.1  # or agreement would say little
     for score_name in ("slo_attainment", "gpu_hours_provisioned"):
         assert spearmanr(both[score_name], both[f"{score_name}_window"]).statistic >= 0.8
-    assert both["replicas_max"].max() > 4
+    assert both["replicas_max"].max() > 3
 
 
 def test_many_settings_are_those_settings_one_by_one(windows):

@@ -11,7 +11,6 @@ from lmaas.replay.rates import POOL, Bench, Mix, attained, holds, search
 
 TURNS = 16  # how often a test's replicas are filled anew: about so many requests for each that runs at once
 LEAST, MOST = 3_000, 16_000  # requests of a test
-PATIENCE = 0.03  # of a test's time (rates.Bench)
 HALVINGS = 6  # of a factor of two: known to about 1 %
 NEAR = 0.7  # of what the formula says: where the search begins
 SMALLER = 0.8  # next batch size tried where a decode step would miss its limit
@@ -23,7 +22,7 @@ def capacities(profiles: Sequence[Profile], mixes: Sequence[Mix], attain: float,
     mixes: of each type. 0 where the shape cannot hold the type or serve it in time even when idle: where fewer than
     `attain` of the requests that the best shape serves in time alone. By load test (`rates.search`, in a pool of
     rates.POOL), a fifth of a second each. Of eight shapes and four types within 8 % of tests with 128,000 requests,
-    where TTFT is nearly all prefill within 13 %; 8,000 without PATIENCE were up to 72 % above these.
+    where TTFT is nearly all prefill within 13 %.
     """
     found = np.zeros((len(profiles), len(mixes)))
     for j, mix in enumerate(mixes):
@@ -61,15 +60,12 @@ def estimate(profile: Profile, mix: Mix) -> tuple[float, float]:
 
 
 def _bench(profile: Profile, mix: Mix, seed: int) -> Bench:
-    wanted, have = min(max(math.ceil(TURNS * POOL * estimate(profile, mix)[1]), LEAST), MOST), len(mix.group)
-    if have < wanted and mix.prefix is None:  # with repeats; those of prefixes are the sample's own business
-        sample = mix.take(np.random.default_rng([seed, 1]).integers(0, have, wanted))
-    else:
-        sample = mix.sample(wanted, seed)
+    wanted = min(max(math.ceil(TURNS * POOL * estimate(profile, mix)[1]), LEAST), MOST)
+    sample = mix.sample(wanted, seed)
     fleet = Fleet((Pool("load-test", "default", profile),))
     alone = profile.alone_s(sample.input_tokens, sample.output_tokens)
     fits = holds(profile, sample.input_tokens + sample.output_tokens - 1)
-    return Bench(fleet, sample, *alone, fits, patience=PATIENCE)
+    return Bench(fleet, sample, *alone, fits)
 
 
 def _possible(bench: Bench) -> float:
