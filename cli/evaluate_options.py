@@ -24,7 +24,8 @@ Attain = Annotated[
     float, Option("--attain", metavar="SHARE", parser=share, help="Share of requests that must meet their SLOs.")
 ]
 Gates = Annotated[
-    list[str] | None, Option("--gate", metavar="EXPR", help="Condition on a score; exit 3 if it fails. Repeatable.")
+    list[str] | None,
+    Option("--gate", metavar="EXPR", help="Such as 'ttft_p95<500ms @ service=chat'; exit 3 if it fails. Repeatable."),
 ]
 GateMode = Annotated[Literal["fail", "warn"], Option("--gate-mode", help="What a failed gate does to the exit code.")]
 Baselines = Annotated[

@@ -52,7 +52,7 @@ def collect(
                 value, met = percentile_test(test, run.rows)
                 gate_rows.append((str(test), "slo", run.name, value, test.limit_s, met))
         if role == "policy":
-            gate_rows += [(g.text, "gate", run.name, *_checked(g, scores)) for g in conditions]
+            gate_rows += [(g.text, "gate", run.name, *_checked(g, scores, run.rows)) for g in conditions]
     gates = pl.DataFrame(gate_rows, schema=GATES, orient="row")
     failed = gates.filter((pl.col("kind") == "gate") & ~pl.col("passed")).height > 0
     if not runs:
@@ -96,8 +96,8 @@ GATES = {
 }
 
 
-def _checked(gate: Any, scores: dict[str, Any]) -> tuple[float | None, float, bool]:
-    value, passed = gate.check(scores)
+def _checked(gate: Any, scores: dict[str, Any], rows: pl.DataFrame) -> tuple[float | None, float, bool]:
+    value, passed = gate.check(scores, rows)
     return value, gate.threshold, passed
 
 

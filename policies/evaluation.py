@@ -19,7 +19,7 @@ from lmaas.replay.slo import Slo, parse_slos
 from .collect import collect
 from .depth import check_depth, deepen
 from .equal import Equals, beside_policies
-from .gates import Gate, parse_gates
+from .gates import Gate, check_services, parse_gates
 from .inputs import Inputs
 from .prepare import prepare
 from .registry import Named, parse_policy
@@ -136,6 +136,7 @@ def evaluate(
         trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
         warmup_s=warmup_s, window_s=window_s, load=load, seed=seed, caches=fidelity == "request",
     )  # fmt: skip
+    check_services(conditions, {pool.service for pool in ready.fleet.pools})
     check_starts([*asked, *beside], ready)
     inputs = Inputs(ready)
     say = progress or (lambda name, share: None)

@@ -34,6 +34,9 @@ KNOWN = (
 def check_gates(gates: Sequence[Gate]) -> None:
     """UserError (exit 2) for a gate on what window fidelity does not know."""
     for gate in gates:
+        if gate.scope:
+            told = f"gate '{gate.text}': windows have no requests of a scope; use --fidelity request"
+            raise UserError(told, Exit.USAGE)
         if gate.score not in KNOWN and gate.score != "goodput_rps":
             there = ", ".join(name for name in PLAIN if name in KNOWN)
             raise UserError(

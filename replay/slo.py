@@ -45,14 +45,19 @@ def _seconds(value: float) -> str:
     return f"{value * 1000:g}ms" if value < 1 else f"{value:g}s"
 
 
-def _scope(text: str, whole: str) -> dict[str, str]:
+def parse_scope(text: str, whole: str, what: str = "SLO") -> dict[str, str]:
+    """`service=NAME, tier=NAME` as a mapping; UserError (exit 2), which opens with `what` and `whole`."""
+    if not text.strip():
+        raise UserError(f"{what} '{whole}' ends after '@'; write @ tier=NAME or @ service=NAME", Exit.USAGE)
     scope: dict[str, str] = {}
     for part in text.split(","):
         key, equals, value = (x.strip() for x in part.partition("="))
         if not equals or key not in ("service", "tier") or not value:
-            raise UserError(f"SLO '{whole}': the scope '{part.strip()}' is not service=NAME or tier=NAME", Exit.USAGE)
+            raise UserError(
+                f"{what} '{whole}': the scope '{part.strip()}' is not service=NAME or tier=NAME", Exit.USAGE
+            )
         if key == "tier" and value not in TIERS:
-            raise UserError(f"SLO '{whole}': no tier '{value}'; there are {', '.join(TIERS)}", Exit.USAGE)
+            raise UserError(f"{what} '{whole}': no tier '{value}'; there are {', '.join(TIERS)}", Exit.USAGE)
         scope[key] = value
     return scope
 
@@ -86,9 +91,7 @@ def parse_slos(texts: Sequence[str]) -> tuple[Slo, ...]:
     for text in texts:
         for clause in (part.strip() for part in text.split(";")):
             tests, at, scope_text = clause.partition("@")
-            if at and not scope_text.strip():
-                raise UserError(f"SLO '{clause}' ends after '@'; write @ tier=NAME or @ service=NAME", Exit.USAGE)
-            scope = _scope(scope_text, clause) if at else {}
+            scope = parse_scope(scope_text, clause) if at else {}
             parts = [part.strip() for part in tests.split(",")]
             if not all(parts):
                 raise UserError(f"SLO '{clause}' has an empty test; write METRIC<VALUE, METRIC<VALUE", Exit.USAGE)

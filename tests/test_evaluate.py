@@ -224,11 +224,14 @@ def test_load_keeps_training_and_evaluation_apart(home, profile):
 
 
 def test_gates_decide_the_exit_code(trace, profile):
-    found = evaluate(
-        trace, ["static-mean"], baselines=["none"], profile=profile, gates=["attain>=0.99"], slo=["ttft_p50<1ms"]
-    )
+    service = trace.table("service")["service"][0]
+    gates = ["attain>=0.99", f"ttft_p97<1h @ service={service}"]
+    found = evaluate(trace, ["static-mean"], baselines=["none"], profile=profile, gates=gates, slo=["ttft_p50<1ms"])
     assert found.exit_code == Exit.GATE
-    assert dict(found.gates.select("gate", "passed").iter_rows()) == {"attain>=0.99": False, "ttft_p50<1ms": False}
+    passed = {"ttft_p50<1ms": False, gates[0]: False, gates[1]: True}
+    assert dict(found.gates.select("gate", "passed").iter_rows()) == passed
+    with pytest.raises(UserError, match="no service 'elsewhere' is evaluated"):
+        evaluate(trace, ["static-mean"], profile=profile, gates=["attain>=0.9 @ service=elsewhere"])
     # a missed SLO alone is a finding, not a failure
     missed = evaluate(trace, ["static-mean"], baselines=["none"], profile=profile, slo=["ttft_p50<1ms"])
     assert missed.exit_code == Exit.OK

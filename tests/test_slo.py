@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lmaas.analysis.errors import UserError
 from lmaas.analysis.units import parse_duration
-from lmaas.policies.gates import parse_gates, percentile_test
+from lmaas.policies.gates import check_services, parse_gates, percentile_test
 from lmaas.replay.slo import Thresholds, parse_slos, thresholds
 
 
@@ -80,9 +80,59 @@ def test_gates():
     assert ttft.check(scores) == (None, False)  # what was not measured does not pass
     assert ttft.threshold == 0.5
     assert parse_gates(["attain>=99%"])[0].threshold == 0.99
-    for text in ("attain", "speed>1", "attain>=much", "ttft_p95<500", "attain==1", "attain>=99"):
+    for text in ("attain", "speed>1", "attain>=much", "ttft_p95<500", "attain==1", "attain>=99", "cost<nan"):
         with pytest.raises(UserError):
             parse_gates([text])
+
+
+def test_a_gate_may_have_a_scope():
+    rows = pl.DataFrame(
+        {
+            "scored_tier": ["batch"] * 3 + ["interactive-fast"],
+            "service": ["a", "a", "b", "b"],
+            "ttft_s": [1.0, 2.0, 3.0, None],
+            "attained": [True, True, False, False],
+        }
+    )
+    fast, late, share, whole = parse_gates(
+        ["ttft_p50<2s @ tier=batch, service=a; ttft_p99.5<4s, attain>=50% @ service=b; attain>=0.6"]
+    )
+    assert fast.check({}, rows) == (1.5, True)
+    assert late.check({}, rows) == (3.0, True)
+    assert share.check({"slo_attainment": 0.9}, rows) == (0.0, False)
+    assert whole.check({"slo_attainment": 0.9}, rows) == (0.9, True)
+    assert [gate.text for gate in (fast, share)] == ["ttft_p50<2s @ tier=batch, service=a", "attain>=50% @ service=b"]
+    (nobody,) = parse_gates(["ttft_p50<2s @ tier=interactive-fast"])
+    assert nobody.check({}, rows) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ttft_p59<1", "no unit"),
+        ("slo_atainment>=0.99", "did you mean 'slo_attainment'"),
+        ("ttft95<1s", "did you mean 'ttft_p95'"),
+        ("gpuhours<4", "did you mean 'gpu_hours'"),
+        ("gpu_hours<4 @ service=a", "of the whole fleet"),
+        ("attain>=0.9 @ tear=a", "service=NAME or tier=NAME"),
+        ("attain>=0.9 @ tier=slow", "no tier 'slow'"),
+        ("attain>=0.9 @", "ends after '@'"),
+        ("ttft_p95<1s @ tier=batch, attain>=0.9", "follows a ';'"),
+        ("ttft_p100<1s", "outside 0 to 100"),
+        ("attain>=0.9,", "is not SCORE OP VALUE"),
+    ],
+)
+def test_what_is_wrong_with_a_gate_is_said(text, said):
+    with pytest.raises(UserError, match=said) as error:
+        parse_gates([text])
+    assert error.value.code == 2
+
+
+def test_gates_name_services_that_are_there():
+    gates = parse_gates(["attain>=0.9 @ service=chat"])
+    check_services(gates, {"chat", "code"})
+    with pytest.raises(UserError, match="did you mean 'chat-8b'"):
+        check_services(gates, {"chat-8b", "code"})
 
 
 def test_percentile_of_a_scope():

@@ -252,6 +252,8 @@ def test_what_windows_do_not_know_is_refused(trace):
     with pytest.raises(UserError, match="window fidelity has no ttft_p95_s") as error:
         evaluate(trace, ["preserve"], gates=["ttft_p95<1s"], fidelity="window")
     assert error.value.code == Exit.USAGE
+    with pytest.raises(UserError, match="no requests of a scope"):
+        evaluate(trace, ["preserve"], gates=["attain>=0.9 @ tier=batch"], fidelity="window")
     with pytest.raises(UserError, match="no fidelity 'hour'"):
         evaluate(trace, ["preserve"], fidelity="hour")
 
