@@ -36,6 +36,7 @@ def requests_of(
         session=rows["session"].to_numpy() if "session" in rows.columns else None,
         follow=None if chains is None else chains.follow,
         think_s=None if chains is None else chains.think_s,
+        deadline_s=rows["deadline_s"].fill_null(np.nan).to_numpy() if "deadline_s" in rows.columns else None,
         **hashed(prefixes),
     )
 

@@ -206,7 +206,9 @@ class Replay:
         self._ask(k.LOOK, t, 0)
         lent = [self.life.lives.who[record][0] for record in self.life.lent]
         donated = np.bincount(lent, minlength=len(self.fleet.pools))
-        return self.lookout.look(t, self.st.seen, donated, Close(lambda: self.st, self.world.profiles))
+        return self.lookout.look(
+            t, self.st.seen, donated, Close(lambda: self.st, self.world.profiles, self.requests.deadline_s)
+        )
 
     def _tick(self, t: float) -> None:
         self.life.harvest()

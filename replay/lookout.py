@@ -61,11 +61,13 @@ class Lookout:
 class Close:
     """Single replicas and requests, from the kernel's arrays just brought to time t.
 
-    state: gives these arrays as they stand.
+    state: gives these arrays as they stand; deadline_s: of all requests, after their arrival (None: none has one).
     """
 
-    def __init__(self, state: Callable[[], Any], profiles: tuple[Profile, ...]) -> None:
-        self.state, self.profiles, self.over = state, profiles, False
+    def __init__(
+        self, state: Callable[[], Any], profiles: tuple[Profile, ...], deadline_s: np.ndarray | None = None
+    ) -> None:
+        self.state, self.profiles, self.deadline_s, self.over = state, profiles, deadline_s, False
 
     def replicas(self) -> SeenReplicas:
         """As the fleet stands."""
@@ -100,6 +102,7 @@ class Close:
         rep = st.rep.view(np.ndarray)
         index, looked = rep["index"], rep["looked"][np.maximum(here["replica"], 0)]
         steps = np.where(here["phase"] == k.DECODE, looked, 0)
+        given_s = np.nan if self.deadline_s is None else self.deadline_s[here["request"]]
         need = here["input"] + here["generated"] - here["computed"]  # while it decodes both are less the same steps
         return SeenRequests(
             request=here["request"].copy(),
@@ -114,6 +117,7 @@ class Close:
             generated_tokens=here["generated"] + steps,
             unfilled_tokens=np.where((here["first_s"] < np.inf) & (need == 1), 0, need),
             first_s=here["first_s"].copy(),
+            due_s=here["arrival_s"] + given_s,
         )
 
     def close(self) -> None:

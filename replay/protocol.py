@@ -91,6 +91,7 @@ class SeenRequests:
     generated_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # i8
     unfilled_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # i8, to be prefilled
     first_s: np.ndarray = field(default_factory=lambda: np.zeros(0))  # f8, of its first token; inf: not yet
+    due_s: np.ndarray = field(default_factory=lambda: np.zeros(0))  # f8, when its client wants it done; NaN: not said
 
     def by_tier(self, where: str, pools: int) -> np.ndarray:
         """Requests so placed, i8[pools, tiers]."""

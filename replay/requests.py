@@ -19,7 +19,7 @@ class Requests:
     follow i8, number of the session's next request or -1, and think_s f8 before each: closed-loop sessions, where only
     first turns arrive by themselves. hashes u8 of all requests one after another, hash_at and hash_n i8 by request,
     hash_tokens a hash block: for prefix caches. A hash must stand for its block and all
-    before it (analysis.blockhashes.chained).
+    before it (analysis.blockhashes.chained). deadline_s f8, after arrival, NaN: none given; shown to policies, no more.
     """
 
     arrival_s: np.ndarray
@@ -39,6 +39,7 @@ class Requests:
     hash_at: np.ndarray | None = None
     hash_n: np.ndarray | None = None
     hash_tokens: int = 0
+    deadline_s: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -31,13 +31,14 @@ HISTORY = History(0.0, 1200.0, 600.0, pl.DataFrame([{"service": "a", "lane": "sh
 class Closer:
     """Shows these requests."""
 
-    def __init__(self, *rows):
-        """rows: request, pool, where, tier, arrival_s, input and predicted output tokens."""
+    def __init__(self, *rows, due_s=None):
+        """rows: request, pool, where, tier, arrival_s, input and predicted output tokens; due_s: of each."""
         request, pool, where, tier, arrival, inputs, outputs = zip(*rows, strict=True) if rows else [()] * 7
         i8 = [np.array(c, np.int64) for c in (request, pool, tier, inputs, outputs)]
         self.shown = SeenRequests(
-            i8[0], i8[1], np.zeros_like(i8[0]), np.array(where, "U10"), i8[2], np.array(arrival, float), i8[3], i8[4]
-        )
+            i8[0], i8[1], np.zeros_like(i8[0]), np.array(where, "U10"), i8[2], np.array(arrival, float), i8[3], i8[4],
+            due_s=np.full(len(rows), np.nan) if due_s is None else np.array(due_s, float),
+        )  # fmt: skip
 
     def requests(self):
         return self.shown
@@ -98,6 +99,10 @@ class TestChiron:
         ]
         said = policy.react(0.0, seen(0, Closer(*rows), running=[31.0, 12.0]), state)
         assert said == Actions({0: 4, 1: 2 + 2})  # 11 interactive in the second: two, none of them spare
+        own = Closer(*rows, due_s=[np.nan] * 3 + [100.0])  # of one hour with the large one: nothing goes before
+        assert policy.react(0.0, seen(0, own, running=[31.0, 12.0]), policy.start(FLEET, HISTORY)).replicas[1] == 2
+        own = Closer(*rows, due_s=[np.nan, np.nan, 9000.0, np.nan])  # 200 tokens go before the large one
+        assert policy.react(0.0, seen(0, own, running=[31.0, 12.0]), policy.start(FLEET, HISTORY)).replicas[1] == 3
 
 
 class TestTokenScale:

@@ -212,10 +212,13 @@ class TestPlan:
         policy = LtI()
         held = SimpleNamespace(
             where=np.array(["held", "held", "running", "held"]), tier=np.full(4, 2), pool=np.array([0, 1, 1, 1]),
-            arrival_s=np.array([0.0, 100.0, 0.0, 90_000.0]),
+            arrival_s=np.array([0.0, 100.0, 0.0, 90_000.0]), due_s=np.full(4, np.nan),
         )  # fmt: skip
         look = replace(seen(held=(1, 2)), closer=SimpleNamespace(requests=lambda: held))
         assert policy.due(0.8 * 86_400 + 50, look) == {0: 1}
+        held.due_s = np.array([100_000.0, 1100.0, 1.0, np.nan])  # as the trace says: the first has until 80,000 s
+        assert policy.due(0.8 * 86_400 + 50, look) == {1: 1}
+        assert policy.due(899.0, look) == {}
 
     def test_lanes_end_the_policy_and_no_other(self):
         lanes = (Pool("a", "eu", PROFILE, lane="prefill"), Pool("a", "eu", PROFILE, lane="decode"))

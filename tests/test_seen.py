@@ -13,7 +13,7 @@ PROFILE = find_profile("llama-3.1-8b/h100/tp1")
 SMALL = PROFILE.model_copy(update={"name": "small", "max_seqs": 2})
 
 
-def looks(n=400, pools=2, act=lambda t, seen: NOTHING, profile=SMALL, replicas=2):
+def looks(n=400, pools=2, act=lambda t, seen: NOTHING, profile=SMALL, replicas=2, deadline_s=None):
     """What was seen every second of n requests over 20 s, on `pools` pools."""
     rng = np.random.default_rng(0)
     found = []
@@ -25,6 +25,7 @@ def looks(n=400, pools=2, act=lambda t, seen: NOTHING, profile=SMALL, replicas=2
     requests = Requests(
         np.sort(rng.uniform(0, 20, n)), rng.integers(0, pools, n), rng.integers(1, 3000, n), rng.integers(1, 300, n),
         np.full(n, 100.0), np.zeros(n, np.int64), tier=rng.integers(0, 3, n),
+        deadline_s=deadline_s,
     )  # fmt: skip
     fleet = Fleet(tuple(Pool(f"s{p}", "r", profile) for p in range(pools)))
     outcome = Replay(requests, fleet, [replicas] * pools, controller=Controller(lambda t: t + 1.0, look)).run()
@@ -47,6 +48,14 @@ def test_replicas_and_requests_add_up_to_their_pools():
         assert (single.predicted_tokens >= 1).all() and set(single.where) <= {"waiting", "running"}
     assert max(single.by_tier("waiting", 2).sum() for _, _, single in found) > 10
     assert found[0][2].by_tier("running", 2).shape == (2, len(TIERS))
+
+
+def test_deadlines_are_shown_as_given():
+    _, _, found = looks()
+    assert all(np.isnan(single.due_s).all() and len(single.due_s) == len(single.pool) for _, _, single in found)
+    given = np.where(np.arange(400) % 3, np.arange(400) / 10, np.nan)
+    for _, _, single in looks(deadline_s=given)[2]:
+        np.testing.assert_array_equal(single.due_s, single.arrival_s + given[single.request])
 
 
 def test_latencies_are_those_of_the_requests_that_completed_since():

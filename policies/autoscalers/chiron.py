@@ -49,7 +49,7 @@ class Chiron(Autoscaler):
     one after the other: where a router spreads requests all are busy, and the rule would treble the fleet at every
     look. batch_size is fixed, by default the mean number of requests at the sustainable rate μ: its local loop, which
     sizes the running batch by latency and throughput, is not modelled, since no engine here changes max_seqs while it
-    runs. Batch requests are due deadline_s after they arrive. Tokens/s are μ's.
+    runs. Batch requests are due when the trace says, else deadline_s after they arrive. Tokens/s are μ's.
     """
 
     theta: float = 1 / 3  # busy over all: one third busy absorbs a burst of three times the load
@@ -93,7 +93,8 @@ class Chiron(Autoscaler):
         waiting = mine & np.isin(requests.where, ("waiting", "queued", "held"))
         tokens = requests.input_tokens[waiting] + requests.predicted_tokens[waiting]
         inside = np.isin(requests.where, ("waiting", "queued", "running"))
-        return int((mine & inside).sum()), Waiting(requests.arrival_s[waiting] + self.deadline_s, tokens)
+        due_s = np.where(np.isnan(requests.due_s), requests.arrival_s + self.deadline_s, requests.due_s)[waiting]
+        return int((mine & inside).sum()), Waiting(due_s, tokens)
 
     def count(self, pool: PoolSeen, memory: Two) -> int:
         """Where all requests are interactive."""

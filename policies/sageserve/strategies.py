@@ -87,7 +87,7 @@ class Planner(Told, Unified):
 
     forecaster: str = "arima-312"
     batch_buffer: float = 0.1  # share of the last hour's batch prompt tokens added to ρ
-    batch_deadline_s: float = 86_400.0  # of batch requests: released once 0.8 of it has passed
+    batch_deadline_s: float = 86_400.0  # of batch requests without their own: released once 0.8 of it has passed
     vm_cost: float = 10.0  # α, of a replica for an hour
     start_cost: float = 150.0  # σ, of a start
     local: float = 1.0  # ε, share of its demand that a region serves itself
@@ -180,11 +180,12 @@ class Planner(Told, Unified):
 
     def due(self, t: float, seen: Seen) -> dict[int, int]:
         """Held batch requests of which most of the time until the deadline has passed, a pool."""
-        late_s = t - PROMOTED * self.batch_deadline_s
         if not seen.held.any():
             return {}
         held = seen.requests
-        old = (held.where == "held") & (held.tier == TIERS.index("batch")) & (held.arrival_s <= late_s)
+        has_s = np.where(np.isnan(held.due_s), self.batch_deadline_s, held.due_s - held.arrival_s)
+        late = held.arrival_s + PROMOTED * has_s <= t
+        old = (held.where == "held") & (held.tier == TIERS.index("batch")) & late
         pools, n = np.unique(held.pool[old], return_counts=True)
         return dict(zip(pools.tolist(), n.tolist(), strict=True))
 
