@@ -13,7 +13,7 @@ from .columns import OK, REJECTED
 from .holdings import ConservationError, Sight, check_batches, check_blocks, check_tokens
 from .kernel import layout as k
 from .lifecycle import Lifecycle
-from .outcome import STATES
+from .lives import STATES
 from .requests import Requests
 
 __all__ = ["Conservation", "ConservationError"]

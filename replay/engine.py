@@ -5,29 +5,28 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .anticipation import NO_ANTICIPATION, Anticipation
-from .columns import HOLD, NOT_SENT, OPEN, UNSERVED
+from .columns import HOLD, OPEN
 from .conservation import Conservation
 from .fleet import Fleet, check_lanes
 from .fleetcheck import check_counts
 from .kernel import layout as k
-from .kernel.heap import SLOT_BITS
 from .lifecycle import Lifecycle
 from .lookout import Close, Lookout
-from .losses import lose_region, lose_replica, restore
-from .orders import check_migrations
-from .outcome import Collected, Outcome
+from .losses import faults_due
+from .orders import carry_out, check_migrations
+from .outcome import Collected, Outcome, outcome_of
 from .profile import Profile
 from .protocol import NOTHING, Actions, Seen
 from .requests import NO_EXTENSION, Extension, Requests, arrivals
+from .room import grow, make_room
 from .routers import Router, ready
-from .world import World, anticipated, params_of, state_of, world_of
+from .world import World, anticipated, state_of, world_of
 
 __all__ = ["NEVER", "NO_EXTENSION", "Controller", "Extension", "Outcome", "Replay", "Requests", "compiled"]
 
@@ -49,7 +48,6 @@ NEVER = Controller(lambda t: np.inf, lambda t, seen: NOTHING)
 MOVING = (k.STARTS, k.ACTIVATE, k.DRAIN, k.LOSE, k.LOSE_QUEUE, k.RELEASE_HELD, k.MIGRATE)  # of these room is made first
 QUIET_S = 86_400.0  # a day: batch work is due within one
 CHUNK = 1 << 16  # requests handed to the kernel at a time, and finished ones handed back: buffers that stay in cache
-MOST_IN_FLIGHT = 1 << SLOT_BITS  # requests sent and not ended: more have no number in the kernel's heaps
 CHECKED = 1 << 14  # with check=True: returns often enough to notice soon, and rarely enough to cost as much again
 
 
@@ -116,7 +114,7 @@ class Replay:
         self.quiet_s: float | None = None  # since when nothing but ticks is left
         self.lookout = Lookout(self.begin_s)
         self._place(initial)
-        self._faults()
+        self.due = faults_due(self.life)
 
     @property
     def st(self) -> Any:
@@ -165,23 +163,12 @@ class Replay:
             self.life.state = self.st._replace(arr=rows)
             yield
 
-    def _faults(self) -> None:
-        """(time, what) of faults and of regions that return, in time order."""
-        due: list[tuple[float, Callable[[float], None]]] = []
-        for fault in self.fleet.faults:
-            if fault.region is not None:
-                due.append((fault.at_s, partial(lose_region, self.life, fault.region, fault.until_s)))
-                due.append((fault.until_s, partial(restore, self.life, fault.region)))
-            elif fault.pool is not None and fault.replica is not None:
-                due.append((fault.at_s, partial(lose_replica, self.life, fault.pool, fault.replica)))
-        self.due = sorted((entry for entry in due if np.isfinite(entry[0])), key=lambda entry: entry[0])
-
     def _ask(self, what: int, t: float, which: int) -> int:
         from .kernel.handle import code_of, table_of
         from .kernel.loop import kernel  # compiles or loads the cache on first use
 
         if what in MOVING:
-            self._make_room()
+            make_room(self.life)
         if self._table[0] is not self.life.state:
             self._table = (self.life.state, table_of(self.life.state))
         if self._code is None:
@@ -217,74 +204,7 @@ class Replay:
         if seen.closer is not None:
             seen.closer.close()
         check_migrations(actions.migrate, self.life, t)
-        self.carry_out(actions, t, (seen.active + seen.starting).tolist())
-
-    def carry_out(self, actions: Actions, t: float, have: Sequence[float] = ()) -> None:
-        """Do what a policy wants done at t, which is now; ValueError for what cannot be meant.
-
-        have: replicas starting or active, by pool, where that is known: who ticks often mostly wants just these.
-        """
-        names = [profile.name for profile in self.world.profiles]
-        for pool, wanted in actions.replicas.items():
-            if self._as_it_is(pool, wanted, have):
-                continue
-            self._valid(pool, wanted, "replicas", t)
-            self.life.scale(int(pool), int(wanted), t)
-        for (pool, name), wanted in actions.replicas_of.items():
-            self._valid(pool, wanted, f"replicas of {name}", t)
-            self.life.scale(int(pool), int(wanted), t, names.index(name))
-        for pool, n in actions.donate.items():
-            self._valid(pool, n, "replicas to donate", t)
-            self.life.drain(int(pool), int(n), t, lend=True)
-        for (pool, name), n in actions.donate_of.items():
-            self._valid(pool, n, f"replicas of {name} to donate", t)
-            self.life.drain(int(pool), int(n), t, lend=True, profile=names.index(name))
-        for pool, replica, name in actions.reshape:
-            self._valid(pool, replica, "as a replica to reshape", t)
-            self.life.reshape(int(pool), int(replica), names.index(name), t)
-        for pool, replicas, followers, start_s in actions.regroup:
-            for replica in replicas:
-                self._valid(pool, replica, "as a replica to regroup", t)
-            follow = [names.index(name) for name in followers]
-            self.life.regroup(int(pool), [int(r) for r in replicas], follow, start_s, t)
-        for request, pool, replica in actions.migrate:
-            self._valid(pool, replica, "as a replica to migrate to", t)
-            self._migrate(int(request), int(pool), int(replica), t)
-        for pool, n in actions.release.items():
-            self._valid(pool, n, "held requests to release", t)
-            held = int(self.st.pool.held[pool])  # more would not fit beside the pool in one number
-            self._ask(k.RELEASE_HELD, t, int(pool) * k.PHASE + min(int(n), held))
-        if actions.weights is not None:
-            self._reweigh(actions.weights)
-
-    def _reweigh(self, weights: Sequence[Sequence[float]]) -> None:
-        """The router goes by these weights from now on; ValueError where it has none, or not such."""
-        if "weights" not in self.router.params:
-            raise ValueError(f"router {self.router.route.__name__} has no weights to be set")
-        self.router = replace(self.router, params={**self.router.params, "weights": [list(row) for row in weights]})
-        self.life.state = self.st._replace(params=params_of(self.router))
-
-    def _migrate(self, request: int, pool: int, replica: int, t: float) -> None:
-        """A request that waits or runs on a replica leaves for another one; others stay where they are."""
-        if int(self.st.ctl.free[0]) < 2:
-            self._grow(k.FLIGHT_FULL)
-        fly, rep = self.st.fly, self.st.rep
-        here = (fly.request == request) & (fly.gone == 0) & np.isin(fly.phase, (k.WAITING, k.PREFILL, k.DECODE))
-        for q in np.flatnonzero(here):
-            at = rep[int(fly.replica[q])]
-            if (int(at.pool), int(at.index)) != (pool, replica):
-                fly.target[q], fly.target_pool[q] = replica, pool
-                self._ask(k.MIGRATE, t, int(q))
-
-    def _as_it_is(self, pool: int, wanted: float, have: Sequence[float]) -> bool:
-        """Whether the pool needs no look at all: it has what is wanted, within its bounds, and nothing gives way."""
-        if not 0 <= pool < len(have) or have[int(pool)] != wanted or self.life.reshaping or self.life.regroups.of:
-            return False
-        return self.fleet.pools[int(pool)].clamp(int(wanted)) == wanted
-
-    def _valid(self, pool: int, n: float, what: str, t: float) -> None:
-        if not np.isfinite(n) or n < 0 or not 0 <= pool < len(self.fleet.pools):
-            raise ValueError(f"asked for {n} {what} in pool {pool} at t={t:g} s")
+        carry_out(actions, self.life, self.router, t, (seen.active + seen.starting).tolist())
 
     # --- running ---
 
@@ -297,8 +217,7 @@ class Replay:
         collected = Collected(len(self.requests))
         for rows in self.stream([], check):
             collected.add(rows)
-        last_s = collected.last_s()
-        return self._outcome(collected.columns(self.requests.arrival_s), last_s)
+        return outcome_of(self.requests, collected, self.life, self.begin_s)
 
     def stream(self, chunks: Iterable[Requests], check: bool = False) -> Iterator[np.ndarray]:
         """Replay the first requests and then these, in arrival order; yields finished rows (layout.DONE) as they come.
@@ -338,9 +257,9 @@ class Replay:
                 return
             if why == k.OUT_FULL:
                 yield self._drained()
-                self._make_room()
+                make_room(self.life)
             elif why == k.FLIGHT_FULL or why == k.AGENDA_FULL:
-                self._grow(why)
+                grow(self.life, why)
             elif why == k.WANTED:
                 self._answer(float(self.st.ctl.now[0]))
             else:
@@ -369,59 +288,3 @@ class Replay:
             self.st.pool.opened[pool] = 0
             if asked and self.opens:
                 self.life.open(pool, asked, t)
-
-    def _make_room(self) -> None:
-        """In one go all in flight may be sent again (agenda), and all that are queued in a pool be rejected (done).
-
-        Starts that are cancelled stay on the agenda until their time comes, so there may be any number of these, too.
-        """
-        from .kernel.state import longer
-
-        ctl, widest = self.st.ctl, self.st.ends.shape[1]
-        while int(ctl.agenda[0] + ctl.in_flight[0]) + 2 * widest + 8 > len(self.st.agenda):
-            self._grow(k.AGENDA_FULL)
-        rows = int(ctl.out[0] + self.st.pool.queued.max(initial=0)) + widest + 2
-        if rows > len(self.st.done):
-            self.life.state = self.st._replace(done=longer(self.st, "done", 2 * rows))
-
-    def _grow(self, why: int) -> None:
-        from .kernel.state import longer, more_flights
-
-        if why == k.FLIGHT_FULL:
-            have = len(self.st.fly)
-            if have >= MOST_IN_FLIGHT:  # of this policy's fleet; others may do with less
-                raise RuntimeError(
-                    f"{have:,} requests wait or run at t={float(self.st.ctl.now[0]):g} s, the most a replay can hold; "
-                    "give this policy more replicas, its clients a timeout, or replay a shorter part of the trace"
-                )
-            self.life.state = more_flights(self.st, min(2 * have, MOST_IN_FLIGHT))
-        else:
-            self.life.state = self.st._replace(agenda=longer(self.st, "agenda", 2 * len(self.st.agenda)))
-
-    # --- results ---
-
-    def _outcome(self, columns: dict[str, np.ndarray], last_s: float) -> Outcome:
-        n = len(self.requests)
-        if self.requests.follow is not None:
-            unserved = columns["status"] == UNSERVED
-            waiting = np.zeros(n, bool)
-            waiting[self.st.fly.request[(self.st.fly.phase != k.ELSEWHERE) & (self.st.fly.gone == 0)]] = True
-            later = np.isin(np.arange(n), self.requests.follow)
-            columns["status"][unserved & later & ~waiting] = NOT_SENT
-        end = max(self.begin_s, last_s)
-        end = max(end, float(self.requests.arrival_s[-1])) if n else end
-        self.life.harvest()
-        lives, rep = self.life.lives, self.st.rep
-        for slot in np.flatnonzero(rep.state != k.FREE):
-            lives.busy_s[int(rep.record[slot])] = float(rep.busy_s[slot])
-        return Outcome(
-            **columns,
-            replicas=lives.replicas(),
-            profiles=self.world.profiles,
-            spans=lives.spans(end),
-            busy_s=np.array([lives.busy_s.get(i, 0.0) for i in range(len(lives.who))]),
-            actions_s=np.array(self.life.actions_s, np.float64),
-            denied=self.life.denied,
-            denied_down=self.life.denied_down,
-            end_s=end,
-        )

@@ -1,79 +1,33 @@
 """Replicas coming and going: started, drained, lent, reshaped, lost, within the machines a region has."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from .columns import OUTSTANDING_TOKENS
 from .kernel import layout as k
-from .kernel.state import State, fresh_replica, more_slots
-from .machines import Machines
-from .outcome import Lives
+from .kernel.state import State
 from .regroups import Group, Regroups
-from .world import World, cache_room
+from .slots import Ask, Slots
+from .world import World
 
-Ask = Callable[[int, float, int], int]  # a command to the kernel: what, t, which
 
-
-class Lifecycle:
-    """Every replica of a replay: its slot in the kernel, its machines, its life so far.
-
-    `ask` runs a command of the kernel; `state` is replaced where arrays grow. Rules: docs/replay.md.
-    """
+class Lifecycle(Slots):
+    """What becomes of every replica of a replay. Rules: docs/replay.md."""
 
     def __init__(self, world: World, state: State, ask: Ask, seed: int, instant_start: bool) -> None:
-        self.world, self.state, self.ask = world, state, ask
+        super().__init__(world, state, ask)
         self.seed, self.instant_start = seed, instant_start
-        self.lives = Lives()
         self.actions_s: list[float] = []
         pools = len(world.fleet.pools)
-        self.born = [0] * pools  # replicas numbered so far
         self.denied = np.zeros(pools, np.int64)
         self.denied_down = np.zeros(pools, np.int64)  # of these, because their region was down
-        self.machines = Machines(world)
         self.lent: list[int] = []  # records donated and on their machines, oldest first
         self.lending: set[int] = set()  # records that drain to be donated
         self.reshaping: dict[int, int] = {}  # record that drains -> profile row it comes back with
         self.regroups = Regroups()
-        self._columns: tuple[Any, list[tuple[int, np.ndarray]]] = (None, [])  # of `state`, by pool: see _states
         self.ready: list[int] = []  # records that started in no time and are yet to be activated
         self.down: dict[str, float] = {}  # region -> when it returns
-
-    # --- slots ---
-
-    def _slot(self, pool: int) -> int:
-        first, slots = int(self.state.pool.first[pool]), int(self.state.pool.slots[pool])
-        free = np.flatnonzero(self.state.rep.state[first : first + slots] == k.FREE)
-        if len(free):
-            return first + int(free[0])
-        counts = self.state.pool.slots.copy()
-        counts[pool] *= 2
-        self.state = more_slots(self.state, counts)
-        self.ask(k.ARRANGE, 0.0, 0)
-        return self._slot(pool)
-
-    def place(self, pool: int, t: float, state: int, profile: int, index: int | None = None) -> int:
-        """A fresh replica in a free slot of the pool, which is returned; the pool's rows are yet to be arranged."""
-        slot, shape = self._slot(pool), self.world.profiles[profile]
-        if index is None:
-            index = self.born[pool]
-            self.born[pool] += 1
-        record = self.lives.born(pool, index, profile, shape.gpus_per_replica)
-        self.machines.occupy(pool, profile, t)
-        rep = fresh_replica(self.state, slot)
-        values = {
-            "pool": pool, "record": record, "index": index, "profile": profile, "state": state, "block": shape.block,
-            "blocks": shape.kv_tokens // shape.block, "max_seqs": shape.max_seqs, "max_batch": shape.max_batch_tokens,
-        }  # fmt: skip
-        for field, value in values.items():
-            rep[field] = value
-        if int(self.state.ctl.cached[0]):
-            rep.per_hash = int(self.state.ctl.hash_tokens[0]) // shape.block
-            per_slot = int((self.state.rep.blocks // np.maximum(self.state.rep.per_hash, 1)).sum())
-            self.state = cache_room(self.state, per_slot + 1)
-        self.lives.note(record, t, "active" if state == k.ACTIVE else "starting")
-        return slot
 
     def harvest(self) -> None:
         """What went off since the last look, in order: slot and machines are free, unless it is lent or comes back."""
@@ -150,7 +104,7 @@ class Lifecycle:
     def _activate_ready(self, t: float) -> None:
         """Those of one order become active by number, whatever machines they came from."""
         for record in sorted(self.ready, key=lambda r: self.lives.who[r][:2]):
-            self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
+            self.ask(k.ACTIVATE, t, self.slot_of(record))
         self.ready.clear()
 
     def _start_one(self, pool: int, t: float, profile: int | None = None) -> bool:
@@ -193,30 +147,6 @@ class Lifecycle:
         self.machines.vacate(pool, profile, t)
 
     # --- scaling ---
-
-    def _states(self, pool: int) -> tuple[int, np.ndarray]:
-        """The pool's first slot, and what every slot of it is in; as they stand, also later."""
-        if self._columns[0] is not self.state.rep:  # a record array's fields are slow to get, and ticks ask a lot
-            rep, pools = self.state.rep.view(np.ndarray), self.state.pool.view(np.ndarray)
-            stretches = zip(pools["first"].tolist(), pools["slots"].tolist(), strict=True)
-            now = rep["state"]
-            self._columns = (self.state.rep, [(first, now[first : first + slots]) for first, slots in stretches])
-        return self._columns[1][pool]
-
-    def live(self, pool: int, *states: int) -> np.ndarray:
-        """Slots of the pool's replicas in these states."""
-        first, now = self._states(pool)
-        among = now == states[0]  # np.isin takes ten times as long on so few
-        for state in states[1:]:
-            among |= now == state
-        return first + np.flatnonzero(among)
-
-    def count(self, pool: int, profile: int | None = None) -> int:
-        """Replicas of the pool that start or are active; of the profile, where one is named."""
-        if profile is not None:
-            return int(np.count_nonzero(self.state.rep.profile[self.live(pool, k.STARTING, k.ACTIVE)] == profile))
-        _, now = self._states(pool)
-        return int(np.count_nonzero(now == k.STARTING)) + int(np.count_nonzero(now == k.ACTIVE))
 
     def _expected(self, pool: int, profile: int | None = None) -> int:
         """Those that start or are active, that come back reshaped, and that follow others on their machines."""
@@ -265,7 +195,7 @@ class Lifecycle:
         for record in records:
             self.lending.discard(record)
             self.lives.note(record, t, "active")
-            self.ask(k.ACTIVATE, t, int(np.flatnonzero(self._is(record))[0]))
+            self.ask(k.ACTIVATE, t, self.slot_of(record))
         return len(records)
 
     def open(self, pool: int, more: int, t: float) -> None:
@@ -273,10 +203,6 @@ class Lifecycle:
         have = self._expected(pool)
         if self.world.fleet.pools[pool].clamp(have + more) > have:
             self.scale(pool, have + more, t)
-
-    def _is(self, record: int) -> np.ndarray:
-        here: np.ndarray = (self.state.rep.record == record) & (self.state.rep.state != k.FREE)
-        return here
 
     def drain(self, pool: int, surplus: int, t: float, lend: bool = False, profile: int | None = None) -> None:
         """Cancel starting ones, then drain those with the fewest outstanding tokens, ties to the youngest."""
@@ -298,7 +224,7 @@ class Lifecycle:
 
     def reshape(self, pool: int, index: int, profile: int, t: float) -> None:
         """The pool's replica `index` drains and comes back with the other profile; no other than a live one."""
-        for slot in self._numbered(pool, [index]):
+        for slot in self.numbered(pool, [index]):
             self.reshaping[int(self.state.rep.record[slot])] = profile
             self._send_off(slot, t)
         self.harvest()
@@ -310,21 +236,12 @@ class Lifecycle:
         if not indexes:
             self.actions_s += [t] * self._follow(Group(pool, tuple(profiles), lasts_s), t)
             return
-        slots = self._numbered(pool, indexes)
+        slots = self.numbered(pool, indexes)
         records = [int(self.state.rep.record[slot]) for slot in slots]
         self.regroups.begin(Group(pool, tuple(profiles), lasts_s), records)
         for slot in slots:
             self._send_off(slot, t)
         self.harvest()
-
-    def _numbered(self, pool: int, indexes: Sequence[int]) -> list[int]:
-        """Slots of the pool's starting or active replicas of these numbers, by number."""
-        live = self.live(pool, k.STARTING, k.ACTIVE).tolist()
-        wanted = set(indexes)
-        return sorted(
-            (slot for slot in live if int(self.state.rep.index[slot]) in wanted),
-            key=lambda slot: int(self.state.rep.index[slot]),
-        )
 
     def _send_off(self, slot: int, t: float) -> None:
         """It drains for what follows it: the driver is told when it is off."""

@@ -1,9 +1,24 @@
 """What faults take away: replicas and whole regions, with what runs there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
 
 from .kernel import layout as k
 from .lifecycle import Lifecycle
+
+
+def faults_due(life: Lifecycle) -> list[tuple[float, Callable[[float], None]]]:
+    """(time, what) of the fleet's faults and of regions that return, in time order."""
+    due: list[tuple[float, Callable[[float], None]]] = []
+    for fault in life.world.fleet.faults:
+        if fault.region is not None:
+            due.append((fault.at_s, partial(lose_region, life, fault.region, fault.until_s)))
+            due.append((fault.until_s, partial(restore, life, fault.region)))
+        elif fault.pool is not None and fault.replica is not None:
+            due.append((fault.at_s, partial(lose_replica, life, fault.pool, fault.replica)))
+    return sorted((entry for entry in due if np.isfinite(entry[0])), key=lambda entry: entry[0])
 
 
 def lose(life: Lifecycle, slots: Sequence[int], t: float) -> None:

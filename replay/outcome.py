@@ -1,20 +1,22 @@
 """What happened: arrays by request, and the life of every replica."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from . import columns as c
+from .kernel import layout as k
 from .kernel.layout import DONE
+from .lifecycle import Lifecycle
 from .profile import Profile
+from .requests import Requests
 
 _COLUMNS = (
     "status", "record", "pool", "preemptions", "restarts", "tries", "cached_tokens", "prefilled", "arrival_s",
     "admitted_s", "first_s", "done_s", "network_s", "hold_s", "transfer_s",
 )  # fmt: skip
 _NAMED = {"cached_tokens": "cached"}
-STATES = ("starting", "active", "draining", "donated", "off")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Outcome:
     of the replica of a prefill lane that it came from, 0: none); arrival_s f8 (of a session's later turns, when they
     were sent), admitted_s, first_s, done_s f8 at the replica, NaN where it did not happen; network_s, hold_s,
     transfer_s f8 (from a prefill lane to a decode pool). replicas: record, pool, replica, profile (row in `profiles`),
-    gpus; a reshaped replica goes on under a record of its own. spans: record, pool, replica, state (one of STATES but
+    gpus; a reshaped replica goes on under a record of its own. spans: record, pool, replica, state (lives.STATES but
     off), from_s, to_s. busy_s f8 by record. actions_s f8: when a replica was started, taken back, reclaimed, donated or
     drained, one entry each. denied: starts by pool that found no machine; denied_down: those of them whose
     region was down. end_s: when the last request ended, if by giving up, or the last arrival.
@@ -57,52 +59,6 @@ class Outcome:
     end_s: float
 
 
-@dataclass
-class Lives:
-    """The log of every replica: who it is, and its changes of state."""
-
-    who: list[tuple[int, int, int, int]] = field(default_factory=list)  # (pool, index, profile, gpus) by record
-    log: list[list[tuple[float, int]]] = field(default_factory=list)  # (time, row in STATES) by record
-    busy_s: dict[int, float] = field(default_factory=dict)
-
-    def born(self, pool: int, index: int, profile: int, gpus: int) -> int:
-        """A new record."""
-        self.who.append((pool, index, profile, gpus))
-        self.log.append([])
-        return len(self.who) - 1
-
-    def note(self, record: int, t: float, state: str) -> None:
-        """The replica is in `state` from t on; what was promised for later will not happen."""
-        kept = [(at, what) for at, what in self.log[record] if at <= t]
-        self.log[record] = [*kept, (t, STATES.index(state))]
-
-    def promise(self, record: int, t: float, state: str) -> None:
-        """The replica will be in `state` from t on, unless something else comes."""
-        self.log[record].append((t, STATES.index(state)))
-
-    def replicas(self) -> pl.DataFrame:
-        """record, pool, replica, profile, gpus."""
-        schema = dict.fromkeys(("pool", "replica", "profile", "gpus"), pl.Int64)
-        table = pl.DataFrame(self.who, schema=schema, orient="row").with_row_index("record")
-        return table.with_columns(pl.col("record").cast(pl.Int64))
-
-    def spans(self, end_s: float) -> pl.DataFrame:
-        """record, pool, replica, state, from_s, to_s of every state but off; what lasts ends at end_s."""
-        rows = [(record, at, state) for record, log in enumerate(self.log) for at, state in log]
-        schema = {"record": pl.Int64, "from_s": pl.Float64, "state": pl.Int64}
-        return (
-            pl.DataFrame(rows, schema=schema, orient="row")
-            .with_row_index("order")
-            .sort("record", "from_s", "order")
-            .with_columns(to_s=pl.col("from_s").shift(-1).over("record").fill_null(end_s))
-            .with_columns(to_s=pl.col("to_s").clip(upper_bound=end_s))
-            .filter((pl.col("state") < STATES.index("off")) & (pl.col("to_s") > pl.col("from_s")))
-            .with_columns(state=pl.col("state").replace_strict(dict(enumerate(STATES)), return_dtype=pl.String))
-            .join(self.replicas(), on="record", how="left")
-            .select("record", "pool", "replica", "state", "from_s", "to_s")
-        )
-
-
 class Collected:
     """Finished rows (layout.DONE) gathered by request number, a buffer at a time."""
 
@@ -129,3 +85,29 @@ class Collected:
         for name in ("admitted_s", "first_s", "done_s"):
             rows[name][lost] = np.nan
         return {name: rows[_NAMED.get(name, name)] for name in _COLUMNS}
+
+
+def outcome_of(requests: Requests, collected: Collected, life: Lifecycle, begin_s: float) -> Outcome:
+    """The outcome of a replay that is over."""
+    last_s, columns = collected.last_s(), collected.columns(requests.arrival_s)
+    if requests.follow is not None:
+        fly, later = life.state.fly, np.isin(np.arange(len(requests)), requests.follow)
+        waiting = np.zeros(len(requests), bool)
+        waiting[fly.request[(fly.phase != k.ELSEWHERE) & (fly.gone == 0)]] = True
+        columns["status"][(columns["status"] == c.UNSERVED) & later & ~waiting] = c.NOT_SENT
+    end = max(begin_s, last_s, float(requests.arrival_s[-1]) if len(requests) else begin_s)
+    life.harvest()
+    lives, rep = life.lives, life.state.rep
+    for slot in np.flatnonzero(rep.state != k.FREE):
+        lives.busy_s[int(rep.record[slot])] = float(rep.busy_s[slot])
+    return Outcome(
+        **columns,
+        replicas=lives.replicas(),
+        profiles=life.world.profiles,
+        spans=lives.spans(end),
+        busy_s=np.array([lives.busy_s.get(i, 0.0) for i in range(len(lives.who))]),
+        actions_s=np.array(life.actions_s, np.float64),
+        denied=life.denied,
+        denied_down=life.denied_down,
+        end_s=end,
+    )

@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from lmaas.replay.engine import NEVER, Controller, Extension, Replay, Requests
 from lmaas.replay.fleet import Clients, Fault, Fleet, Hold, Pool, RegionChoice
+from lmaas.replay.orders import carry_out
 from lmaas.replay.profile import Latency, Profile, Startup
 from lmaas.replay.protocol import NOTHING, Actions
 
@@ -120,7 +121,7 @@ def play_fast(case, router=None, looks=None, check=True, **more):
 
     def act(t, seen):
         for order in orders.get(t, []):
-            replay.carry_out(action_of(order, names), t)
+            carry_out(action_of(order, names), replay.life, replay.router, t)
         if t in looks:
             looks[t](replay, t)
         return NOTHING

@@ -140,12 +140,12 @@ def test_more_requests_in_flight_than_have_numbers_end_the_replay():
     """Room grows up to the most there may be; where that is too little it says so, and nothing is corrupted."""
     case = pressed(2)
     case["requests"] = [[0.0, *row[1:]] for row in case["requests"] * 15]  # 1,800 at once; room is made for 1,024
-    with patch("lmaas.replay.engine.MOST_IN_FLIGHT", 1800):
+    with patch("lmaas.replay.room.MOST_IN_FLIGHT", 1800):
         outcome, replay = play_fast(case)
     assert len(replay.st.fly) == 1800
     assert_same(expected(play_slow(case)[0]), outcome)
     with (
-        patch("lmaas.replay.engine.MOST_IN_FLIGHT", 1799),
+        patch("lmaas.replay.room.MOST_IN_FLIGHT", 1799),
         pytest.raises(RuntimeError, match="1,799 requests wait or run at t=0 s, the most a replay can hold"),
     ):
         play_fast(case)
