@@ -11,6 +11,7 @@ from lmaas.analysis.trace import Trace
 from lmaas.replay.fleet import conditions, describe
 from lmaas.replay.scores import MISSED
 
+from .backtest import backtest
 from .bounds import perfect_said, perfect_system
 from .differences import differences, drawn, own_intervals, settings
 from .equal import Equals
@@ -59,6 +60,7 @@ def collect(
         reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise UserError(f"every policy failed: {reasons}", Exit.PARTIAL)
     perfect = perfect_system(ready, inputs)
+    tested, tested_said = backtest(trace, ready, runs, load)
     draws = drawn(runs, ready.seed)
     scored = own_intervals(pl.DataFrame(rows, infer_schema_length=None), draws)
     edges_s = block_edges(ready.cut_s, ready.horizon_s, ready.window_s)
@@ -70,7 +72,14 @@ def collect(
             **_brought(runs),
             **({"intervals": settings(draws, float(edges_s[1] - edges_s[0]))} if draws else {}),
         },
-        notes=(*ready.notes, *inputs.notes, *_notes(ready, runs), *equal.notes, perfect_said(perfect, ready.window_s)),
+        notes=(
+            *tested_said,
+            *ready.notes,
+            *inputs.notes,
+            *_notes(ready, runs),
+            *equal.notes,
+            perfect_said(perfect, ready.window_s),
+        ),
         failures=failures,
         scores=scored,
         groups=_stack(runs, "groups"),
@@ -79,6 +88,7 @@ def collect(
         histogram=_stack(runs, "histogram"),
         gates=gates,
         equal=equal.table,
+        backtest=tested,
         worst=pl.concat([worst_windows(run, ready) for run in runs]),
         differences=differences(scored, attain, draws, equal.fleets, ready.seed) if draws else pl.DataFrame(),
         requests={run.name: run.rows for run in runs if run.rows.width},

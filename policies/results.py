@@ -19,10 +19,10 @@ class Evaluation:
     (replay.scores.timeline); forecasts: policy, start_s, service, origin, metric, actual, forecast; histogram: policy,
     metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request. failures:
     policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
-    differences: with their intervals (differences.DIFFERENCES); worst: windows
-    with most misses (worst.WORST). exit_code:
-    0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth full matched (matched.MATCHED) and
-    worth (worth.WORTH), else empty.
+    differences: with their intervals (differences.DIFFERENCES); worst: windows with most misses (worst.WORST);
+    backtest: the recorded fleet's replay beside observed latencies (backtest.BACKTEST). exit_code: 0, 3 (a gate
+    failed), 6 (nothing attains) or 7 (a policy failed). With depth full matched (matched.MATCHED) and worth
+    (worth.WORTH), else empty.
     """
 
     trace: TraceMeta
@@ -42,6 +42,7 @@ class Evaluation:
     equal: pl.DataFrame = field(default_factory=pl.DataFrame)
     differences: pl.DataFrame = field(default_factory=pl.DataFrame)
     worst: pl.DataFrame = field(default_factory=pl.DataFrame)
+    backtest: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json: reproducible, without paths, dates of the run or timings."""
@@ -64,6 +65,7 @@ class Evaluation:
             "equal": self.equal.to_dicts(),
             "differences": self.differences.to_dicts(),
             "worst": self.worst.to_dicts(),
+            "backtest": self.backtest.to_dicts(),
         }
 
 

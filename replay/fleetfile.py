@@ -3,6 +3,7 @@
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, date, datetime, time
 from difflib import get_close_matches
 from pathlib import Path
@@ -188,17 +189,28 @@ def _explain(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"]) or "the file"
     if kind in _UNKNOWN:
         name = str(first["loc"][-1])
-        return f"{where}: there is no such field here{nearest(name, _fields() - {name})}"
+        return f"{where}: there is no such field here{nearest(name, _fields(first['loc']) - {name})}"
     said = _KINDS.get(kind) or first["msg"].removeprefix("Value error, ").replace("Input should", "must")
     plain = isinstance(found, float | bool | str) or (isinstance(found, int) and abs(found) < 10**15)
     shown = f", not {found!r}"[:60] if plain and kind not in ("value_error", "missing") else ""
     return f"{where}: {said}{shown}"
 
 
-def _fields() -> set[str]:
-    specs = (FleetSpec, ServiceSpec, PoolSpec, MixedSpec, RegionSpec, FaultSpec)
-    names = {field.alias or name for spec in specs for name, field in spec.model_fields.items()}
-    return names | {name for kind in (Clients, RegionChoice, Hold) for name in kind.__dataclass_fields__}
+def _fields(where: tuple[int | str, ...]) -> set[str]:
+    """Names of fields at that place of the file."""
+    models: dict[str, type[BaseModel]] = {
+        "services": ServiceSpec,
+        "pools": PoolSpec,
+        "regions": RegionSpec,
+        "faults": FaultSpec,
+    }
+    others = {"clients": Clients, "region_choice": RegionChoice, "hold": Hold}
+    top = str(where[0])
+    if top in others and len(where) > 1:
+        return {field.name for field in fields(others[top])}
+    model = models[top] if top in models and len(where) > 1 else FleetSpec
+    model = MixedSpec if "mixed" in where[:-1] else model
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

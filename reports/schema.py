@@ -194,6 +194,25 @@ class WorstWindow(_Open):
     how: str = Field(description="by rule: from what was recorded")
 
 
+class Backtest(_Open):
+    """The recorded fleet's replay beside observed latencies; errors are replayed / observed - 1."""
+
+    policy: str
+    service: str | None = Field(description="null: all of them")
+    metric: Literal["ttft", "tpot", "e2e"]
+    n: int
+    not_completed: int = Field(description="of the observed requests, in the replay")
+    observed_p50_s: Seconds
+    replayed_p50_s: Seconds
+    p50_error: float | None
+    observed_p95_s: Seconds
+    replayed_p95_s: Seconds
+    p95_error: float | None
+    median_error: float | None = Field(description="of the errors by request, without sign")
+    observed_within: Share = Field(description="of the SLO's limit on this metric; null: it has none")
+    replayed_within: Share
+
+
 class Selection(_Open):
     """Which of a trace's rows were looked at: rows = rows_kept + outside + unmet."""
 
@@ -233,6 +252,7 @@ class EvaluationMetrics(_Open):
     equal: list[Equal] = []
     differences: list[Difference] = []
     worst: list[WorstWindow] = []
+    backtest: list[Backtest] = []
 
 
 class Compared(_Open):

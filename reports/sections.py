@@ -43,6 +43,7 @@ EVALUATE = Registry(
         "capacity": "lmaas.reports.evaluate.capacity:section",
         "worst": "lmaas.reports.evaluate.worst:section",
         "latency": "lmaas.reports.evaluate.latency:section",
+        "backtest": "lmaas.reports.evaluate.backtest:section",
         "attainment": "lmaas.reports.evaluate.attainment:section",
         "forecast": "lmaas.reports.evaluate.forecast:section",
         "workload": "lmaas.reports.evaluate.workload:section",

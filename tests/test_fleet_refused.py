@@ -84,6 +84,10 @@ FILES = [
     ("pools: [{service: c, replicas: 2, min: 9, mixed: [{profile: x, replicas: 2}]}]", "2 and 2 mixed is below min 9"),
     ("pools: [{service: c, max: 3, mixed: [{profile: x, replicas: 4}]}]", "pools.0: 4 mixed replicas are above max 3"),
     ("pools: [{service: c, mixed: [{profile: x, replicas: -1}]}]", "pools.0.mixed.0.replicas: must be"),
+    (
+        "pools: [{service: chat, profile: p}]",
+        "pools.0.profile: there is no such field here; there are lane, max, min, mixed, region, replicas, service",
+    ),
     ("pool: []", "pool: there is no such field here; did you mean 'pools'?"),
     ("pools: {}", "pools: must be a list"),
     ("- 1", "the file: must be a mapping"),

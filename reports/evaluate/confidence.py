@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lmaas.policies.backtest import CLOSE, ROUGH, worst_error
 from lmaas.policies.choice import Choice
 
 from ..format import share, span, text
@@ -48,7 +49,15 @@ def _model(result: Evaluation) -> list[tuple[int, str]]:
     if result.settings.get("fidelity") == "window":
         return [(2, "estimated from windows, not replayed")]
     rough = {pool["profile"] for pool in result.settings.get("pools", []) if pool["provenance"] == "estimated"}
-    return [(2, f"the profile of {text(name)} is an estimate") for name in sorted(rough)]
+    return [*_backtest(result), *((2, f"the profile of {text(name)} is an estimate") for name in sorted(rough))]
+
+
+def _backtest(result: Evaluation) -> list[tuple[int, str]]:
+    worst = worst_error(result.backtest) if result.backtest.height else None
+    if worst is None or abs(worst[0]) <= CLOSE:
+        return []
+    off, which = worst
+    return [(2 if abs(off) > ROUGH else 1, f"the replay of the recorded fleet is off by {off:+.0%} ({which})")]
 
 
 def _chance(result: Evaluation, choice: Choice, attain: float) -> list[tuple[int, str]]:
