@@ -3,7 +3,6 @@
 OVERVIEW = """\
 Analyse LLM-serving traces and test scaling and routing policies, all offline.
 
-Start here
   lmaas analyze trace.parquet        what does my traffic look like?
   lmaas evaluate --policy preserve   at what cost, and would users have waited?
 
@@ -13,6 +12,7 @@ Understand  ingest     read a trace of any format into the workspace
             forecast   demand to come, with intervals and how far off it was
             traces     list the traces of the workspace
 Decide      evaluate   replay a trace through policies and their baselines
+            compare    two evaluations: what changed, and is it too much?
             policies   list policies and routers
 Model       train      learn to predict output lengths, and how well that goes
             predict    the output length of every request, by such a model

@@ -12,7 +12,21 @@ from typer.main import get_command
 
 from lmaas.analysis.errors import Exit, UserError
 
-from . import analyze, calibrate, evaluate, forecast, ingest, policies, predict, profile, synth, traces, train, validate
+from . import (
+    analyze,
+    calibrate,
+    compare,
+    evaluate,
+    forecast,
+    ingest,
+    policies,
+    predict,
+    profile,
+    synth,
+    traces,
+    train,
+    validate,
+)
 from .help import OVERVIEW
 from .screen import Screen, fail
 
@@ -31,7 +45,7 @@ class Overview(TyperGroup):
 
 # without rich: help must come in 0.3 s, and locals in a traceback would show what a trace holds
 app = typer.Typer(cls=Overview, rich_markup_mode=None, pretty_exceptions_show_locals=False)
-for module in (ingest, validate, analyze, forecast, evaluate, train, predict, calibrate, synth):
+for module in (ingest, validate, analyze, forecast, evaluate, compare, train, predict, calibrate, synth):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 for module in (traces, policies, profile):
     app.add_typer(module.app, name=module.__name__.rpartition(".")[2])

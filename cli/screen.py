@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from lmaas.reports.format import text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lmaas.reports.section import Section
     from lmaas.reports.write import Written
 
 SCHEMA_VERSION = "1.0"
@@ -38,6 +39,17 @@ class Screen:
         """One line on stderr, unless `--quiet`."""
         if not self.quiet:
             print(printable(message), file=sys.stderr)
+
+    def sections(self, sections: Sequence[Section], *, md: bool = False) -> None:
+        """Sections without a report on stdout, every row of theirs; or as Markdown."""
+        if md:
+            from lmaas.reports.markdown import markdown
+
+            print(markdown(sections), end="")
+            return
+        from lmaas.reports.terminal import show_sections
+
+        show_sections(sections, self.out())
 
     def present(self, written: Written, after: str, *, as_json: bool) -> None:
         """What a run found on stdout; where its report is and what to do after it on stderr."""

@@ -7,10 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .compare_runs import RunsCompared as RunsCompared
+    from .compare_runs import compare as compare
     from .evaluation import evaluate as evaluate
     from .results import Evaluation as Evaluation
 else:
-    _PLACES = {"evaluate": "evaluation", "Evaluation": "results"}
+    _PLACES = {
+        "compare": "compare_runs",
+        "RunsCompared": "compare_runs",
+        "evaluate": "evaluation",
+        "Evaluation": "results",
+    }
 
     def __getattr__(name: str) -> Any:
         """What a library's user calls, its module imported when asked for: `lmaas --help` goes without."""

@@ -91,6 +91,7 @@ def collect(
         backtest=tested,
         worst=pl.concat([worst_windows(run, ready) for run in runs]),
         differences=differences(scored, attain, draws, equal.fleets, ready.seed) if draws else pl.DataFrame(),
+        blocks=_blocks(runs),
         requests={run.name: run.rows for run in runs if run.rows.width},
         exit_code=Exit.PARTIAL if failures else Exit.GATE if failed else Exit.OK,
     )
@@ -114,6 +115,11 @@ def _checked(gate: Any, scores: dict[str, Any], rows: pl.DataFrame) -> tuple[flo
 def _stack(runs: list[Run], table: str) -> pl.DataFrame:
     tables = [getattr(run, table).select(pl.lit(run.name).alias("policy"), pl.all()) for run in runs]
     return pl.concat(tables, how="vertical_relaxed") if tables else pl.DataFrame()
+
+
+def _blocks(runs: list[Run]) -> pl.DataFrame:
+    tables = [run.blocks.table().insert_column(0, pl.lit(run.name).alias("policy")) for run in runs if run.blocks]
+    return pl.concat(tables) if tables else pl.DataFrame()
 
 
 def _settings(ready: Prepared, attain: float, train_fraction: float, load: float) -> dict[str, Any]:

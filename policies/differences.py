@@ -59,14 +59,14 @@ def differences(
         for name, row in rows.items():
             if other is not None and name != other["policy"]:
                 names = {"policy": name, "relation": relation, "against": other["policy"]}
-                found.extend(_pair(names, row, other, draws.get(name), draws.get(other["policy"]), attain))
+                found.extend(pair(names, row, other, draws.get(name), draws.get(other["policy"]), attain))
 
     against("baseline", choice.baseline)
     fleets = drawn([one.run for one in beside], seed)
     for one in beside:
         names = {"policy": one.policy, "relation": "same GPU-hours", "against": f"static, {one.bound} its GPU-hours"}
         mine, theirs = draws.get(one.policy), fleets.get(one.run.name)
-        found.extend(_pair(names, rows[one.policy], one.run.scores, mine, theirs, attain))
+        found.extend(pair(names, rows[one.policy], one.run.scores, mine, theirs, attain))
     against("recommended", choice.best)
     return pl.DataFrame(found, schema=DIFFERENCES, orient="row")
 
@@ -78,7 +78,7 @@ def settings(draws: Mapping[str, Draws], block_s: float) -> dict[str, Any]:
     return said if count >= FEWEST_BLOCKS else said | {"why": f"too short for intervals: under {FEWEST_BLOCKS} windows"}
 
 
-def _pair(
+def pair(
     names: dict[str, str],
     row: Mapping[str, Any],
     other: Mapping[str, Any],
@@ -86,9 +86,10 @@ def _pair(
     theirs: Draws | None,
     attain: float,
 ) -> list[dict[str, Any]]:
+    """Rows DIFFERENCES of one policy's scores against another's, OVERALL the last; names: the first three columns."""
     found = []
     for metric, sign in BETTER.items():
-        value, reference = row[metric], other[metric]
+        value, reference = row.get(metric), other.get(metric)
         if value is None or reference is None:
             continue
         apart = float(value - reference)

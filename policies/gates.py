@@ -17,7 +17,7 @@ from lmaas.replay.slo import Slo, parse_scope
 _EXPRESSION = re.compile(r"^\s*(?P<score>[\w.-]+)\s*(?P<op><=|>=|<|>)\s*(?P<value>[^<>=]+)$")
 _LATENCY = re.compile(r"(?P<metric>ttft|tpot|e2e)_p(?P<percentile>\d+(\.\d+)?)")
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_ALIASES = {"attain": "slo_attainment", "gpu_hours": "gpu_hours_provisioned", "cost": "cost_usd"}
+ALIASES = {"attain": "slo_attainment", "gpu_hours": "gpu_hours_provisioned", "cost": "cost_usd"}
 PLAIN = (
     "slo_attainment", "gpu_hours_provisioned", "gpu_hours_active", "cost_usd", "usd_per_month", "goodput_rps",
     "goodput_tok_s", "worst_hour_attainment", "preemptions", "rejected", "scale_actions", "utilisation",
@@ -79,22 +79,27 @@ def _gate(test: str, scope: Mapping[str, str]) -> Gate:
     if match is None:
         raise UserError(f"gate '{test}' is not SCORE OP VALUE, such as slo_attainment>=0.99 or ttft_p95<1s", Exit.USAGE)
     text = f"{test} @ {', '.join(f'{key}={name}' for key, name in scope.items())}" if scope else test
-    score, value = _ALIASES.get(match["score"], match["score"]), match["value"].strip()
+    score, value = ALIASES.get(match["score"], match["score"]), match["value"].strip()
     latency = _LATENCY.fullmatch(score)
     if latency is not None:
         if not 0 < float(latency["percentile"]) < 100:
             raise UserError(f"gate '{test}': percentile {latency['percentile']} is outside 0 to 100", Exit.USAGE)
         return Gate(text, f"{score}_s", match["op"], parse_duration(value, f"gate '{test}'"), scope)
     if score not in PLAIN:
-        known = (*_ALIASES, *PLAIN, *LATENCIES)
-        near = get_close_matches(score.lower(), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join((*_ALIASES, *PLAIN, 'ttft_p95'))}"
-        raise UserError(f"gate '{test}': no score '{match['score']}'; {hint}", Exit.USAGE)
+        raise no_score(f"gate '{test}'", match["score"])
     if scope and score != "slo_attainment":
         raise UserError(
             f"gate '{text}': {score} is of the whole fleet; slo_attainment and latencies can have a scope", Exit.USAGE
         )
     return Gate(text, score, match["op"], _number(value, score, test), scope)
+
+
+def no_score(where: str, name: str, more: Sequence[str] = ()) -> UserError:
+    """The error (exit 2) for a score that is not there, with the nearest that is; more: other names that would do."""
+    near = get_close_matches(name.lower(), (*ALIASES, *PLAIN, *LATENCIES, *more), n=1)
+    known = ", ".join((*ALIASES, *PLAIN, "ttft_p95", *more))
+    hint = f"did you mean '{near[0]}'?" if near else f"there are {known}"
+    return UserError(f"{where}: no score '{name}'; {hint}", Exit.USAGE)
 
 
 def check_services(gates: Sequence[Gate], services: Collection[str]) -> None:

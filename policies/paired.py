@@ -68,6 +68,33 @@ class Blocks:
             usd,
         )
 
+    def table(self) -> pl.DataFrame:
+        """Columns STORED: what `read` makes the same blocks of."""
+        count = len(self.requests)
+        plain = {"span_s": np.full(count, self.span_s / count), "requests": self.requests, "attained": self.attained}
+        plain |= {"gpu_hours": self.gpu_hours} | ({} if self.usd is None else {"usd": self.usd})
+        parts = [_stored(name, np.arange(count), None, values) for name, values in plain.items()]
+        for name, counts in self.counts.items():
+            block, bucket = np.nonzero(counts)
+            parts.append(_stored(name, block, bucket, counts[block, bucket]))
+        return pl.concat(parts)
+
+    @classmethod
+    def read(cls, rows: pl.DataFrame) -> "Blocks":
+        """Of one policy's rows of a stored table; ValueError where it is none."""
+        by = {str(name): of.sort("block") for (name,), of in rows.group_by("metric")}
+        plain = {name: of["value"].to_numpy() for name, of in by.items() if name not in ("ttft_s", "e2e_s")}
+        count = len(plain.get("requests", ()))
+        alike = all(len(values) == count for values in plain.values())
+        if not count or not alike or not {"attained", "gpu_hours", "span_s"} <= set(plain):
+            raise ValueError("these are no blocks")
+        counts = {name: np.zeros((count, BUCKETS)) for name in ("ttft_s", "e2e_s")}
+        for name, into in counts.items():
+            if name in by:
+                into[by[name]["block"].to_numpy(), by[name]["bucket"].to_numpy()] = by[name]["value"].to_numpy()
+        span_s = float(plain["span_s"].sum())
+        return cls(span_s, plain["requests"], plain["attained"], counts, plain["gpu_hours"], plain.get("usd"))
+
     def drawn(self, weights: F8) -> dict[str, F8]:
         """Scores of draws: weights[draw, block] is how often a block is drawn."""
         requests, attained = weights @ self.requests, weights @ self.attained
@@ -80,6 +107,15 @@ class Blocks:
         if self.usd is not None:
             found["cost_usd"] = weights @ self.usd
         return found
+
+
+STORED = {"metric": pl.String, "block": pl.Int16, "bucket": pl.Int16, "value": pl.Float64}  # bucket: of latencies
+
+
+def _stored(name: str, block: npt.NDArray[np.int64], bucket: npt.NDArray[np.int64] | None, values: F8) -> pl.DataFrame:
+    buckets = [None] * len(block) if bucket is None else bucket
+    columns = {"metric": [name] * len(block), "block": block, "bucket": buckets, "value": values}
+    return pl.DataFrame(columns).cast(STORED)  # type: ignore[arg-type]
 
 
 def _histogram(block: npt.NDArray[np.int64], values: pl.Series, count: int) -> F8:

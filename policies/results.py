@@ -20,9 +20,9 @@ class Evaluation:
     metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request. failures:
     policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
     differences: with their intervals (differences.DIFFERENCES); worst: windows with most misses (worst.WORST);
-    backtest: the recorded fleet's replay beside observed latencies (backtest.BACKTEST). exit_code: 0, 3 (a gate
-    failed), 6 (nothing attains) or 7 (a policy failed). With depth full matched (matched.MATCHED) and worth
-    (worth.WORTH), else empty.
+    backtest: the recorded fleet's replay beside observed latencies (backtest.BACKTEST); blocks: policy and
+    paired.STORED, for intervals between runs. exit_code: 0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy
+    failed). With depth full matched (matched.MATCHED) and worth (worth.WORTH), else empty.
     """
 
     trace: TraceMeta
@@ -43,6 +43,7 @@ class Evaluation:
     differences: pl.DataFrame = field(default_factory=pl.DataFrame)
     worst: pl.DataFrame = field(default_factory=pl.DataFrame)
     backtest: pl.DataFrame = field(default_factory=pl.DataFrame)
+    blocks: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json: reproducible, without paths, dates of the run or timings."""

@@ -116,7 +116,7 @@ def _whom(row: Row) -> str:
 
 
 def _every(row: Row) -> Row:
-    write = WRITERS.get(row["metric"], _share if row["metric"] == "slo_attainment" else number)
+    write = WRITERS.get(row["metric"], percentage if row["metric"] == "slo_attainment" else number)
     return {
         "policy": row["policy"],
         "against": _whom(row),
@@ -129,7 +129,8 @@ def _every(row: Row) -> Row:
     }
 
 
-def _share(value: float) -> str:
+def percentage(value: float) -> str:
+    """'99.21 %'."""
     return f"{100 * value:.2f}{NBSP}%"
 
 

@@ -1,0 +1,115 @@
+"""Two runs side by side, as `lmaas compare` says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from lmaas.analysis.rundir import plain
+
+from .evaluate.differences import LABELS, OVERALL, WRITERS, bounds, percentage, signed
+from .format import MISSING, change, duration, many, number, text
+from .section import Column, Section, table
+
+if TYPE_CHECKING:
+    from lmaas.policies.compare_runs import RunsCompared
+
+Row = dict[str, Any]
+COLUMNS = (
+    Column("policy", "Policy"),
+    Column("metric", "Score"),
+    Column("before", "Before"),
+    Column("after", "After"),
+    Column("difference", "Difference"),
+    Column("interval", "90 % interval"),
+    Column("verdict", "Verdict"),
+)
+CONDITIONS = (
+    Column("condition", "Fails if"),
+    Column("policy", "Policy"),
+    Column("change", "Change"),
+    Column("passed", "Result", "verdict"),
+)
+
+
+def runs_compared(found: RunsCompared) -> tuple[Section, ...]:
+    """Conditions first, where there are any; then every score of every policy."""
+    rows = pl.DataFrame([_row(row) for row in found.rows.iter_rows(named=True)])
+    said = Section(
+        "compare",
+        f"{text(found.after)} against {text(found.before)}",
+        _finding(found),
+        tables=(table(f"On {text(found.trace)}", rows, COLUMNS),),
+        notes=tuple(map(text, found.notes)),
+    )
+    return (_conditions(found), said) if found.conditions.height else (said,)
+
+
+def comparison_facts(found: RunsCompared) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "before": found.before,
+        "after": found.after,
+        "paired": found.paired,
+        "differences": [plain(row) for row in found.rows.iter_rows(named=True)],
+        "conditions": [plain(row) for row in found.conditions.iter_rows(named=True)],
+        "notes": list(found.notes),
+    }
+
+
+def _finding(found: RunsCompared) -> str:
+    overall = found.rows.filter((pl.col("metric") == OVERALL) & pl.col("verdict").is_not_null())
+    if overall.is_empty():
+        return "Differences are stated, and none is judged."
+    said = []
+    for word in ("better", "no difference", "worse"):
+        names = [text(name) for name in overall.filter(pl.col("verdict") == word)["policy"]]
+        if names:
+            said.append(f"{', '.join(names)} {'no different' if word == 'no difference' else word}")
+    return f"Beyond chance and all in all, after is: {'; '.join(said)}."
+
+
+def _row(row: Row) -> Row:
+    if row["metric"] == OVERALL:
+        shown = dict.fromkeys(("before", "after", "difference", "interval"), "")
+        return {"policy": row["policy"], "metric": "all in all", **shown, "verdict": row["verdict"] or MISSING}
+    write = WRITERS.get(row["metric"], percentage if row["metric"] == "slo_attainment" else number)
+    return {
+        "policy": row["policy"],
+        "metric": LABELS[row["metric"]],
+        "before": write(row["reference"]),
+        "after": write(row["value"]),
+        "difference": signed(row["difference"], row),
+        "interval": bounds(row),
+        "verdict": row["verdict"] or MISSING,
+    }
+
+
+def _conditions(found: RunsCompared) -> Section:
+    failed = found.conditions.filter(~pl.col("passed"))
+    finding = f"None of {many(found.conditions.height, 'condition')} fails."
+    if failed.height:
+        first = failed.row(0, named=True)
+        of = f"{failed.height} of {many(found.conditions.height, 'condition')}"
+        finding = f"{of} failed, first of all {text(first['condition'])} for {text(first['policy'])}."
+    rows = [
+        {"condition": row["condition"], "policy": row["policy"], "change": _change(row), "passed": row["passed"]}
+        for row in found.conditions.iter_rows(named=True)
+    ]
+    return Section("conditions", "Conditions", finding, tables=(table("--fail-if", pl.DataFrame(rows), CONDITIONS),))
+
+
+def _change(row: Row) -> str:
+    """In the unit that the condition is written in."""
+    text_of, value = row["condition"], row["value"]
+    if text_of.endswith("worse"):
+        return row["verdict"] or MISSING
+    if value is None:
+        return MISSING
+    if text_of.endswith("%"):
+        return change(value)
+    sign = "−" if value < 0 else "+"
+    if text_of.endswith("pp"):
+        return f"{sign}{number(100 * abs(value))} points"
+    return f"{sign}{duration(abs(value)) if text_of[-1:].isalpha() else number(abs(value))}"
