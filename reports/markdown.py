@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .format import cell, text
 from .section import Section, Table
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&@])")
+_SPECIAL = re.compile(r"[\\`*\[<>|#~&@]|(?<!\w)_|_(?!\w)")
 
 
 def markdown(sections: Sequence[Section]) -> str:
@@ -28,7 +28,7 @@ def _table(table: Table) -> str:
         [plain(cell(value, c.kind)) for value, c in zip(row, table.columns, strict=True)]
         for row in table.rows.select(c.name for c in table.columns).iter_rows()
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([f"**{plain(table.caption)}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def plain(said: object) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 COLUMNS = (
-    Column("policy", "Policy"),
     Column("metric", "Score"),
     Column("before", "Before"),
     Column("after", "After"),
@@ -34,14 +33,17 @@ CONDITIONS = (
 
 
 def runs_compared(found: RunsCompared) -> tuple[Section, ...]:
-    """Conditions first, where there are any; then every score of every policy."""
-    rows = pl.DataFrame([_row(row) for row in found.rows.iter_rows(named=True)])
+    """Conditions first, where there are any; then every score of every policy of which one differs."""
+    differ, alike = _by_policy(found.rows)
     said = Section(
         "compare",
-        f"{text(found.after)} against {text(found.before)}",
+        f"{text(found.after)} against {text(found.before)}, on {text(found.trace)}",
         _finding(found),
-        tables=(table(f"On {text(found.trace)}", rows, COLUMNS),),
-        notes=tuple(map(text, found.notes)),
+        tables=tuple(
+            table(text(name), pl.DataFrame([_row(row) for row in rows.iter_rows(named=True)]), COLUMNS)
+            for name, rows in differ.items()
+        ),
+        notes=tuple(map(text, (*found.notes, *_alike(alike)))),
     )
     return (_conditions(found), said) if found.conditions.height else (said,)
 
@@ -58,25 +60,38 @@ def comparison_facts(found: RunsCompared) -> dict[str, Any]:
     }
 
 
+def _by_policy(rows: pl.DataFrame) -> tuple[dict[str, pl.DataFrame], list[str]]:
+    """(the rows of policies of which a score differs, names of the others)."""
+    by = {str(name): of for (name,), of in rows.group_by("policy", maintain_order=True)}
+    differ = {name: of for name, of in by.items() if (of["difference"] != 0).any()}
+    return differ, [name for name in by if name not in differ]
+
+
+def _alike(names: list[str]) -> list[str]:
+    return [f"every score the same in both: {', '.join(names)}"] if names else []
+
+
 def _finding(found: RunsCompared) -> str:
-    overall = found.rows.filter((pl.col("metric") == OVERALL) & pl.col("verdict").is_not_null())
-    if overall.is_empty():
+    differ, _ = _by_policy(found.rows)
+    if not differ:
+        return "Every score of every policy is the same in both."
+    overall = {name: of.filter(pl.col("metric") == OVERALL)["verdict"].first() for name, of in differ.items()}
+    if not any(overall.values()):
         return "Differences are stated, and none is judged."
     said = []
     for word in ("better", "no difference", "worse"):
-        names = [text(name) for name in overall.filter(pl.col("verdict") == word)["policy"]]
+        names = [text(name) for name, verdict in overall.items() if verdict == word]
         if names:
             said.append(f"{', '.join(names)} {'no different' if word == 'no difference' else word}")
-    return f"Beyond chance and all in all, after is: {'; '.join(said)}."
+    return f"Beyond chance, all in all: {'; '.join(said)}."
 
 
 def _row(row: Row) -> Row:
     if row["metric"] == OVERALL:
         shown = dict.fromkeys(("before", "after", "difference", "interval"), "")
-        return {"policy": row["policy"], "metric": "all in all", **shown, "verdict": row["verdict"] or MISSING}
+        return {"metric": "all in all", **shown, "verdict": row["verdict"] or MISSING}
     write = WRITERS.get(row["metric"], percentage if row["metric"] == "slo_attainment" else number)
     return {
-        "policy": row["policy"],
         "metric": LABELS[row["metric"]],
         "before": write(row["reference"]),
         "after": write(row["value"]),

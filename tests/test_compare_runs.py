@@ -233,9 +233,10 @@ def test_markdown_for_a_pull_request(store, capsys):
     assert main(line) == Exit.GATE
     out, err = capsys.readouterr()
     assert err == ""
-    assert "| gpu&#95;hours&#62;+2% | preserve | +4.3\N{NO-BREAK SPACE}% | ✗ fail |" in out
-    table = [text for text in out.splitlines() if text.startswith("| preserve | GPU-hours")]
+    assert "| gpu_hours&#62;+2% | preserve | +4.3\N{NO-BREAK SPACE}% | ✗ fail |" in out
+    table = [text for text in out.splitlines() if text.startswith("| GPU-hours")]
     assert len(table) == 1 and "worse" in table[0]
+    assert "**preserve**" in out and "every score the same in both: static-peak" in out
 
 
 def test_json_says_what_failed(store, capsys):
@@ -245,9 +246,9 @@ def test_json_says_what_failed(store, capsys):
     assert (answer["ok"], answer["exit_code"], answer["paired"]) == (False, 3, True)
     assert answer["conditions"][0]["value"] == pytest.approx(430 / 412.3 - 1)
     assert main(["compare", before.name, before.name]) == 0
-    assert "no different" in capsys.readouterr().out
+    assert "Every score of every policy is the same" in capsys.readouterr().out
 
 
 def test_names_cannot_write_markdown():
     assert plain(f"{HOSTILE} |\n") == "&#60;script&#62;alert(1)&#60;/script&#62; &#124;\N{REPLACEMENT CHARACTER}"
-    assert plain("[x](http://y) @team `a`") == "&#91;x&#93;(http://y) &#64;team &#96;a&#96;"
+    assert plain("[x](http://y) @team `a`") == "&#91;x](http://y) &#64;team &#96;a&#96;"
