@@ -20,6 +20,7 @@ from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
 from .formats.careful import MALFORMED, texts_of
 from .formats.merged import OWN, Merged, carefully, fast
+from .formats.packed import damaged
 from .formats.padding import without_padding
 from .formats.prose import has_prose, holds_prose, without_prose
 from .formats.source import Source, shown
@@ -75,8 +76,7 @@ def write_rows(source: Source, reading: Reading, folder: Path, anonymiser: Anony
     except OSError as error:
         if error.errno in FULL_DISK:
             raise
-        packed = f"its {source.compression} data is damaged or cut short; copy it again"
-        why = packed if source.compression else error.strerror or shown(str(error))
+        why = damaged(source.compression) if source.compression else error.strerror or shown(str(error))
         name = source.at_fault(wanted, ROW).name if isinstance(source, Merged) else source.name
         raise UserError(f"{name}: cannot be read to its end: {why}") from None
 
@@ -236,6 +236,8 @@ def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -
     rows = f"none of its {sum(set_aside.values()):,} rows is a request"
     if next(iter(set_aside)) == "arrival_s too large":  # numbers since 1970, in a finer unit than was said
         reasons += " (since 1970? --map arrival_s=COLUMN --time-unit epoch-ms|epoch-us|epoch-ns)"
+    elif next(iter(set_aside)).endswith(" negative"):
+        reasons += " (if -1 stands for unknown, write nothing there)"
     return UserError(f"{source.name}: {rows}: {reasons}{first}")
 
 

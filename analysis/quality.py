@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from .formats.asides import NO_REQUESTS
 from .trace import Trace, TraceMeta
+from .workload.words import duration
 
 Verdict = Literal["GOOD", "FAIR", "POOR"]
 RANK: dict[Verdict, int] = {"GOOD": 0, "FAIR": 1, "POOR": 2}
@@ -82,17 +84,28 @@ Rule = Callable[[TraceMeta, dict[str, Any]], Finding | None]
 
 
 def set_aside(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
-    """Rows that could not be read: FAIR from 0.1 %, POOR from 5 %."""
-    rows = sum(meta.rows_set_aside.values())
+    """Rows that could not be read, of those that are requests: FAIR from 0.1 %, POOR from 5 %."""
+    bad = {reason: n for reason, n in meta.rows_set_aside.items() if reason not in NO_REQUESTS}
+    rows, others = sum(bad.values()), sum(meta.rows_set_aside.values()) - sum(bad.values())
     if rows == 0:
         return None
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in list(meta.rows_set_aside.items())[:3])
-    share = rows / meta.rows_read
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in list(bad.items())[:3])
+    share = rows / (meta.rows_read - others)
     return Finding(
         _grade(share, 0.001, 0.05),
-        f"{rows:,} of {meta.rows_read:,} rows ({share:.2%}) set aside: {reasons}",
+        f"{rows:,} of {meta.rows_read - others:,} rows ({share:.2%}) set aside: {reasons}",
         "look at their text (rejects.parquet of the stored trace), correct the source, ingest again",
     )
+
+
+def no_requests(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
+    """What a log holds beside requests: nothing is wrong with it."""
+    found = {reason: n for reason, n in meta.rows_set_aside.items() if reason in NO_REQUESTS}
+    if not found:
+        return None
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in list(found.items())[:3])
+    text = f"{sum(found.values()):,} of {meta.rows_read:,} rows are no requests of this trace: {reasons}"
+    return Finding("GOOD", text, "nothing, if that is what the log holds")
 
 
 def few_rows(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
@@ -112,8 +125,9 @@ def short_span(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     days = meta.span_s / 86_400
     if days >= 2:
         return Finding("GOOD", f"spans {days:.1f} days: a weekly rhythm cannot be told from chance", LONGER)
-    span = f"{meta.span_s / 3600:.1f} hours" if meta.span_s >= 3600 else f"{meta.span_s / 60:.1f} minutes"
-    return Finding("FAIR", f"spans {span}: a daily rhythm cannot be seen, nor learned by a forecast", LONGER)
+    return Finding(
+        "FAIR", f"spans {duration(meta.span_s)}: a daily rhythm cannot be seen, nor learned by a forecast", LONGER
+    )
 
 
 def time_zone(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
@@ -164,7 +178,8 @@ def no_output(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     if not rows:
         return None
     share = rows / meta.rows_kept
-    text = f"{scan['zero_output']:,} requests have 0 output tokens and {scan['zero_input']:,} have 0 input tokens"
+    found = {"output": scan["zero_output"], "input": scan["zero_input"]}
+    text = " and ".join(f"{n:,} request{'s' * (n > 1)} with 0 {which} tokens" for which, n in found.items() if n)
     hint = "if 0 is how the source marks failures, say so in a column status: failed, tokens empty"
     return Finding(_grade(share, 0.01, 0.25), f"{text}: kept, not replayed", hint)
 
@@ -209,6 +224,7 @@ def constant(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
 
 RULES: tuple[Rule, ...] = (
     set_aside,
+    no_requests,
     constant,
     few_rows,
     short_span,

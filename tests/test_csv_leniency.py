@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import shlex
 import struct
 from pathlib import Path
 
@@ -131,3 +132,34 @@ def test_texts_that_differ_in_a_lone_surrogate_stay_apart(read, parts):
     for content in (text.encode(), gzip.compress(text.encode())):
         found = read(content, name=f"{len(content)}.jsonl").table("session_id")["session_id"].to_list()
         assert found == ["a\\ud800", "a\\ud801", "a?", "\\udfff"][:parts]
+
+
+def test_what_is_to_be_pasted_into_a_shell_is_one_word_there(read):
+    with pytest.raises(UserError) as caught:
+        read("time,$(touch x) prompt,a completion\n1,2,3\n")
+    pasted = shlex.split(str(caught.value).partition("Map them: ")[2])
+    assert pasted[:6:2] == ["--map"] * 3
+    assert pasted[1:6:2] == ["arrival_s=time", "input_tokens=$(touch x) prompt", "output_tokens=a completion"]
+
+
+def test_damaged_packing_is_told_as_such_however_short_the_file(read):
+    whole = gzip.compress(PLAIN.encode())
+    for content in (whole[:-12], whole + b"more"):
+        with pytest.raises(UserError, match="its gzip data is damaged or cut short; copy it again"):
+            read(content, name="t.csv.gz")
+
+
+def test_parquet_within_gzip_is_told(tmp_path, read):
+    pl.DataFrame({"arrival_s": [0.0]}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="Parquet, packed once more"):
+        read(gzip.compress((tmp_path / "t.parquet").read_bytes()), name="t.parquet.gz")
+
+
+def test_minus_one_everywhere_is_told_with_what_to_write(read):
+    with pytest.raises(UserError, match=r"2 ttft_s negative .if -1 stands for unknown, write nothing there"):
+        read("arrival_s,input_tokens,output_tokens,ttft_s\n0,1,2,-1\n1,2,3,-1\n")
+
+
+def test_an_object_without_keys_has_no_columns(read):
+    with pytest.raises(UserError, match=r"found none\. Map them"):
+        read("{}\n")

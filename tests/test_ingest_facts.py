@@ -43,7 +43,7 @@ def test_quality_counts_what_it_says(read):
     quality = assess(read(HEADER + "\n".join(rows + bad)))
     assert quality.verdict == "POOR"
     assert quality.findings[0] == "300 of 2,300 rows (13.04%) set aside: 300 arrival_s not a number"
-    assert any("200 requests have 0 output tokens" in finding for finding in quality.findings)
+    assert any("200 requests with 0 output tokens" in finding for finding in quality.findings)
 
 
 def test_a_clean_long_trace_is_good(read):

@@ -120,6 +120,17 @@ def test_blocks_seen_before_equal_counting_one_by_one(drawn):
         assert found["prefix"].filter(by="all").select("blocks", "hit_blocks").row(0) == (blocks, hits)
 
 
+def test_requests_without_hashes_or_tokens_among_others_change_nothing():
+    known = trace([([1, 2], "a", None, 0, 1.0), ([1, 2, 3], "a", None, 1, 1.0)])
+    blank = known.with_columns(
+        block_hashes=pl.Series([None, [1, 2, 3]], dtype=pl.List(pl.UInt64)),
+        input_tokens=pl.Series([9, None], dtype=pl.UInt32),
+        arrival_s=pl.Series([1.5, 3.0]),
+    )
+    found = prefix(pl.concat([known, blank]).sort("arrival_s").lazy(), H)
+    assert found["prefix"].equals(prefix(known.lazy(), H)["prefix"])
+
+
 def conversations(n=1500, seed=0):
     """Sessions that grow a turn at a time, a third of them on one system prompt, at random times."""
     rng = np.random.default_rng(seed)

@@ -1,5 +1,6 @@
 """CSV and JSON whose lines and rows do not go together: nothing is lost, and what is kept is what was meant."""
 
+import gzip
 import json
 from datetime import date
 
@@ -67,3 +68,11 @@ def test_what_is_no_time_is_told_with_the_files_name(tmp_path, read):
     days.write_parquet(tmp_path / "days.parquet")
     with pytest.raises(UserError, match=r"days\.parquet: column ts is Date"):
         read(tmp_path / "days.parquet", mapping=MAPPED, time_unit="datetime")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_key_that_is_there_twice_means_the_same_beside_a_broken_line(read, packed):
+    lines = '{"arrival_s": 1, "arrival_s": 2, "input_tokens": 3, "input_tokens": 4, "output_tokens": 5}\n' * 3
+    for at, text in enumerate((lines, lines + "{broken\n")):
+        content = gzip.compress(text.encode()) if packed else text.encode()
+        assert set(read(content, name=f"{at}.jsonl").table("arrival_s", "input_tokens").rows()) == {(1, 3)}

@@ -2,15 +2,19 @@
 
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.formats.asides import NO_REQUESTS
 from lmaas.analysis.ingest import ingest
 from lmaas.analysis.validate import validate
 from lmaas.analysis.workspace import Workspace
 from lmaas.cli.main import main
 
+FIXTURES = Path(__file__).parent / "fixtures"
+FORMATS = Path(__file__).parents[1] / "analysis" / "formats"
 HEAD = "arrival_s,input_tokens,output_tokens\n"
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 
@@ -150,3 +154,32 @@ def test_the_command_ends_in_4_where_the_verdict_is_poor(tmp_path, monkeypatch, 
     assert main(["validate", "none.csv", "--json"]) == Exit.INPUT
     assert "missing columns" in json.loads(capsys.readouterr().out)["error"]
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["otlp.jsonl", "langfuse.csv", "dynamo.jsonl", "envoy.jsonl", "litellm.csv", "aiperf.jsonl"]
+)
+def test_what_a_log_holds_beside_requests_is_no_fault_of_it(tmp_path, name):
+    home = Workspace.open(tmp_path / "home")
+    details = validate(FIXTURES / name, home, say=lambda _: None).quality.details
+    beside = next(finding for finding in details if "are no requests of this trace" in finding.text)
+    assert beside.verdict == "GOOD"
+    assert not any(reason in finding.text for finding in details if finding is not beside for reason in NO_REQUESTS)
+
+
+def test_every_reason_of_that_kind_is_given_by_a_format():
+    code = "".join(path.read_text() for path in FORMATS.glob("*.py") if path.name != "asides.py")
+    assert [reason for reason in NO_REQUESTS if f'"{reason}"' not in code] == []
+
+
+def test_the_share_set_aside_is_of_requests(judge):
+    head = "id,type,trace_id,start_time,completion_start_time,usage_details\n"
+    spans = "s,SPAN,t,2026-01-01 10:00:00,,\n" * 900
+    calls = 'g,GENERATION,t,2026-01-01 10:00:00,,"{""input"": 1, ""output"": %d}"\n'
+    found = judge(head + spans + calls % 1 * 96 + calls % -1 * 4, "set aside")
+    assert (found.verdict, found.text[:38]) == ("FAIR", "4 of 100 rows (4.00%) set aside: 4 out")
+
+
+def test_a_short_trace_is_told_in_seconds_and_zeros_only_where_there_are_any(judge):
+    assert judge(HEAD + "0,1,2\n3,0,2\n", "spans").text.startswith("spans 3 s: ")
+    assert judge(HEAD + "0,1,2\n3,0,2\n", "tokens").text == "1 request with 0 input tokens: kept, not replayed"

@@ -155,7 +155,7 @@ def json_rows(source: Source, lines: list[str], columns: Sequence[str], hashes: 
 def _json_row(line: str, columns: Sequence[str], hashes: str | None, marked: bool) -> Row:
     try:
         # numbers stay text: no rounding, no limit on their length
-        value = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+        value = json.loads(line, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_first_of_each)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -169,6 +169,12 @@ def _json_row(line: str, columns: Sequence[str], hashes: str | None, marked: boo
         return [*row, "block_hashes not unsigned 64-bit integers"]
     row[list(columns).index(hashes)] = numbers
     return [*row, aside]
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of them; of a key that is there twice the first value, as the fast readers take it."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else dict(reversed(pairs))
 
 
 def _json_text(value: Any) -> str | None:

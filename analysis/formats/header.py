@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 from dataclasses import dataclass
 
 from lmaas.analysis.errors import UserError
@@ -23,7 +24,8 @@ class Header:
 def csv_header(name: str, text: str) -> Header:
     """Of a CSV that begins with `text`: lines that are blank, comments or `sep=;` may stand before it."""
     if "\n" not in text and "\r" in text.strip():
-        raise UserError(f"{name}: its lines end with CR alone; end them with LF: tr '\\r' '\\n' < {name} > lines.csv")
+        how = f"tr '\\r' '\\n' < {shlex.quote(name)} > lines.csv"
+        raise UserError(f"{name}: its lines end with CR alone; end them with LF: {how}")
     lines = [line.rstrip("\r") for line in text.split("\n")]
     stated = SEP.fullmatch(lines[0].strip(" "))
     at = 1 if stated else 0

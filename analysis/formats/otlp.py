@@ -37,7 +37,7 @@ OLD_SCOPES = "instrumentationLibrarySpans"  # what `scopeSpans` was called until
 RESOURCE = ("service.name",)  # what is read of a span's resource
 CALLS = frozenset({"chat", "text_completion", "generate_content", "completion"})
 SCALARS = ("stringValue", "intValue", "doubleValue", "boolValue")  # OTLP's AnyValue; lists are not needed
-UNSET = (0, "0", "")  # how an end that was never set is written
+UNSET = (0, "0", "")  # how a time that was never set is written
 FAILED = frozenset({2, "2", "STATUS_CODE_ERROR", "ERROR", "error"})
 SERVER = frozenset({2, "2", "SPAN_KIND_SERVER", "SERVER"})
 TWICE = "spans of both clients and servers: a request that both have traced is there twice"
@@ -75,9 +75,9 @@ class Span:
             fields["request_id"] = self.span_id
         code = self.status.get("code") if isinstance(self.status, dict) else self.status
         status = "failed" if "error.type" in self.attributes or code in FAILED else "ok"
-        end = None if self.end in UNSET else self.end
+        start, end = (None if time in UNSET else time for time in (self.start, self.end))
         prompt = next((question(found[name]) for name in PROMPTS if found.get(name) is not None), None)
-        return Record(raw, {**fields, "prompt": prompt, "start": self.start, "end": end, "status": status})
+        return Record(raw, {**fields, "prompt": prompt, "start": start, "end": end, "status": status})
 
 
 class Otlp:

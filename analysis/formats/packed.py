@@ -1,5 +1,6 @@
 """A file's bytes: unpacked as they are read, its first lines, and what is no text."""
 
+import shlex
 from pathlib import Path
 from typing import IO, Literal
 
@@ -35,6 +36,11 @@ def open_bytes(path: Path, compression: Compression | None) -> IO[bytes]:
     return stream
 
 
+def damaged(compression: Compression) -> str:
+    """What to say of packed bytes that cannot be unpacked to their end."""
+    return f"its {compression} data is damaged or cut short; copy it again"
+
+
 def first_lines(stream: IO[bytes]) -> bytes:
     """The first lines: at least one whole line, if any line is shorter than LINE_LIMIT."""
     head = stream.read(HEAD_BYTES)
@@ -52,7 +58,9 @@ def refuse_binary(name: str, head: bytes) -> None:
         if head.startswith(magic):
             raise UserError(f"{name}: packed with {packer}; unpack it first (gzip and zstd are read as they are)")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{name}: is UTF-16 text; save it as UTF-8: iconv -f UTF-16 -t UTF-8 {name}")
+        raise UserError(f"{name}: is UTF-16 text; save it as UTF-8: iconv -f UTF-16 -t UTF-8 {shlex.quote(name)}")
+    if head.startswith(b"PAR1"):
+        raise UserError(f"{name}: Parquet, packed once more; unpack it first: Parquet is packed within")
     first = head.split(b"\n", 1)[0][:4096]
     if any(byte < 32 and byte not in b"\t\r\f" for byte in first):
         raise UserError(f"{name}: is not a text file, nor Parquet; expected a trace as CSV, JSONL or Parquet")

@@ -15,7 +15,17 @@ from lmaas.analysis.errors import UserError
 
 from . import aggregates, jsontext
 from .header import csv_header
-from .packed import LINE_LIMIT, Compression, compression_of, first_lines, is_skippable, open_bytes, refuse_binary
+from .packed import (
+    LINE_LIMIT,
+    Compression,
+    compression_of,
+    damaged,
+    first_lines,
+    is_skippable,
+    open_bytes,
+    refuse_binary,
+)
+from .shown import pasted
 from .shown import shown as shown
 
 Kind = Literal["csv", "jsonl", "parquet"]
@@ -66,6 +76,7 @@ class Source:
             raise UserError(f"{name}: is a folder; give one file of it")
         if not path.is_file():
             raise UserError(f"{name}: no such file" if not path.exists() else f"{name}: is not a regular file")
+        packed: Compression | None = None
         try:
             with path.open("rb") as file:
                 magic = file.read(8)
@@ -75,7 +86,8 @@ class Source:
             with open_bytes(path, packed) as stream:
                 head = first_lines(stream)
         except OSError as error:
-            raise UserError(f"{name}: cannot be read: {error.strerror or shown(str(error))}") from None
+            why = error.strerror or (damaged(packed) if packed else shown(str(error)))
+            raise UserError(f"{name}: cannot be read: {why}") from None
         return replace(cls._of_text(path, packed, head), skippable=is_skippable(magic))
 
     @classmethod
@@ -98,7 +110,7 @@ class Source:
                     document = False  # one object a line, the first of them broken
             if not samples:
                 what = "no JSON object in it" if document else "no JSON object in its first lines"
-                raise UserError(f"{name}: {what}; expected one object a line: jq -c . {name}")
+                raise UserError(f"{name}: {what}; expected one object a line: jq -c . {pasted(path.name)}")
             return cls(path, "jsonl", jsontext.keys(samples), compression=packed, samples=samples, document=document)
         aggregates.refuse_text(name, text)
         header = csv_header(name, text)
@@ -209,12 +221,13 @@ def literal(path: Path) -> str:
 
 def missing_columns(source: Source, missing: Sequence[str], mapping: Mapping[str, str] | None = None) -> UserError:
     """The error for columns that a format needs and `source` does not have: what is there, what is near, how to map."""
-    found = ", ".join(shown(column, 40) for column in source.columns[:12]) + (", …" if len(source.columns) > 12 else "")
+    there = ", ".join(shown(column, 40) for column in source.columns[:12]) or "none"
+    found = there + (", …" if len(source.columns) > 12 else "")
     near = [match for name in missing for match in get_close_matches(name, source.columns, n=1, cutoff=0.7)]
     meant = f" (is {', '.join(shown(name, 40) for name in near)} meant?)" if near else ""
     right = {name: column for name, column in (mapping or {}).items() if column in source.columns}
     guessed = {name: _guess(name, source.columns) for name in WORDS} | right
-    maps = " ".join(f"--map {name}={shown(column or 'COLUMN', 40)}" for name, column in guessed.items())
+    maps = " ".join("--map " + pasted(f"{name}={column or 'COLUMN'}") for name, column in guessed.items())
     plural = "s" if len(missing) > 1 else ""
     return UserError(
         f"{source.name}: missing column{plural} {', '.join(shown(name, 40) for name in missing)}{meant}; "

@@ -90,7 +90,9 @@ def _parts(table: pl.LazyFrame, block_size: int) -> Iterator[_Part]:
         service=named("service"),
         session=pl.when(pl.col("session_id").is_not_null()).then(pl.col("session_id").hash()),
         input_tokens=tokens,
-        blocks=pl.min_horizontal(count, (tokens + block_size - 1) // block_size),
+        blocks=pl.when(count.is_not_null() & tokens.is_not_null()).then(  # the least of two knows no null
+            pl.min_horizontal(count, (tokens + block_size - 1) // block_size)
+        ),
     )
     read = 0
     for batch in rows.collect_batches(chunk_size=ROWS, engine="streaming"):
