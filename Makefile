@@ -14,7 +14,7 @@ test: dev typing ## every check: format, lint, types, import layers, tests
 	$(BIN)/mypy .typing/lmaas
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
-	NUMBA_DISABLE_JIT=1 $(BIN)/pytest tests/test_kernel.py tests/test_kernel_full.py tests/test_room.py
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest $(addprefix tests/test_,kernel.py kernel_full.py room.py seen_equal.py views.py anticipation.py)
 
 format: dev
 	$(BIN)/ruff format .

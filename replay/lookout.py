@@ -97,6 +97,8 @@ class Close:
         st = self._state()
         fly = st.fly.view(np.ndarray)
         there = (fly["phase"] != k.ELSEWHERE) & (fly["gone"] == 0) & (fly["request"] >= 0)
+        # a session's next turn and a client that tries again are known to the replay before they are sent
+        there &= (fly["phase"] != k.TRAVELLING) | (fly["stage"] != k.NEW)
         number = np.flatnonzero(there)
         here = fly[number[np.argsort(fly["request"][number], kind="stable")]]  # few: a request is 400 bytes
         rep = st.rep.view(np.ndarray)

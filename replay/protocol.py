@@ -28,15 +28,15 @@ class Seen:
     donated: np.ndarray
     queued: np.ndarray  # requests waiting for a pool without an active replica
     held: np.ndarray  # requests in hold queues
-    waiting: np.ndarray  # requests routed to a replica and not yet admitted
-    running: np.ndarray
-    outstanding_tokens: np.ndarray
+    waiting: np.ndarray  # requests routed to an active replica and not yet admitted
+    running: np.ndarray  # on active replicas
+    outstanding_tokens: np.ndarray  # of the active replicas
     kv_fraction: np.ndarray  # of the active replicas' KV capacity, 0 to 1
     arrivals: np.ndarray  # requests
     arrived_input_tokens: np.ndarray
     completions: np.ndarray
     completed_output_tokens: np.ndarray
-    mean_ttft_s: np.ndarray  # of the completed, from their arrival, without overhead and network; NaN where none did
+    mean_ttft_s: np.ndarray  # of the completed, from when they were first sent, without overhead; NaN where none did
     mean_e2e_s: np.ndarray
     # prompt tokens of the arrivals that are of tier batch; empty: tiers are not told apart (window fidelity)
     arrived_batch_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -77,7 +77,10 @@ class SeenReplicas:
 
 @dataclass(frozen=True)
 class SeenRequests:
-    """One entry a request in every array, by number: on a replica, in a pool's queue, held, or on its way."""
+    """One entry a request in every array, by number: on a replica, in a pool's queue, held, or on its way.
+
+    Those yet to be sent are not there: later turns of a session, clients that wait before they try again.
+    """
 
     request: np.ndarray  # i8, in order of arrival; what Actions.migrate takes
     pool: np.ndarray  # i8

@@ -2,7 +2,7 @@
 
 Beside the keys of `cases.py`, each optional:
 
-- rank: [float per request]
+- rank: [float per request]; tiers: [int per request]
 - lanes: [shared, prefill or decode per pool]
 - pool_service, pool_region: [int per pool]; latency_s: [[one way, s]]; service, origin: [int per request]
 - region_rule: ["home"] or ["threshold", u]
@@ -13,8 +13,9 @@ Beside the keys of `cases.py`, each optional:
 - actions: {time: [["scale", pool, n], ["donate", pool, n], ["reshape", pool, index, shape],
   ["regroup", pool, [index], [shape], start_s or None], ["migrate", request, pool, index], ["release", pool, n]]},
   after the counts of `ticks` of that time
-- inventory: {region: {gpu: count}}; shapes then have gpu and gpus; startup may be {cold, warm, swap}
+- inventory: {region: {gpu: count}}; shapes then have gpu and gpus; startup may be {cold, warm, swap, cv}
 - hash_tokens: H; hashes: [[int per whole prompt block] per request]
+- edges: [int] between the buckets of predictions at arrival, each with its row of EXTENDS
 - holder: {most, never} of the router that holds (fixtures/holding_router.py); heartbeat_s; refusals;
   most: [replicas per pool]
 - shapes may have kv_bytes_per_token and bandwidth (bytes/s); those beyond the pools are for reshaping
@@ -24,6 +25,7 @@ from cases import EXTEND_AT, EXTEND_BY, FIELDS, ROUTERS
 from hypothesis import strategies as st
 from reference import Fleet, Latency, Replica, Request, Rules, Shape
 
+EXTENDS = [*EXTEND_BY, [2, 2, 2], [4, 1, 3], [1, 1, 1], [6, 2, 5]]  # a row a kind and bucket
 SHAPE = ["kv_tokens", "block", "max_batch_tokens", "max_seqs"]
 FRUITLESS = 3  # heartbeats in a row before the heart stops
 SHAPE_OPTIONS = ["gpu", "gpus", "kv_bytes_per_token", "bandwidth"]
@@ -73,13 +75,15 @@ def requests_of(case):
         column("origin", 0),
         column("held", False),
         column("hashes", []),
+        column("tiers", 0),
         strict=True,
     )
     rows = []
-    for k, (row, (rank, service, origin, held, hashes)) in enumerate(zip(case["requests"], columns, strict=True)):
+    for k, (row, (rank, service, origin, held, hashes, tier)) in enumerate(zip(case["requests"], columns, strict=True)):
         arrival, pool, *rest = row
         pool = -1 if "service" in case else pool  # the region rule chooses
         request = Request(k, arrival, pool, *rest, rank=rank, service=service, origin=origin, held=held, hashes=hashes)
+        request.tier = tier
         rows.append(request)
     return rows
 
@@ -92,8 +96,10 @@ def play_slow(case, looks=None):
     def extend(request):
         if case["router"] == "preserve":
             return 30
+        edges = case.get("edges", [])
+        bucket = sum(edge < request.own[1] for edge in edges)  # by the prediction at arrival
         column = max(i for i, g in enumerate(EXTEND_AT) if g <= request.predicted)
-        return EXTEND_BY[request.kind][column]
+        return EXTENDS[request.kind * (len(edges) + 1) + bucket][column]
 
     def act(wanted, actions, look):
         def tick(fleet):
@@ -225,7 +231,8 @@ def full_cases(draw, features=None, most=24):
     columns = (at, whole(0, pools - 1), whole(1, long), whole(1, long), whole(1, long), whole(0, 1))
     case["requests"] = [list(row) for row in zip(*columns, strict=True)]
     case["counts"] = [draw(st.integers(1, 3)) for _ in range(pools)]
-    case["startup"] = draw(st.sampled_from([0.0, 0.5, 3.0]))
+    case["startup"] = draw(st.sampled_from([0.0, 0.5, 3.0, {"cold": 2.0, "warm": 0.5, "swap": 1.0, "cv": 0.5}]))
+    case["edges"] = draw(st.sampled_from([[], [3], [2, 5]]))
     for name in FEATURES:  # in this order: later ones look at earlier ones
         if name in on:
             ADD[name](draw, case, n, pools, at[-1] + 8)

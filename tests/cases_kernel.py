@@ -3,7 +3,8 @@
 from unittest.mock import patch
 
 import numpy as np
-from cases_full import FRUITLESS
+from cases import EXTEND_AT
+from cases_full import EXTENDS, FRUITLESS
 from conftest import ROOT
 
 from lmaas.replay.engine import NEVER, Controller, Extension, Replay, Requests
@@ -12,7 +13,6 @@ from lmaas.replay.orders import carry_out
 from lmaas.replay.profile import Latency, Profile, Startup
 from lmaas.replay.protocol import NOTHING, Actions
 
-EXTEND_AT, EXTEND_BY = [0, 4, 9], [[3, 2, 7], [1, 5, 2]]
 HOLDER = (
     str(ROOT / "tests" / "fixtures" / "holding_router.py")
     + ":HOLDER(most={most}, never={never}, heartbeat_s={beat}, refusals={refusals})"
@@ -67,7 +67,12 @@ def fleet_of(case, shapes) -> Fleet:
 def requests_of(case) -> Requests:
     columns = [np.array(x) for x in zip(*case["requests"], strict=True)]
     n = len(case["requests"])
-    given = {"rank": case.get("rank"), "held": case.get("held"), "origin": case.get("origin")}
+    given = {
+        "rank": case.get("rank"),
+        "held": case.get("held"),
+        "origin": case.get("origin"),
+        "tier": case.get("tiers"),
+    }
     if "service" in case:  # any pool of the service stands for it
         lanes = case.get("lanes", [])
         pool_of = {s: p for p, s in enumerate(case["pool_service"]) if not lanes or lanes[p] != "decode"}
@@ -104,10 +109,11 @@ def action_of(order, names) -> Actions:
     return Actions(**{{"scale": "replicas"}.get(what, what): {rest[0]: rest[1]}})
 
 
-def play_fast(case, router=None, looks=None, check=True, **more):
+def play_fast(case, router=None, looks=None, check=True, sees=None, **more):
     """(outcome, replay) of the kernel; orders of one tick are carried out one after another.
 
-    looks {time: function of the replay and the time}, called after that tick; router: in place of the case's;
+    looks {time: function of the replay and the time}, called after that tick; sees: function of what every tick sees,
+    called within it, before its orders; router: in place of the case's;
     check: conservation is checked while it runs, often.
     """
     looks = looks or {}
@@ -120,6 +126,8 @@ def play_fast(case, router=None, looks=None, check=True, **more):
     names = [shape.name for shape in shapes]
 
     def act(t, seen):
+        if sees is not None:
+            sees(seen)
         for order in orders.get(t, []):
             carry_out(action_of(order, names), replay.life, replay.router, t)
         if t in looks:
@@ -133,6 +141,11 @@ def play_fast(case, router=None, looks=None, check=True, **more):
         return replay.run(check), replay
 
 
+def _extension(case) -> Extension:
+    edges = np.array(case.get("edges", []), np.int64)
+    return Extension(np.array(EXTEND_AT), np.array(EXTENDS[: 2 * (len(edges) + 1)]), edges)
+
+
 def _replay(case, shapes, controller, router, more) -> Replay:
     if router is None:
         router = case["router"]
@@ -144,7 +157,7 @@ def _replay(case, shapes, controller, router, more) -> Replay:
         case["counts"],
         router,
         controller,
-        Extension(np.array(EXTEND_AT), np.array(EXTEND_BY)),
+        _extension(case),
         scales=True,
         begin_s=case["requests"][0][0],
         profiles=shapes,

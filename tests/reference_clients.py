@@ -3,9 +3,12 @@
 import copy
 import math
 from bisect import insort
+from collections import Counter
 
 from reference_model import Request, Rules
 from reference_replica import Replica
+
+BATCH = 2  # the tier
 
 
 class Clients:
@@ -18,6 +21,7 @@ class Clients:
     holds: dict[int, list[Request]]
     deferred: list[Request]  # held by the router of their pool
     refused: dict[int, int]  # by pool: how many in a row it has held again at this instant
+    counts: dict[int, Counter[str]]
     travels: dict[Request, Replica]  # migrating requests and where their blocks are
 
     def later(self, at: float, what: str, request: Request) -> None:
@@ -71,12 +75,20 @@ class Clients:
         if self.rules.pool_service:
             request.pool = self.region_choice(request)
             one_way = self.rules.latency(request.origin, self.rules.region(request.pool))
+        if request.tries == 1 and request.restarts == 0:
+            self.came(request)
         # reading: network is that of the last sending; a migration does not change it
         request.network = 2 * one_way
         if one_way > 0:
             self.later(self.now + one_way, "reached", request)
         else:
             self.reach(request)
+
+    def came(self, request: Request) -> None:
+        """Counted in its pool as it is sent there, once, and as it lands in a decode lane."""
+        batch = request.input * (request.tier == BATCH)
+        counts = self.counts.setdefault(request.pool, Counter())
+        counts.update(arrivals=1, arrived_input_tokens=request.input, arrived_batch_tokens=batch)
 
     def turned_away(self, request: Request) -> bool:
         """Whether it finds its region down, and would now choose one that is up."""
@@ -148,6 +160,12 @@ class Clients:
 
     def completed(self, done: list[Request], handed: list[int]) -> None:
         """Next turns, and releases; all iterations of this instant have ended."""
+        for request in done:
+            at = self.counts.setdefault(request.pool, Counter())
+            at.update(completions=1, completed_output_tokens=request.output, completed=1)
+            at.update(ttft_s=request.first - request.arrival, e2e_s=request.done - request.arrival)
+        for pool in handed:
+            self.counts.setdefault(pool, Counter()).update(completions=1)
         for request in done:
             after = self.rules.next[request.number] if self.rules.next else -1
             if after >= 0:
@@ -285,6 +303,7 @@ class Clients:
             request.predicted += self.extend(request)
         if index < 0:
             request.transfer += self.now - request.left
+            self.came(request)
             self.route(request)
             return
         replica = self.find(pool, index)

@@ -1,6 +1,7 @@
 """The slow, obvious fleet: one instant at a time."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 from reference_clients import Clients
@@ -39,6 +40,7 @@ class Fleet(Clients, Machines):
         self.down: dict[int, float] = {}
         self.groups: list = []
         self.requests: list[Request] = []
+        self.counts: dict[int, Counter[str]] = {}  # by pool, so far: what policies see
         self.now = 0.0
 
     # routing

@@ -13,7 +13,7 @@ class Machines:
     denied: dict[int, int]
     actions: list[float]
     down: dict[int, float]  # region: when it returns
-    groups: list[tuple[int, list[Replica], list[Shape], float]]  # pool, those that drain, what follows, start-up
+    groups: list[tuple[int, list[Replica], list[Shape], float | None]]  # pool, those that drain, what follows, start-up
 
     def pool(self, pool: int, *states: str) -> list[Replica]:
         rows = [r for r in self.replicas if r.pool == pool and r.state in (states or ("active",))]
@@ -73,16 +73,16 @@ class Machines:
 
     def start_one(self, pool: int, kind: Shape | None = None) -> Replica | None:
         """One more replica of a pool (of a kind of its replicas), or None where it is denied."""
-        region, startup = self.rules.region(pool), self.rules.startup
+        region = self.rules.region(pool)
         if self.is_down(region):
             return None  # reading: counted as denied
         # reading: a donated replica of the same pool comes back under its own number, with the shape it had
         for replica in [r for r in self.donated([pool]) if kind is None or r.shape is kind][:1]:
-            replica.start(replica.shape, self.now, startup["warm"])
+            replica.start(replica.shape, self.now, self.rules.starting_s("warm", pool, replica.index))
             return replica
         shape = self.shape(pool) if kind is None else kind
         if self.free_gpus(region, shape.gpu) >= shape.gpus:
-            return self.new(pool, shape, startup["cold"])
+            return self.new(pool, shape, "cold")
         # reading: as many donated ones as its GPUs need beside the free machines go off; none where all are too few
         # reading: where a kind is named, the pool's own donated ones of another kind are among them
         others = [
@@ -94,11 +94,13 @@ class Machines:
             if self.free_gpus(region, shape.gpu) + sum(r.shape.gpus for r in gone) >= shape.gpus:
                 for taken in gone:
                     taken.become("off", self.now)
-                return self.new(pool, shape, startup["swap"])
+                return self.new(pool, shape, "swap")
         return None
 
-    def new(self, pool: int, shape: Shape, startup_s: float) -> Replica:
+    def new(self, pool: int, shape: Shape, kind: str, startup_s: float | None = None) -> Replica:
+        """startup_s: not drawn."""
         index = 1 + max((r.index for r in self.replicas if r.pool == pool), default=-1)
+        startup_s = self.rules.starting_s(kind, pool, index) if startup_s is None else startup_s
         replica = Replica(pool, index, shape, "starting", self.now + startup_s, self.now)
         self.replicas.append(replica)
         return replica
@@ -200,12 +202,11 @@ class Machines:
             replica.become("off", self.now)
             self.deny(replica.pool, 1)
             return
-        replica.start(shape, self.now, self.rules.startup["swap"])
+        replica.start(shape, self.now, self.rules.starting_s("swap", replica.pool, replica.index))
 
     def regroup(self, pool: int, indexes: list[int], shapes: list[int], startup_s: float | None) -> None:
         """Replicas drain together; once the last is off, others start on their machines."""
         members = [r for r in self.pool(pool, "starting", "active") if r.index in indexes]
-        startup_s = self.rules.startup["swap"] if startup_s is None else startup_s
         group = (pool, members, [self.rules.shapes[s] for s in shapes], startup_s)
         if not indexes:
             self.actions += [self.now] * self.succeed(group)
@@ -246,7 +247,7 @@ class Machines:
             room = self.free_gpus(self.rules.region(pool), shape.gpu) >= shape.gpus
             room = room and not self.is_down(self.rules.region(pool))
             if room and (not self.rules.most or more <= self.rules.most[pool]):
-                self.new(pool, shape, startup_s)
+                self.new(pool, shape, "swap", startup_s)
                 started += 1
             else:
                 self.deny(pool, 1)

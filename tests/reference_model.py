@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 
 @dataclass
 class Latency:
@@ -77,6 +79,7 @@ class Request:
     origin: int = 0
     held: bool = False
     hashes: Sequence[int] = ()
+    tier: int = 0
     # counted
     restarts: int = 0
     tries: int = 1
@@ -141,6 +144,15 @@ class Rules:
     most: Sequence[int] = ()  # replicas by pool
     inventory: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     startup: Mapping[str, float] = field(default_factory=lambda: {"cold": 0.0, "warm": 0.0, "swap": 0.0})
+
+    def starting_s(self, kind: str, pool: int, index: int) -> float:
+        """Lognormal of the kind's mean and `cv`, drawn by pool and number."""
+        mean, cv = self.startup[kind], self.startup.get("cv", 0.0)
+        if not mean or not cv:
+            return mean
+        sigma = math.sqrt(math.log(1 + cv**2))
+        normal = np.random.default_rng([0, pool, index]).standard_normal()
+        return mean * math.exp(sigma * normal - sigma**2 / 2)
 
     def region(self, pool: int) -> int:
         return self.pool_region[pool] if self.pool_region else 0

@@ -176,7 +176,7 @@ class Replica:
         for request, take in self.plan:
             request.computed += take
             if request.need == 0 and not request.ghost:
-                self._emit(request, extend)
+                self._emit(request, None if prefills else extend)
                 emitted.append(request)
         for request in self.running:
             # reading: what an aborted request computed in its last iteration enters the cache
@@ -195,7 +195,7 @@ class Replica:
             self.segment = None
         return completed, moved
 
-    def _emit(self, request: Request, extend: Callable[[Request], int]) -> None:
+    def _emit(self, request: Request, extend: Callable[[Request], int] | None) -> None:
         request.generated += 1
         request.patience = None
         if request.first is None:
@@ -203,7 +203,7 @@ class Replica:
         if request.generated == request.output:
             request.done, request.status = self.end, "ok"
             return
-        while request.predicted <= request.generated:
+        while extend is not None and request.predicted <= request.generated:  # None: it leaves, and is predicted anew
             request.predicted += extend(request)
 
     def leave(self, request: Request) -> None:

@@ -101,3 +101,22 @@ def test_replicas_that_start_and_drain_are_told():
     assert {"starting", "active"} <= states
     assert all(replicas.replica.tolist() == sorted(replicas.replica.tolist()) for _, replicas, _ in found)
     assert found[0][1].profile.tolist() == [PROFILE.name]
+
+
+def test_what_is_not_sent_yet_is_not_seen():
+    """The next turn of a session is on its way in the replay while its user thinks; no policy knows of it."""
+    found = []
+
+    def look(t, seen):
+        found.append((t, seen.requests.request.tolist()))
+        return NOTHING
+
+    one = np.ones(2, np.int64)
+    session = {"follow": np.array([1, -1]), "think_s": np.array([0.0, 5.0])}
+    requests = Requests(np.array([0.0, 1.0]), 0 * one, 100 * one, 10 * one, 10.0 * one, 0 * one, **session)
+    fleet = Fleet((Pool("s", "r", PROFILE),))
+    outcome = Replay(requests, fleet, [1], controller=Controller(lambda t: t + 0.01, look)).run()
+    sent = outcome.done_s[0] + 5.0
+    assert outcome.arrival_s[1] == sent
+    assert {t > sent for t, seen in found if 1 in seen} == {True}
+    assert [seen for t, seen in found if 1 < t < sent] == [[]] * sum(1 < t < sent for t, _ in found)
