@@ -101,26 +101,22 @@ def test_tiles_state_value_baseline_and_delta():
 
 
 def test_columns_of_the_policy_tables_keep_their_order():
-    main, work, latencies = section_of(evaluation(), "policies").tables
+    main, requests, fleet, latencies = section_of(evaluation(), "policies").tables
     assert [c.name for c in main.columns] == [
         "policy", "kind", "gpu_hours_provisioned", "vs_baseline", "cost_usd", "usd_per_month", "slo_attainment",
         "attains", "worst_hour_attainment", "ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "e2e_p95_s", "regret",
         "replicas",
     ]  # fmt: skip
-    assert [c.name for c in work.columns] == [
-        "policy", "goodput_rps", "goodput_tok_s", "gpu_hours_active", "gpu_hours_tail",
-        "gpu_hours_donated", "utilisation", "scale_actions", "starts_denied",
-        "wasted_startup_hours", "arrived", "completed", "rejected", "abandoned", "incomplete",
-        "not_sent", "not_replayed", "preemptions", "prefix_hit_share", "forecast_wape", "length_mae_tokens",
+    assert [c.name for c in requests.columns] == [
+        "policy", "goodput_rps", "goodput_tok_s", "arrived", "completed", "rejected", "abandoned", "incomplete",
+        "not_sent", "not_replayed", "preemptions", "prefix_hit_share",
     ]  # fmt: skip
-    assert [c.label for c in latencies.columns][:6] == [
-        "Policy",
-        "TTFT p50",
-        "TTFT p90",
-        "TTFT p95",
-        "TTFT p99",
-        "TTFT n",
-    ]
+    assert [c.name for c in fleet.columns] == [
+        "policy", "gpu_hours_active", "gpu_hours_tail", "gpu_hours_donated", "wasted_startup_hours", "utilisation",
+        "scale_actions", "starts_denied", "forecast_wape", "length_mae_tokens",
+    ]  # fmt: skip
+    assert latencies.rows.columns == ["policy", "latency", "p50", "p90", "p95", "p99", "n"]
+    assert latencies.rows.filter(pl.col("latency") == "TPOT").row(0)[2:] == (0.03, 0.06, 0.09, 0.18, 59_990)
     row = dict(zip((c.name for c in main.columns), main.shown().row(0), strict=True))
     assert row["gpu_hours_provisioned"] == 412.3
     assert row["vs_baseline"] == pytest.approx(412.3 / 760.4 - 1)

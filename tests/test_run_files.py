@@ -103,7 +103,7 @@ def test_an_analysis_run(tmp_path: Path):
 
 def test_every_policy_table_column_is_one_of_the_scores():
     known = {*scores().columns, "kind", "vs_baseline", "attains", "replicas"}
-    assert {c.name for c in (*policies.COLUMNS, *policies.WORK)} <= known
+    assert {c.name for c in (*policies.COLUMNS, *policies.REQUESTS, *policies.FLEET)} <= known
 
 
 # ---- the published form of metrics.json

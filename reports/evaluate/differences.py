@@ -219,7 +219,7 @@ def _layout(shown: list[str], names: list[str], rows: pl.DataFrame) -> Row:
         suffix, points = "" if k == 0 else str(k + 1), metric == "slo_attainment"
         place = [k * each + (gap if k else 0), (k + 1) * each - (gap if k + 1 < len(shown) else 0)]
         scale = {} if points else {"tickprefix": "×", **_ratios(rows.filter(pl.col("metric") == metric))}
-        title = f"{LABELS[metric]}, {'points' if points else 'ratio'}"
+        title = f"{LABELS[metric]},<br>{'points' if points else 'ratio'}"  # narrow: panels stand side by side
         layout[f"xaxis{suffix}"] = figures.axis(
             title, domain=place, anchor=f"y{suffix}", nticks=5, tickangle=0, **scale
         )

@@ -36,17 +36,10 @@ COLUMNS = (
     Column("regret", "Regret", "change", brief=True),
     Column("replicas", "Replicas", brief=True),
 )
-WORK = (
+REQUESTS = (
     Column("policy", "Policy"),
     Column("goodput_rps", "Goodput, req/s", "number"),
     Column("goodput_tok_s", "Goodput, tok/s", "number"),
-    Column("gpu_hours_active", "Active GPU-h", "number"),
-    Column("gpu_hours_tail", "Tail GPU-h", "number"),
-    Column("gpu_hours_donated", "Donated GPU-h", "number"),
-    Column("utilisation", "Utilisation", "share"),
-    Column("scale_actions", "Scale actions", "count"),
-    Column("starts_denied", "Starts denied", "count"),
-    Column("wasted_startup_hours", "Start-up GPU-h", "number"),
     Column("arrived", "Arrived", "count"),
     Column("completed", "Completed", "count"),
     Column("rejected", "Rejected", "count"),
@@ -56,8 +49,24 @@ WORK = (
     Column("not_replayed", "Not replayed", "count"),
     Column("preemptions", "Preemptions", "count"),
     Column("prefix_hit_share", "Prompt cached", "share"),
+)
+FLEET = (
+    Column("policy", "Policy"),
+    Column("gpu_hours_active", "Active GPU-h", "number"),
+    Column("gpu_hours_tail", "Tail GPU-h", "number"),
+    Column("gpu_hours_donated", "Donated GPU-h", "number"),
+    Column("wasted_startup_hours", "Start-up GPU-h", "number"),
+    Column("utilisation", "Utilisation", "share"),
+    Column("scale_actions", "Scale actions", "count"),
+    Column("starts_denied", "Starts denied", "count"),
     Column("forecast_wape", "Forecast WAPE", "share"),
     Column("length_mae_tokens", "Length MAE, tokens", "number"),
+)
+PERCENTILES = (
+    Column("policy", "Policy"),
+    Column("latency", "Latency"),
+    *(Column(q, q, "duration_s") for q in QUANTILES),
+    Column("n", "Requests", "count"),
 )
 
 
@@ -67,12 +76,16 @@ def section(result: Evaluation) -> Section:
     choice = choose(result.scores, attain)
     rows = with_marks(result.scores, choice, attain)
     main = table("Cost, attainment and latency", paired(rows, result.equal, choice, attain), COLUMNS, "scores.parquet")
-    work = table("Work done and what it took", rows, WORK, "scores.parquet")
     return Section(
         "policies",
         "Policies",
         finding(result.scores, attain),
-        tables=(main, work, _latencies(result.scores)),
+        tables=(
+            main,
+            table("What became of the requests", rows, REQUESTS, "scores.parquet"),
+            table("What the fleet did", rows, FLEET, "scores.parquet"),
+            _latencies(result.scores),
+        ),
         notes=_notes(result, choice),
         brief=True,
     )
@@ -128,12 +141,14 @@ def _range(of: dict[str, float | None]) -> str | None:
 
 
 def _latencies(scores: pl.DataFrame) -> Table:
-    """Every percentile with the number of requests it is taken over."""
-    columns = [Column("policy", "Policy")]
-    for name, label in LATENCY:
-        columns += [Column(f"{name}_{q}_s", f"{label} {q}", "duration_s") for q in QUANTILES]
-        columns.append(Column(f"n_{name}", f"{label} n", "count"))
-    return table("Latency percentiles, exact over all requests that have one", scores, columns, "scores.parquet")
+    """Every percentile with the number of requests it is taken over, a row a policy and latency."""
+    parts = [
+        scores.select("policy", pl.lit(label).alias("latency"), *(pl.col(f"{name}_{q}_s").alias(q) for q in QUANTILES),
+                      n=f"n_{name}")
+        for name, label in LATENCY
+    ]  # fmt: skip
+    return table("Latency percentiles, exact over all requests that have one", pl.concat(parts), PERCENTILES,
+                 "scores.parquet")  # fmt: skip
 
 
 def _notes(result: Evaluation, choice: Choice) -> tuple[str, ...]:

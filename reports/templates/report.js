@@ -21,6 +21,10 @@
     if (width < 560) {
       layout.margin = { ...layout.margin, l: Math.min(layout.margin?.l ?? 40, 44), r: 8 };
       layout.legend = { ...layout.legend, font: { size: 11 } };
+      for (const [key, axis] of Object.entries(layout)) {
+        const beside = key.startsWith("xaxis") && axis.domain && axis.domain[1] - axis.domain[0] < 0.5;
+        if (beside) Object.assign(axis, { nticks: 3, tickfont: { ...axis.tickfont, size: 10 } });
+      }
     }
     return layout;
   };
