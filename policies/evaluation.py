@@ -25,6 +25,7 @@ from .prepare import prepare
 from .registry import Named, parse_policy
 from .results import Evaluation
 from .runner import Run, run_policy
+from .spare import with_spare
 from .starts import check_starts
 from .static import described
 
@@ -173,6 +174,8 @@ def evaluate(
     result = collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load, equal)
     if fidelity == "window":
         return with_agreement(result, windows, everyone, say)
+    if list(baselines or ()) != ["none"]:
+        result = with_spare(result, everyone, runs, ready, inputs, say)
     if depth == "full":
         tell = announce or (lambda text: None)
         return deepen(result, everyone, seconds, ready, inputs, attain, jobs, tell, say)

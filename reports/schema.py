@@ -213,6 +213,23 @@ class Backtest(_Open):
     replayed_within: Share
 
 
+class Spare(_Open):
+    """The busiest hour with a replica of a pool lost, or a region (N+1)."""
+
+    policy: str
+    lost: Literal["replica", "region"]
+    service: str | None = Field(description="of the replica; null: a region is lost")
+    region: str
+    lane: str | None
+    start_s: float
+    length_s: float
+    arrived: int = Field(description="requests of that hour, at the pool or anywhere")
+    replicas: float | None = Field(description="active as it begins, mean, without the loss")
+    attained: Share
+    attained_lost: Share
+    holds: bool
+
+
 class Selection(_Open):
     """Which of a trace's rows were looked at: rows = rows_kept + outside + unmet."""
 
@@ -253,6 +270,7 @@ class EvaluationMetrics(_Open):
     differences: list[Difference] = []
     worst: list[WorstWindow] = []
     backtest: list[Backtest] = []
+    spare: list[Spare] = []
 
 
 class Compared(_Open):

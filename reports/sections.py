@@ -42,6 +42,7 @@ EVALUATE = Registry(
         "frontier": "lmaas.reports.evaluate.frontier:section",
         "capacity": "lmaas.reports.evaluate.capacity:section",
         "worst": "lmaas.reports.evaluate.worst:section",
+        "spare": "lmaas.reports.evaluate.spare:section",
         "latency": "lmaas.reports.evaluate.latency:section",
         "backtest": "lmaas.reports.evaluate.backtest:section",
         "attainment": "lmaas.reports.evaluate.attainment:section",

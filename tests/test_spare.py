@@ -1,0 +1,104 @@
+"""N+1: a replica or a region lost in the busiest hour."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from evaluation_data import texts
+from three_hours import PROFILE, rows, stored
+
+from lmaas.policies import evaluate
+from lmaas.policies.spare import SPARE, _busiest, _most_used, told
+from lmaas.reports.schema import EvaluationMetrics
+
+SLOW = PROFILE | {"startup_s": 1200.0}  # what is lost is missed for a third of the hour
+ASK = {"baselines": ["oracle"], "window_s": 300.0, "warmup_s": 300.0, "slo": ("ttft<2s, tpot<200ms",)}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    (home / "profile.json").write_text(json.dumps(SLOW))
+    return home
+
+
+@pytest.fixture(scope="module")
+def trace(home):
+    return stored(home, rows(n=18_000), "plain")
+
+
+def of(home, trace, policy, **more):
+    return evaluate(trace, [policy], profile=str(home / "profile.json"), **(ASK | more))
+
+
+@pytest.fixture(scope="module")
+def tight(home, trace):
+    return of(home, trace, "static(replicas=1)")
+
+
+def test_every_pool_and_region_is_lost_once(tight):
+    table = tight.spare
+    assert table.schema == SPARE
+    assert table.filter(lost="replica").height == 4 and table.filter(lost="region")["region"].to_list() == ["eu", "us"]
+    assert table["policy"].unique().to_list() == ["static(replicas=1)"]
+    evaluated = tight.requests["static(replicas=1)"]
+    for row in table.filter(lost="replica").iter_rows(named=True):
+        inside = pl.col("arrival_s").is_between(row["start_s"], row["start_s"] + row["length_s"], closed="left")
+        hour = evaluated.filter(inside, service=row["service"], region=row["region"])
+        assert row["arrived"] == hour.height > 100
+        assert row["attained"] == pytest.approx(hour["attained"].mean())
+        assert row["replicas"] == 1
+
+
+def test_the_only_replica_lost_is_felt_and_one_of_three_is_not(home, trace, tight):
+    lost = tight.spare.filter(lost="replica")
+    assert (lost["attained_lost"] < lost["attained"] - 0.1).all() and not lost["holds"].any()
+    ample = of(home, trace, "static(replicas=3)").spare
+    assert ample.filter(lost="replica")["holds"].all()
+
+
+def test_a_region_lost_is_everybodys_loss(tight):
+    """Its requests go to the other region, which has no room for them."""
+    regions = tight.spare.filter(lost="region")
+    assert (regions["attained_lost"] < regions["attained"] - 0.05).all() and not regions["holds"].any()
+    assert regions["arrived"].n_unique() == 1
+
+
+def test_it_is_reported(tight):
+    assert "When something fails (N+1)" in texts(tight)
+    assert len(EvaluationMetrics.model_validate(tight.metrics()).spare) == 6
+    said = told(tight.spare)
+    assert "pools hold" in said and "lost for the busiest hour" in said
+
+
+def test_one_pool_has_no_other_region_to_lose(home, trace):
+    one = of(home, stored(home, rows(n=3000).with_columns(region=pl.lit("eu")), "one"), "static(replicas=3)").spare
+    assert one["lost"].to_list() == ["replica", "replica"]
+
+
+def test_nothing_is_replayed_without_baselines(home, trace):
+    assert of(home, trace, "static(replicas=2)", baselines=["none"]).spare.is_empty()
+
+
+def test_the_busiest_hour_by_hand():
+    class Ready:
+        cut_s = 100.0
+
+    at = np.concatenate([np.full(40, 150.0), np.full(35, 3800.0), np.full(5, 7400.0)])
+    table = pl.DataFrame({"arrival_s": at, "input_tokens": np.where(at > 7000, 10_000, np.where(at > 3000, 20, 10))})
+    table = table.with_columns(output_tokens=pl.lit(1))
+    assert _busiest(table, Ready(), 3600.0) == 3700.0  # the third has few requests, though most tokens
+    assert _busiest(table.head(10), Ready(), 3600.0) is None
+
+
+def test_the_replica_with_most_requests_at_that_moment():
+    table = pl.DataFrame(
+        {
+            "pool": ["p"] * 6, "replica": [0, 0, 0, 1, 1, None], "arrival_s": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+            "e2e_s": [1.0, 1.0, 1.0, 10.0, 10.0, None],
+        }
+    )  # fmt: skip
+    assert _most_used(table, "p", 5.0) == 1
+    assert _most_used(table, "p", 50.0) == 0  # nothing runs: the one that served most
+    assert _most_used(table, "q", 5.0) is None
