@@ -58,7 +58,8 @@ PARTS = {  # the paper's ablation, step by step; then what else is ours or could
     "+ assignment": "switching=reload",
     "+ ad hoc switching: `oserve`": "",
     "without switching": "switching=none",
-    "shares a replica, not a shape": "router=weighted",
+    "shares a replica, not a shape; queues or not": "router=weighted",
+    "however small a mix's gain": "pooling=0",
     "true demand": "forecaster=truth",
     "true demand and lengths": "forecaster=truth, lengths=true",
 }
@@ -79,9 +80,10 @@ def readied(setting: Setting) -> Prepared | None:
 
 def least_full(division: Division, counts: tuple[int, ...]) -> float:
     """Utilisation of the fullest shape at the training part's last hour, beyond 1, too; inf: a type has no way."""
-    small = division.demand / 1000
-    flow = assign(division.capacity, np.array(counts), small)
-    return 1000 * flow.peak if flow.left.sum() <= 1e-6 * small.sum() else np.inf
+    runs = (division.capacity[np.array(counts) > 0] > 0).any(axis=0)
+    if (division.demand[~runs] > 0).any():
+        return np.inf
+    return assign(division.capacity, np.array(counts), division.demand).pressure
 
 
 def bound(division: Division) -> str:

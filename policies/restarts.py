@@ -18,23 +18,26 @@ def restart_times(fleet: Fleet, begin_s: float) -> np.ndarray:
 
 
 def restarting(fleet: Fleet, initial: Sequence[int], begin_s: float) -> Controller:
-    """A fixed fleet's controller: what is missing of its first counts is asked for again, nothing else ever.
+    """A fixed fleet's controller: what is missing of its first replicas is asked for again, nothing else ever.
 
-    initial: replicas of its own kind a pool begins with; those that replace mixed ones are of the own kind, too.
-    Pools without bounds (`unbounded`): the size is what the policy says, whatever min and max are.
+    initial: replicas of its own kind a pool begins with, those that are mixed in beside them; what is lost comes back
+    as what it was. Pools without bounds (`unbounded`): the size is what the policy says, whatever min and max are.
     """
     times = restart_times(fleet, begin_s)
     if len(times) == 0:
         return NEVER
-    whole = np.array([n + pool.beside for n, pool in zip(initial, fleet.pools, strict=True)])
+    whole: dict[tuple[int, str], int] = {}
+    for p, (n, pool) in enumerate(zip(initial, fleet.pools, strict=True)):
+        for profile, count in ((pool.profile, n), *pool.mixed):
+            whole[p, profile.name] = whole.get((p, profile.name), 0) + count
 
     def after(t: float) -> float:
         at = np.searchsorted(times, t, side="right")
         return float(times[at]) if at < len(times) else np.inf
 
     def act(t: float, seen: Seen) -> Actions:
-        missing = np.flatnonzero(seen.active + seen.starting < whole)
-        return Actions({int(p): int(whole[p]) for p in missing if not _down(fleet.faults, fleet.pools[p].region, t)})
+        up = {p for p, pool in enumerate(fleet.pools) if not _down(fleet.faults, pool.region, t)}
+        return Actions(replicas_of={key: count for key, count in whole.items() if key[0] in up and count})
 
     return Controller(after, act)
 

@@ -87,13 +87,22 @@ def weighted(fleet, request, active):
 
 
 def weighted_least(fleet, request, active):
-    """The profile as `weighted`, of its replicas the one with the fewest tokens to come."""
+    """The profile as `weighted`, of its replicas the one with the fewest tokens to come; past a queue, by rates."""
     turn = weighted(fleet, request, active)
-    table = fleet.given["weights"]
-    row = table[min(request.kind, len(table) - 1)]
-    if sum(row[min(fleet.profiles.index(r.shape), len(row) - 1)] for r in active) == 0:
-        return turn
-    return min((r for r in active if r.shape == turn.shape), key=lambda r: (r.outstanding(), r.index))
+
+    def of(name, replica):
+        row = fleet.given[name][min(request.kind, len(fleet.given[name]) - 1)]
+        return row[min(fleet.profiles.index(replica.shape), len(row) - 1)]
+
+    no_share = sum(of("weights", r) for r in active) == 0
+    chosen = min((r for r in active if r.shape == turn.shape), key=lambda r: (r.outstanding(), r.index))
+    if not no_share and len(chosen.waiting) < max(4, len(chosen.running) / 8):
+        return chosen
+    able = [r for r in active if of("rates", r) > 0]
+    own = request.input + request.predicted
+    if able:
+        return min(able, key=lambda r: ((r.outstanding() + own) / of("rates", r), r.index))
+    return turn if no_share else chosen
 
 
 def session_affinity(fleet, request, active):

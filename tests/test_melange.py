@@ -96,7 +96,9 @@ def test_shares_are_the_flows_by_profile_of_the_replay():
     """Kind 1 runs on LARGE alone, which then has half a replica left for kind 0; so has each SMALL at 3/4 load."""
     choice = Choice(Pool("a", "eu", SMALL), (SMALL, LARGE), np.array([[2.0, 0.0], [2.0, 2.0]]), np.array([4.0, 1.0]))
     pool = Pool("a", "eu", SMALL, mixed=((LARGE, 1),))
-    table = np.array(shares([choice], [np.array([2, 1])], Fleet((pool,))))
+    weights, rates = shares([choice], [np.array([2, 1])], Fleet((pool,)))
+    table = np.array(weights)
+    assert rates == [[2.0, 2.0], [0.0, 2.0]]
     assert table[1].tolist() == pytest.approx([0, 1], abs=1e-4)
     assert table[0] * [2, 1] == pytest.approx([10 / 3, 2 / 3], rel=1e-3)  # all three are 5/6 full
 

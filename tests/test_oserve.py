@@ -89,6 +89,20 @@ def test_the_fullest_is_as_little_full_as_can_be():
     assert found.peak == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_fullest_is_least_full_of_any_mix(seed):
+    """`pressure` times less demand is just served in full, a little more is not; where all is served it is the peak."""
+    rng = np.random.default_rng(seed)
+    shapes, types = rng.integers(2, 5), 4
+    capacity = rng.uniform(1, 60, (shapes, types)) * np.array([1, 2, 4, 8])[:shapes, None]
+    counts, demand = rng.integers(1, 8, shapes), rng.uniform(0.1, 30, types)
+    found = assign(capacity, counts, demand)
+    assert assign(capacity, counts, demand / (found.pressure * 1.0001)).left.sum() < 1e-6
+    assert assign(capacity, counts, demand / (found.pressure * 0.9999)).left.sum() > 1e-6
+    part = assign(capacity, counts, demand * 0.5 / found.pressure)
+    assert part.peak == pytest.approx(0.5) == part.pressure
+
+
 def test_nobody_and_nothing():
     none = assign(np.zeros((2, 2)), np.array([1, 1]), np.array([1.0, 2.0]))
     assert none.served == 0
@@ -148,6 +162,23 @@ def test_as_good_a_deployment_that_moves_less_is_preferred():
     assert moved(budget, (1, 1)) == 2
 
 
+def test_a_mix_must_be_worth_it():
+    """16 GPUs: four of four serve 40/s; two of these and eight of one 0.5 % or 4 % more, or a type of their own."""
+    demand = np.array([10.0, 10.0])
+
+    def worth(capacity, demand, least):
+        tried = Deployments(Budget(np.array([1, 4]), np.array(capacity), demand, 16))
+        return tried.worth_mixing((8, 2), (0, 4), least)
+
+    as_good = [[2.5125, 2.5125], [10.0, 10.0]]
+    assert not worth(as_good, demand, 0.01)
+    assert worth(as_good, demand, 0.002)
+    assert not worth(as_good, 10 * demand, 0.01)
+    assert worth([[2.6, 2.6], [10.0, 10.0]], demand, 0.01) and worth([[2.6, 2.6], [10.0, 10.0]], 10 * demand, 0.01)
+    assert worth([[0.0, 0.001], [10.0, 0.0]], demand, 0.5)
+    assert not worth([[0.0, 0.001], [10.0, 0.0]], np.array([10.0, 0.0]), 0.01)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_one_shape_alone_is_served_as_the_program_says(seed):
     """Rates and what one request/s more would add, where the types that a second serves most of go first."""
@@ -159,6 +190,7 @@ def test_one_shape_alone_is_served_as_the_program_says(seed):
     capacity[shape, 0], counts[shape] = rng.uniform(0.1, 5), rng.integers(1, 6)
     demand = rng.uniform(0.01, 6, types)
     runs = (capacity > 0) & (counts[:, None] > 0)
-    rates, wanted = flow._by_one(capacity, int(shape), int(counts[shape]), demand)
-    its_rates, its_wanted = flow._by_several(capacity, counts, demand, runs)
+    rates, wanted, pressure = flow._by_one(capacity, int(shape), int(counts[shape]), demand)
+    its_rates, its_wanted, its_pressure = flow._by_several(capacity, counts, demand, runs)
     assert np.allclose(rates, its_rates, atol=1e-6) and np.allclose(wanted, its_wanted, atol=1e-5)
+    assert pressure == pytest.approx(its_pressure)

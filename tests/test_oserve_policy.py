@@ -156,6 +156,21 @@ def test_idle_gpus_are_used_without_anybody_giving_way():
     assert [(leaves, follows) for _, leaves, follows, _ in actions.regroup] == [([], ["large"])]
 
 
+@pytest.mark.parametrize("switching", ["none", "reload"])
+def test_what_a_fault_took_comes_back_though_the_rest_would_do(switching):
+    """Two small ones serve all of 5/s; four stood. Small ones alone serve type 0, so nothing is better than before."""
+    division = replace(DIVISION, capacity=np.array([[10.0, 1.0], [12.0, 1.0]]))
+    actions, state = told(OServe(types=2, switching=switching), (5.0, 0.0), Closer(FOUR_SMALL[:2]), division)
+    assert (actions.regroup, actions.replicas_of) == ([], {(0, "small"): 4})  # started cold, as by an orchestrator
+    assert state.pools[0].target == (4, 0)
+
+
+def test_a_router_is_told_what_replicas_serve():
+    state = OServe(types=2).start(FLEET, history())
+    assert state.router.params["rates"] == [[10.0, 12.0], [0.0, 4.0]]
+    assert OServe(types=2, router="least-kv").start(FLEET, history()).router == "least-kv"
+
+
 def test_as_the_replay_begins_it_routes_by_the_training_part():
     """Before the first forecast: type 0 alone had come, 10/s; a little of type 1 is taken to come, too."""
     policy = OServe(types=2)

@@ -105,11 +105,18 @@ def test_the_size_is_the_policys_whatever_the_bounds():
     assert [len(lives(outcome, p)) for p in (0, 1)] == [4, 2]
 
 
-def test_lost_mixed_replicas_come_back_as_the_pools_own():
+def test_lost_mixed_replicas_come_back_as_what_they_were():
     outcome = replay([REGION], (replace(EU, mixed=((OTHER, 2),)), US))
     profiles = outcome.replicas.filter(pl.col("pool") == 0)["profile"].to_list()
-    assert len(profiles) == 8 and len(set(profiles[2:4])) == 1 and profiles[2] != profiles[0]
-    assert set(profiles[4:]) == {profiles[0]}
+    assert len(profiles) == 8 and profiles[0] != profiles[2]
+    assert sorted(profiles[4:]) == sorted(profiles[:4])
+
+
+def test_of_several_kinds_only_the_lost_one_comes_back():
+    outcome = replay([Fault(10.0, pool=0, replica=3)], (replace(EU, mixed=((OTHER, 2),)), US))
+    profiles = outcome.replicas.filter(pl.col("pool") == 0)["profile"].to_list()
+    assert len(profiles) == 5 and profiles[4] == profiles[3] != profiles[0]
+    assert lives(outcome)[4][0] == ("starting", 10.0, 40.0)
 
 
 def test_without_faults_nobody_is_asked():

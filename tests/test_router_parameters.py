@@ -45,7 +45,7 @@ def refusal(text):
 
 
 def test_every_parameter_of_every_router_has_a_row_here():
-    tables = {("weighted", "weights"), ("weighted-least", "weights"), ("aladdin", "limits")}
+    tables = {("weighted", "weights"), *(("weighted-least", t) for t in ("weights", "rates")), ("aladdin", "limits")}
     assert set(PARAMETERS) == {*MAY_BE, *tables}
 
 

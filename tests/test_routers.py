@@ -175,6 +175,31 @@ def test_weighted_tells_profiles_apart():
     assert not big[kind == 1].any()
 
 
+def test_what_would_queue_goes_where_it_is_worked_off_soonest():
+    """All shares are of the two mixed replicas; past a queue of four there the first profile's take the rest, at 1:3.
+
+    Requests of 1,000 tokens come faster than anybody serves them, one of which runs at a time.
+    """
+    small = find_profile("llama-3.1-8b/a100/tp1").model_copy(update={"max_seqs": 1})
+    own = small.model_copy(update={"name": "own"})
+    fleet = Fleet((replace(FLEET.pools[0], profile=own, mixed=((small, 2),)),))
+    n = 60
+    zeros = np.zeros(n, np.int64)
+    table = Requests(np.arange(n) / 1000, zeros, zeros + 500, zeros + 500, np.full(n, 500.0), zeros)
+
+    def shares(router):
+        outcome = Replay(table, fleet, [1], router).run()
+        counts = np.bincount(outcome.record, minlength=3)
+        return counts[np.argsort(outcome.replicas["replica"].to_numpy())].tolist()
+
+    assert shares("weighted-least(weights=[[0, 1]])") == [0, 30, 30]
+    assert shares("weighted-least(weights=[[0, 1]], rates=[[0, 1]])") == [0, 30, 30]
+    first, second, third = shares("weighted-least(weights=[[0, 1]], rates=[[3, 1]])")
+    assert first == pytest.approx(36, abs=3) and abs(second - third) <= 1
+    assert shares("weighted-least(weights=[[0, 0], [0, 1]], rates=[[3, 0]])") == [60, 0, 0]
+    assert shares("weighted-least(weights=[[0, 0], [0, 1]])") == [20, 20, 20]
+
+
 def test_sessions_stay_and_few_move_when_the_fleet_grows():
     session = np.arange(4000) % 200
     chosen, _ = many(4000, 9, "session-affinity", ticks={2000.5: 10}, session=session)

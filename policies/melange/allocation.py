@@ -13,6 +13,7 @@ from lmaas.replay.world import world_of
 
 from ..oserve.capacity import capacities
 from ..oserve.flow import assign
+from ..oserve.sharing import by_profile
 from ..prepare import Prepared
 from ..typed import Types, mixes
 from .ilp import Problem, cheapest
@@ -36,9 +37,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The router's shares (rows: kinds, columns: profiles of the replay) and what is to be said."""
+    """The router's shares and rates (rows: kinds, columns: profiles of the replay) and what is to be said."""
 
     weights: list[list[float]]
+    rates: list[list[float]]
     notes: tuple[str, ...]
 
 
@@ -66,7 +68,7 @@ def allocated(
     pools = tuple(_placed(choice, part) for choice, part in zip(choices, parts, strict=True))
     fleet = replace(fleet, pools=pools)
     notes = tuple(_said(*each) for each in zip(choices, parts, missed, strict=True))
-    chosen = Chosen(shares(choices, parts, fleet), notes)
+    chosen = Chosen(*shares(choices, parts, fleet), notes)
     requests = found.requests.with_columns(kind=pl.col("pool") * types.count + pl.col("type"))
     kinds = tuple(pool.service for pool in pools for _ in range(types.count))
     history = replace(ready.history, own=chosen)
@@ -146,16 +148,18 @@ def problem(choices: Sequence[Choice], fleet: Fleet) -> Problem:
     return Problem(capacity, demand, price, np.array(rows), np.array(low, np.float64), np.array(high, np.float64))
 
 
-def shares(choices: Sequence[Choice], counts: Sequence[np.ndarray], fleet: Fleet) -> list[list[float]]:
-    """Weights of the router: the flow of every pool's kinds to its shapes, a column a profile of the replay."""
-    profiles_ = world_of(fleet).profiles
-    table = []
+def shares(
+    choices: Sequence[Choice], counts: Sequence[np.ndarray], fleet: Fleet
+) -> tuple[list[list[float]], list[list[float]]]:
+    """(weights, rates) of the router, a column a profile of the replay: every pool's flow, and what replicas serve."""
+    profiles_ = [profile.name for profile in world_of(fleet).profiles]
+    weights, rates = [], []
     for choice, part in zip(choices, counts, strict=True):
         floor = max(SCARCE * float(choice.demand.sum()), 1e-6)
-        flow = assign(choice.capacity, part, np.maximum(choice.demand, floor))
-        at = [choice.shapes.index(profile) if profile in choice.shapes else -1 for profile in profiles_]
-        table += [[row[k] if k >= 0 else 0.0 for k in at] for row in flow.weights]
-    return table
+        flow, names = assign(choice.capacity, part, np.maximum(choice.demand, floor)), [s.name for s in choice.shapes]
+        weights += by_profile(flow.weights, names, profiles_)
+        rates += by_profile(choice.capacity.T, names, profiles_)
+    return weights, rates
 
 
 def _placed(choice: Choice, counts: np.ndarray) -> Pool:

@@ -1,16 +1,17 @@
 """Mélange (arXiv 2404.14527): the cheapest static mix of GPU types and shapes for the training part's demand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lmaas.replay.fleet import Fleet
 from lmaas.replay.profile import find_profile
 from lmaas.replay.protocol import History
-from lmaas.replay.routers import Router, find_router, short_name
+from lmaas.replay.routers import Router
 
 from ..brought import Brings
 from ..knobs import check_headroom
+from ..oserve.sharing import LEAST, shared
 from ..told import LENGTHS, TRUE, check_error, check_name
 from ..typed import MOST_TYPES, Types
 from .allocation import MEAN, PEAK, Chosen, allocated
@@ -18,8 +19,6 @@ from .allocation import MEAN, PEAK, Chosen, allocated
 if TYPE_CHECKING:
     from ..inputs import Inputs
     from ..prepare import Prepared
-
-SHARED_OUT = ("weighted-least", "weighted")  # routers that take shares
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Melange:
     headroom: float = 0.0  # share added to the demand
     lengths: str = "trees"
     length_error: float = 0.0
-    router: str = SHARED_OUT[0]
+    router: str = LEAST
 
     forecaster: ClassVar[str | None] = None
     instant_start: ClassVar[bool] = False
@@ -77,14 +76,8 @@ class Melange:
         chosen: Chosen | None = history.own
         if chosen is None:
             return State((), self.router)
-        takes = short_name(self.router) in SHARED_OUT and any(map(any, chosen.weights))
-        return State(chosen.notes, _with_shares(self.router, chosen.weights) if takes else self.router)
+        return State(chosen.notes, shared(self.router, chosen.weights, chosen.rates))
 
     def initial(self, fleet: Fleet, history: History, state: State) -> Sequence[int] | None:
         """The common start, which `fitted` has set."""
         return None
-
-
-def _with_shares(name: str, weights: list[list[float]]) -> Router:
-    router = find_router(name)
-    return replace(router, params={**router.params, "weights": weights})

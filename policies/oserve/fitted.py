@@ -21,6 +21,7 @@ from .shapes import budgets
 if TYPE_CHECKING:
     from ..inputs import Inputs
 
+POOLING = 0.01  # what a mixed deployment must gain on replicas of one shape
 RECENT_S = 3600.0  # of the training part: the demand that the first deployment is for
 SCARCE = 1e-3  # of all demand: as much of a type is taken to come at least, so that it has a way to go
 
@@ -48,6 +49,11 @@ class Division:
         """i8[shapes], of a replica."""
         return np.array([shape.gpus_per_replica for shape in self.shapes])
 
+    @property
+    def names(self) -> list[str]:
+        """Of the shapes."""
+        return [shape.name for shape in self.shapes]
+
     def budget(self, demand: np.ndarray, before: Counts | None) -> Budget:
         """What is searched."""
         return Budget(self.gpus, self.capacity, demand, self.total, before, self.least, self.most)
@@ -55,12 +61,12 @@ class Division:
 
 def fitted(
     ready: Prepared, inputs: "Inputs", types: Types, shapes_of: Callable[[Pool], tuple[Profile, ...]], *,
-    gpus: int | None, headroom: float, reserve: float, alike: bool,
+    gpus: int | None, headroom: float, reserve: float, alike: bool, pooling: float = POOLING,
 ) -> Prepared:  # fmt: skip
     """The same with kinds of requests by home pool and type, the shapes in the pools, and History.own: a Division each.
 
     shapes_of: of a pool (shapes.shapes_of). Pools whose count or mix the fleet file says begin with that. alike:
-    replicas of one shape alone are deployed.
+    replicas of one shape alone are deployed; pooling: what others must gain on these (`best_of`).
     """
     if odd := [str(pool) for pool in ready.fleet.pools if pool.lane != SHARED]:
         raise ValueError(f"oserve divides shared pools; {odd[0]} is a lane: give the service pools without `lane`")
@@ -83,7 +89,7 @@ def fitted(
             tuple(shapes[k] for k in kept), table[kept], demand, totals[p], (), pool.minimum, pool.maximum,
             ready.start_s,
         )  # fmt: skip
-        begins = _begins(division, pool, counts[p], reserve, alike)
+        begins = _begins(division, pool, counts[p], reserve, alike, pooling)
         divisions.append(replace(division, begins=begins))
         pools.append(_with_shapes(pool, divisions[-1]))
     requests = found.requests.with_columns(kind=pl.col("pool") * types.count + pl.col("type"))
@@ -112,24 +118,35 @@ def of_one_shape(division: Division) -> list[Counts]:
 
 
 def best_of(
-    division: Division, demand: np.ndarray, before: Counts | None, alike: bool, patience: int = PATIENCE
-) -> tuple[Counts, Deployments]:
-    """The deployment for a demand, and what was worked out on the way."""
+    division: Division, demand: np.ndarray, before: Counts | None, alike: bool, patience: int = PATIENCE,
+    pooling: float = POOLING,
+) -> tuple[Counts, Deployments]:  # fmt: skip
+    """The deployment for a demand, and what was worked out on the way.
+
+    One of several shapes has to gain the share `pooling` on the best of one shape alone (`Deployments.worth_mixing`).
+    """
     tried = Deployments(division.budget(demand, before))
     best = before if alike else search(tried.budget, patience, tried)
+    pooled = None
     for counts in of_one_shape(division):  # the search ends where no step is better, which may be short of these
-        if best is None or tried.better(counts, best):
-            best = counts
+        if pooled is None or tried.better(counts, pooled):
+            pooled = counts
+    if (
+        best is None
+        or (pooled is not None and tried.better(pooled, best))
+        or (pooled is not None and not alike and not tried.worth_mixing(best, pooled, pooling))
+    ):
+        best = pooled
     return best or tuple(0 for _ in division.shapes), tried
 
 
-def _begins(division: Division, pool: Pool, count: int, reserve: float, alike: bool) -> Counts:
+def _begins(division: Division, pool: Pool, count: int, reserve: float, alike: bool, pooling: float) -> Counts:
     """The file's own word, else the deployment for the last hour's demand."""
     own = tuple(count if shape == pool.profile else 0 for shape in division.shapes)
     if pool.initial is not None or pool.beside or not division.demand.any() or not division.capacity.any():
         mixed = {profile.name: n for profile, n in pool.mixed}
         return tuple(n + mixed.get(shape.name, 0) for n, shape in zip(own, division.shapes, strict=True))
-    return best_of(division, floored(division.demand * (1 + reserve)), None, alike)[0]
+    return best_of(division, floored(division.demand * (1 + reserve)), None, alike, pooling=pooling)[0]
 
 
 def _with_shapes(pool: Pool, division: Division) -> Pool:

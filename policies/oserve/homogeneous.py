@@ -16,8 +16,9 @@ from ..ahead import Horizon
 from ..brought import Brings
 from ..knobs import check_headroom, check_switches
 from ..told import LENGTHS, TRUE, TRUTH, check_error, check_name
+from .divided import State
 from .fitted import Division
-from .policy import ALIKE, NEVER, RELOAD, OServe, State
+from .policy import ALIKE, NEVER, RELOAD, OServe
 
 if TYPE_CHECKING:
     from ..inputs import Inputs

@@ -48,6 +48,11 @@ class Switch:
         """Replicas by shape."""
         return tuple(sum(place.shape == k for place in self.after) for k in range(shapes))
 
+    def onto_idle(self, before: Sequence[Place]) -> dict[int, int]:
+        """Shapes of which some start where nobody gives way: how many replicas there are then, all in all."""
+        fresh = [k for step in self.steps if not step.leaves for k in step.follows]
+        return {k: fresh.count(k) + sum(place.shape == k for place in before) for k in sorted(set(fresh))}
+
     @property
     def leaves(self) -> set[int]:
         """Numbers of all that drain."""

@@ -1,7 +1,7 @@
 """OServe (arXiv 2602.12151): every minute, which shapes the GPUs are divided into, and which types go to which."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,21 +9,21 @@ import numpy as np
 import polars as pl
 
 from lmaas.analysis.trace import TIERS
-from lmaas.replay.fleet import Fleet, preferences
-from lmaas.replay.profile import Profile
-from lmaas.replay.protocol import NOTHING, Actions, History, Seen, SeenReplicas
-from lmaas.replay.routers import short_name
+from lmaas.replay.fleet import Fleet
+from lmaas.replay.protocol import NOTHING, Actions, History, Seen
 
 from ..ahead import Horizon
 from ..brought import Brings
 from ..knobs import check_headroom, check_switches
 from ..told import Told, check_name
 from ..typed import MOST_TYPES, Types
-from .fitted import Division, best_of, fitted, floored
+from .divided import Divided, State, by_pool, present, said, table
+from .fitted import POOLING, Division, best_of, fitted, floored
 from .flow import Assignment
-from .moves import Place, Switch, drains_s, migrations, settled, switch
+from .moves import Switch, drains_s, migrations, switch
 from .search import PATIENCE, Counts, Deployments
 from .shapes import shapes_of
+from .sharing import LEAST, by_profile, shared, takes_shares
 from .switching import Cluster
 
 if TYPE_CHECKING:
@@ -33,31 +33,7 @@ if TYPE_CHECKING:
 MINUTE_S = 60.0
 ADHOC, RELOAD, NEVER = SWITCHES = ("adhoc", "reload", "none")
 MIXED, ALIKE = DEPLOYMENTS = ("heterogeneous", "homogeneous")
-WEIGHTED = ("weighted", "weighted-least")  # routers that have shares to be set
 SERVED = 0.01  # share of the demand: what is left or gained below it is taken for nothing
-
-
-@dataclass
-class Divided:
-    """A pool as it is divided: what may be, where replicas stand, and what is being switched to."""
-
-    division: Division
-    cluster: Cluster
-    places: tuple[Place, ...] = ()
-    target: Counts | None = None  # while replicas give way and start
-    weights: list[list[float]] = field(default_factory=list)  # by type, a row of every shape
-
-
-@dataclass
-class State:
-    """Every pool's; columns: of each pool's shapes among the replay's profiles."""
-
-    fleet: Fleet
-    pools: list[Divided]
-    profiles: list[str]
-    first_s: float  # of the forecasts
-    notes: list[str] = field(default_factory=list)
-    lead_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +47,9 @@ class OServe(Told):
     `reserve` and only where the deployment there is does not serve that; a switch is made where what it serves more
     in `hold_s` is more than `margin` times what it serves less while its first step drains and starts; at most
     `at_once` of the GPUs give way in one minute; the transfer begins when those that give way have drained; of replicas
-    of one shape, which the flow takes to be alike, the least loaded serves; statsforecast for the LSTM.
+    of one shape, which the flow takes to be alike, the least loaded serves; what would queue there is excess and goes
+    where it is worked off soonest; replicas of several shapes must serve `pooling` more than those of one; what a fault
+    takes comes back as it was, unless the search has something better for its GPUs; statsforecast for the LSTM.
     """
 
     lengths: str = "trees"
@@ -86,13 +64,14 @@ class OServe(Told):
     deployment: str = MIXED  # homogeneous: replicas of one shape alone, the best one
     switching: str = ADHOC  # reload: weights are read from disk and requests drain; none: the first deployment stays
     patience: int = PATIENCE  # steps of the search without a better deployment
+    pooling: float = POOLING  # share by which several shapes must beat one alone
     reserve: float = 0.25  # share added to the forecast that is deployed for
     hold_s: float = 300.0  # the paper's shortest time between switches
     margin: float = 1.0
     at_once: float = 0.5  # share of the GPUs
     short_tokens: int = 256  # predicted output up to which a sequence drains
     spare: float = 0.15  # share of a replica's KV that migration leaves free; the paper's 10 to 20 %
-    router: str = "weighted-least"
+    router: str = LEAST
 
     instant_start: ClassVar[bool] = False
 
@@ -108,8 +87,8 @@ class OServe(Told):
             if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most):
                 raise ValueError(f"{name} is {n}; a whole number from 1 to {most:,}")
         numbers = {
-            "within_gb_s": (1e-3, 1e6), "between_gb_s": (1e-3, 1e6), "reserve": (0, 100), "hold_s": (1, 86_400),
-            "margin": (0, 1e6), "at_once": (0, 1), "short_tokens": (0, 1e9), "spare": (0, 1),
+            "within_gb_s": (1e-3, 1e6), "between_gb_s": (1e-3, 1e6), "pooling": (0, 100), "reserve": (0, 100),
+            "hold_s": (1, 86_400), "margin": (0, 1e6), "at_once": (0, 1), "short_tokens": (0, 1e9), "spare": (0, 1),
         }  # fmt: skip
         for name, (least, top) in numbers.items():
             if not least <= getattr(self, name) <= top:
@@ -137,7 +116,7 @@ class OServe(Told):
         )  # fmt: skip
         return fitted(
             ready, inputs, self.kinds, shapes, gpus=self.gpus, headroom=self.headroom, reserve=self.reserve,
-            alike=self.deployment == ALIKE,
+            alike=self.deployment == ALIKE, pooling=self.pooling,
         )  # fmt: skip
 
     def start(self, fleet: Fleet, history: History) -> State:
@@ -145,14 +124,15 @@ class OServe(Told):
         from lmaas.replay.world import world_of
 
         profiles = [profile.name for profile in world_of(fleet).profiles]
-        found = []
+        found, rates = [], []
         for division in history.own or ():
             gpus = max(division.total, int((np.array(division.begins) * division.gpus).sum()))
             whole = -(-gpus // self.gpus_per_node) * self.gpus_per_node
             cluster = Cluster(whole, self.gpus_per_node, self.within_gb_s * 1e9, self.between_gb_s * 1e9)
-            found.append(Divided(division, cluster))
-        state = State(fleet, found, profiles, history.end_s)
-        state.notes += [_said(str(pool), one.division) for pool, one in zip(fleet.pools, found, strict=False)]
+            found.append(Divided(division, cluster, division.begins))
+            rates += by_profile(division.capacity.T, division.names, profiles)
+        state = State(fleet, found, profiles, history.end_s, shared(self.router, None, rates))
+        state.notes += [said(str(pool), one.division) for pool, one in zip(fleet.pools, found, strict=False)]
         return state
 
     def initial(self, fleet: Fleet, history: History, state: State) -> Sequence[int] | None:
@@ -175,26 +155,35 @@ class OServe(Told):
             return NOTHING
         rates = np.array([one.division.demand for one in state.pools])
         if near.height:
-            rates = _by_pool(near, state.fleet, self.types)
+            rates = by_pool(near, state.fleet, self.types)
+        steps = [self._minute(p, pool, rates[p], seen) for p, pool in enumerate(state.pools)]
         regroup: list[tuple[int, list[int], list[str], float | None]] = []
         migrate: list[tuple[int, int, int]] = []
-        for p, pool in enumerate(state.pools):
-            flow, step = self._decide(p, pool, rates[p], seen)
-            pool.weights = flow.weights
+        replicas_of: dict[tuple[int, str], int] = {}
+        for p, (pool, step) in enumerate(zip(state.pools, steps, strict=True)):
             if step is None:
                 continue
-            names = [shape.name for shape in pool.division.shapes]
-            start_s = step.seconds if self.switching == ADHOC else None
-            regroup += [(p, list(one.leaves), [names[k] for k in one.follows], start_s) for one in step.steps]
+            names, start_s = pool.division.names, step.seconds if self.switching == ADHOC else None
+            for one in step.steps:
+                if one.leaves or start_s is not None:
+                    regroup.append((p, list(one.leaves), [names[k] for k in one.follows], start_s))
             migrate += step.moves
-            pool.places = step.after
-        weights = _table(state) if short_name(self.router) in WEIGHTED else None
-        return Actions(regroup=regroup, migrate=migrate, weights=weights)
+            if start_s is None:
+                replicas_of |= {(p, names[k]): n for k, n in step.onto_idle(pool.places).items()}
+            pool.places, pool.stands = step.after, step.counts(len(names))
+        weights = table(state) if takes_shares(self.router) else None
+        return Actions(replicas_of=replicas_of, regroup=regroup, migrate=migrate, weights=weights)
+
+    def _minute(self, p: int, pool: Divided, rates: np.ndarray, seen: Seen) -> Switch | None:
+        """What is switched now of pool p; the flow to route by becomes its weights."""
+        flow, step = self._decide(p, pool, rates, seen)
+        pool.weights = flow.weights
+        return step
 
     def _decide(self, p: int, pool: Divided, rates: np.ndarray, seen: Seen) -> tuple[Assignment, Switch | None]:
         """(the flow to route by, what is switched now) of pool p at this minute."""
         division, replicas = pool.division, seen.replicas
-        now, busy = _present(p, pool, replicas)
+        now, busy = present(p, pool, replicas)
         wanted = floored(rates * (1 + self.reserve))
         tried = Deployments(division.budget(wanted, now))
         if busy:
@@ -202,20 +191,32 @@ class OServe(Told):
         pool.target, flow = None, tried.flow(now)
         idle = division.total - int((np.array(now) * division.gpus).sum())
         servable = (division.capacity > 0).any(axis=0)
-        if self.switching == NEVER or (
-            flow.left[servable].sum() <= SERVED * wanted.sum() and idle < division.gpus.min()
-        ):
+        if flow.left[servable].sum() <= SERVED * wanted.sum() and idle < division.gpus.min():
             return flow, None
-        best, tried = best_of(division, wanted, now, self.deployment == ALIKE, self.patience)
-        at_once = int(self.at_once * division.total)
-        step = None if best == now else switch(pool.places, best, division.shapes, pool.cluster, at_once)
+        step = None
+        if self.switching != NEVER:
+            best, tried = best_of(division, wanted, now, self.deployment == ALIKE, self.patience, self.pooling)
+            step = self._towards(p, pool, now, best, tried, seen)
+        if step is None and any(had > has for had, has in zip(pool.stands, now, strict=True)):
+            back = switch(pool.places, pool.stands, division.shapes, pool.cluster, 0)
+            step = back if back is not None and not back.leaves else None
         if step is None:
-            return flow, None
-        step = self._with_moves(p, pool, step, seen)
-        if not self._pays(now, best, step, p, division, tried, seen):
             return flow, None
         pool.target = step.counts(len(division.shapes))
         return tried.flow(pool.target), step
+
+    def _towards(
+        self, p: int, pool: Divided, now: Counts, best: Counts, tried: Deployments, seen: Seen
+    ) -> Switch | None:
+        """The first step to the best deployment, where it pays; onto GPUs that are idle it always does."""
+        division = pool.division
+        if best == now:
+            return None
+        step = switch(pool.places, best, division.shapes, pool.cluster, int(self.at_once * division.total))
+        if step is None or not step.leaves:
+            return step
+        step = self._with_moves(p, pool, step, seen)
+        return step if self._pays(now, best, step, p, division, tried, seen) else None
 
     def _with_moves(self, p: int, pool: Divided, step: Switch, seen: Seen) -> Switch:
         """The step with the requests that migrate; before a reload from disk, and to KV of another size, none does."""
@@ -243,53 +244,3 @@ class OServe(Told):
         lost, gain = max(served - tried.flow(staying).served, 0.0), tried.flow(best).served - served
         enough = SERVED * tried.budget.demand.sum()
         return gain > enough and gain * self.hold_s > self.margin * lost * lasts_s
-
-
-def _present(p: int, pool: Divided, replicas: SeenReplicas) -> tuple[Counts, bool]:
-    """(replicas of every shape that are active or starting, whether any gives way or starts); places are kept up."""
-    mine = replicas.pool == p
-    live = mine & (replicas.state != "draining")
-    names = [shape.name for shape in pool.division.shapes]
-    shape_of = [names.index(str(name)) for name in replicas.profile[live]]
-    counts = tuple(shape_of.count(k) for k in range(len(names)))
-    busy = bool((mine & (replicas.state != "active")).any())
-    if not busy:
-        pool.places = settled(
-            replicas.replica[live].tolist(), shape_of, pool.places, pool.division.shapes, pool.cluster
-        )
-    return counts, busy
-
-
-def _by_pool(rows: pl.DataFrame, fleet: Fleet, types: int) -> np.ndarray:
-    """f8[pools, types], requests/s, of the latest issue: origins without a pool of the service add to their nearest."""
-    latest = rows.filter(pl.col("issued_s") == pl.col("issued_s").max())
-    found = np.zeros((len(fleet.pools), types))
-    for service, origin, kind, value, length in latest.select(
-        "service", "origin", "type", "value", "length_s"
-    ).iter_rows():
-        found[preferences(fleet, service, origin)[0], int(kind)] += value / length
-    return found
-
-
-def _table(state: State) -> list[list[float]] | None:
-    """The router's weights: a row a pool and type, a column a profile of the replay."""
-    rows = []
-    for pool in state.pools:
-        names = [shape.name for shape in pool.division.shapes]
-        at = [names.index(name) if name in names else -1 for name in state.profiles]
-        rows += [[row[k] if k >= 0 else 0.0 for k in at] for row in pool.weights]
-    return rows if any(any(row) for row in rows) else None
-
-
-def _said(pool: str, division: Division) -> str:
-    """What is divided, in a sentence."""
-    begins = ", ".join(f"{n} x {shape.name}" for n, shape in zip(division.begins, division.shapes, strict=True) if n)
-    names = [shape.name + _doubt(shape) for shape in division.shapes]
-    shapes = f", of {', '.join(names)}" if len(names) > 1 else "; no other shape to divide them into"
-    return f"{pool}: {division.total} GPUs, begins with {begins or 'no replica'}{shapes}"
-
-
-def _doubt(shape: Profile) -> str:
-    """How far off an estimated shape may be."""
-    mape = (shape.error or {}).get("mape")
-    return f" (estimated, off by {mape:.0%})" if shape.provenance == "estimated" and mape is not None else ""

@@ -58,6 +58,18 @@ class Deployments:
             return a > b
         return p > q + CLOSE if abs(p - q) > CLOSE else m > n
 
+    def worth_mixing(self, mixed: Counts, pooled: Counts, least: float) -> bool:
+        """Whether `mixed` beats replicas of one shape: it alone serves a type, or what it gains is at least `least`.
+
+        A gain is a share of what is served, or of how full the fullest would be were all served. The flow takes
+        requests for a steady stream; in bursts fewer kinds of replicas stand in for each other, which it does not see.
+        """
+        one, other = self.flow(mixed), self.flow(pooled)
+        runs = [(self.budget.capacity[np.array(counts) > 0] > 0).any(axis=0) for counts in (mixed, pooled)]
+        if (runs[0] & ~runs[1] & (self.budget.demand > 0)).any():
+            return True
+        return one.served >= (1 + least) * other.served or (1 + least) * one.pressure <= other.pressure
+
     def _solved(self, counts: Counts) -> tuple[Value, Assignment]:
         if counts not in self.known:
             flow = assign(self.budget.capacity, np.array(counts, np.int64), self.budget.demand)

@@ -65,7 +65,7 @@ class Weighted(Router):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not any(self.numbers[2:]):
+        if not any(map(any, self.params["weights"])):  # type: ignore[arg-type]
             raise ValueError(f"weights is {self.params['weights']}; shares of which one at least is above 0")
 
 
