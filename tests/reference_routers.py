@@ -219,7 +219,7 @@ class Packing:
                 if r.first is None:
                     mine = self.given["theta_ttft"] * self.limit(r, "ttft_s") - (self.now - r.arrival)
                     kept.append(mine < 0 or prefill <= mine)
-        if self.lane == "shared":
+        if self.lane == "shared" and self.given.get("no_harm", 1):
             started = [r for r in others if r.first is not None]
             kept += [prefill <= self.limit(r, "atgt_s") * r.generated - (self.now - r.first) for r in started]
         if self.lane != "prefill":

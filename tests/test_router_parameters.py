@@ -34,6 +34,7 @@ MAY_BE = {
     ("aladdin", "gamma"): SHARE,
     ("aladdin", "heartbeat_s"): Range(),
     ("aladdin", "refusals"): Range(0, 1_000_000_000, whole=True),
+    ("aladdin", "no_harm"): Range(0, 1, whole=True),
 }
 
 

@@ -1,7 +1,7 @@
 """What Aladdin's placement holds requests to: TTFT and average time a token by service and tier, and its parameters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -15,7 +15,7 @@ TTFT_S, ATGT_S = 1.0, 0.1  # where neither the policy nor an SLO of a known requ
 
 @dataclass(frozen=True)
 class Placement:
-    """The router's parameters: shares theta to plan with, gamma (mean progress), limits by service and tier.
+    """The router's parameters: shares theta to plan with, gamma (mean progress), limits by service and tier; no_harm.
 
     limits: service -> [(ttft_s, atgt_s) by tier], in the order of the fleet's services.
     """
@@ -25,6 +25,7 @@ class Placement:
     gamma: float
     heartbeat_s: float
     limits: dict[str, list[tuple[float, float]]]
+    no_harm: bool = True  # constraint (c)
 
     @property
     def router(self) -> str:
@@ -32,7 +33,7 @@ class Placement:
         rows = [[x for pair in pairs for x in pair] for pairs in self.limits.values()]
         return (
             f"aladdin(theta_ttft={self.theta_ttft!r}, theta_atgt={self.theta_atgt!r}, gamma={self.gamma!r}, "
-            f"heartbeat_s={self.heartbeat_s!r}, limits={rows!r})"
+            f"heartbeat_s={self.heartbeat_s!r}, no_harm={int(self.no_harm)}, limits={rows!r})"
         )
 
     def of(self, service: str, tier: int) -> tuple[float, float]:
@@ -41,9 +42,7 @@ class Placement:
 
     def alone(self, service: str) -> "Placement":
         """The same, of one service only: what a fleet of it alone takes."""
-        return Placement(
-            self.theta_ttft, self.theta_atgt, self.gamma, self.heartbeat_s, {service: self.limits[service]}
-        )
+        return replace(self, limits={service: self.limits[service]})
 
 
 def limits_of(

@@ -64,6 +64,7 @@ class Aladdin(Told):
     theta_ttft: float = 1.0  # shares of them to plan with
     theta_atgt: float = 1.0
     gamma: float = 0.5  # mean progress of a request
+    no_harm: bool = True  # constraint (c)
     heartbeat_s: float = 1.0  # requests that wait for a worker are asked for again so often
     control_s: float = 5.0  # empty workers are released, placements rebalanced
     linger_s: float = 0.0  # how long a worker stays empty before it is released
@@ -82,7 +83,7 @@ class Aladdin(Told):
         super().__post_init__()
         check_control(self.control_s)
         check_headroom(self.headroom)
-        check_switches(rebalance=self.rebalance, ahead=self.ahead)
+        check_switches(rebalance=self.rebalance, ahead=self.ahead, no_harm=self.no_harm)
         positive(theta_ttft=self.theta_ttft, theta_atgt=self.theta_atgt, heartbeat_s=self.heartbeat_s, drift=self.drift)
         positive(**{name: getattr(self, name) for name in ("ttft_s", "atgt_s") if getattr(self, name) is not None})
         not_negative(linger_s=self.linger_s)
@@ -106,7 +107,8 @@ class Aladdin(Told):
         """The router's parameters for this fleet."""
         limits = limits_of(fleet, history, self.ttft_s, self.atgt_s)
         less = 1 + self.headroom
-        return Placement(self.theta_ttft / less, self.theta_atgt / less, self.gamma, self.heartbeat_s, limits)
+        thetas = (self.theta_ttft / less, self.theta_atgt / less)
+        return Placement(*thetas, self.gamma, self.heartbeat_s, limits, self.no_harm)
 
     def start(self, fleet: Fleet, history: History) -> State:
         """Limits, and the relation of every pool."""

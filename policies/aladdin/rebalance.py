@@ -55,7 +55,7 @@ def kept(worker: Worker, more: Member, now: float, lane: str, placement: Placeme
             continue
         if decode_s > placement.theta_atgt * atgt_s:
             return False
-        if m.first_s < float("inf") and prefill_s > atgt_s * m.generated - (now - m.first_s):
+        if placement.no_harm and m.first_s < float("inf") and prefill_s > atgt_s * m.generated - (now - m.first_s):
             return False
     return lane == PREFILL or peak(members, law.kv_tokens) <= worker.room
 

@@ -8,10 +8,10 @@ from .. import columns as c
 from ..jit import jit, router
 from ..routers import MOST_REFUSED, Range, Router
 
-TTFT_S, ATGT_S, THETA_TTFT, THETA_ATGT, GAMMA, HEARTBEAT_S, REFUSALS, ROWS, WIDTH, TABLE = range(10)
+TTFT_S, ATGT_S, THETA_TTFT, THETA_ATGT, GAMMA, HEARTBEAT_S, REFUSALS, NO_HARM, ROWS, WIDTH, TABLE = range(11)
 PARAMETERS: dict[str, float | Sequence[Sequence[float]]] = {
     "ttft_s": 1.0, "atgt_s": 0.1, "theta_ttft": 1.0, "theta_atgt": 1.0, "gamma": 0.5, "heartbeat_s": 1.0,
-    "refusals": 256.0, "limits": [[0.0, 0.0]],
+    "refusals": 256.0, "no_harm": 1.0, "limits": [[0.0, 0.0]],
 }  # fmt: skip
 # what it remembers of a pool: the last OPEN and how many replicas there were then; those held since the last round
 # began, packed onto replicas that are to come: how many of these, requests packed, and what the last of them is given
@@ -70,6 +70,7 @@ def others_kept(
 ) -> bool:
     """(a) to (c) for those that are there already. O(its requests)."""
     lane, kind, now, prefill_s = request[c.LANE], request[c.KIND], request[c.NOW], prefill_of(request, replica)
+    harmless = lane == c.SHARED and params[NO_HARM] > 0.0  # (c) is asked for
     for q in range(first, first + int(replica[c.WAITING] + replica[c.RUNNING])):
         row = flight[q]
         atgt_s = limit(params, kind, row[c.F_TIER], ATGT_S)
@@ -80,7 +81,7 @@ def others_kept(
             left_s = params[THETA_TTFT] * ttft_s - (now - row[c.F_ARRIVED_S])
             if 0.0 <= left_s < prefill_s:  # one that is late already is not made late
                 return False
-        elif lane == c.SHARED and prefill_s > atgt_s * row[c.F_GENERATED_TOKENS] - (now - row[c.F_FIRST_S]):
+        elif harmless and prefill_s > atgt_s * row[c.F_GENERATED_TOKENS] - (now - row[c.F_FIRST_S]):
             return False
     return True
 
@@ -201,7 +202,8 @@ def aladdin(
     """The fullest replica that still keeps TTFT, time per token and KV for all; where none does it waits or opens one.
 
     params: ttft_s, atgt_s (limits), theta_ttft, theta_atgt (shares of them to plan with), gamma (mean progress),
-    heartbeat_s, refusals (Router), limits (by kind, a row, and tier, a pair of ttft_s and atgt_s; 0: those for all).
+    heartbeat_s, refusals (Router), no_harm (0: without (c)), limits (by kind, a row, and tier, a pair of ttft_s and
+    atgt_s; 0: those for all).
     With prefill = c1 + k1 · tokens to prefill there, decode = c3 + c2 · requests + k2 · (prompts + gamma · predicted)
     of the replica's profile (replay.steplaw), kept are, for the request and all that are there: (a) prefill <=
     theta_ttft · ttft_s - time waited, by all without a token; (b) decode <= theta_atgt · atgt_s; (c) prefill <=
@@ -245,6 +247,7 @@ ROUTER = Router(
         "gamma": Range(0, 1),
         "heartbeat_s": Range(),
         "refusals": Range(0, MOST_REFUSED, whole=True),
+        "no_harm": Range(0, 1, whole=True),
         "limits": Range(),
     },
 )
