@@ -1,0 +1,131 @@
+"""Ranked alternatives: who to take, who else, at what cost and risk, and what holds each of them back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from lmaas.policies.choice import Choice, Row, choose
+
+from ..format import percent, share, text
+from ..section import Column, Section, table
+from .capacity import named
+from .policies import with_marks
+
+if TYPE_CHECKING:
+    from lmaas.policies.results import Evaluation
+
+# misses over those the target allows: the grade is how many of these steps are passed
+MISSED = (0.5, 0.8, 1.0, 2.0)
+WORST_HOUR = (1.0, 2.0, 5.0, 10.0)
+COLUMNS = (
+    Column("policy", "Policy"),
+    Column("rank", "Rank", "count"),
+    Column("gpu_hours_provisioned", "GPU-h", "number"),
+    Column("vs_baseline", "vs baseline", "change"),
+    Column("usd_per_month", "$/month", "usd"),
+    Column("slo_attainment", "Attained", "share"),
+    Column("attains", "Met", "mark"),
+    Column("worst_hour_attainment", "Worst hour", "share"),
+    Column("regret", "Regret", "change"),
+    Column("risk", "Risk, 0–4", "count"),
+    Column("risk_of", "Risk is of"),
+    Column("binding", "Binding constraint"),
+)
+
+
+def section(result: Evaluation) -> Section | None:
+    """A row a policy without foresight: those that attain by cost, then the others by attainment."""
+    attain = result.settings["attain"]
+    choice = choose(result.scores, attain)
+    rows = ranked(result.scores, choice, attain)
+    if rows.is_empty():
+        return None
+    held = {name: binding(name, result.worst, result.timeline) for name in rows["policy"]}
+    rows = with_marks(rows, choice, attain).with_columns(
+        binding=pl.col("policy").replace_strict(held, return_dtype=pl.String)
+    )
+    return Section(
+        "alternatives",
+        "Ranked alternatives",
+        finding(rows, choice),
+        tables=(table("Policies that could be taken, best first", rows, COLUMNS, "scores.parquet"),),
+        notes=(
+            f"Order: those that attain {share(attain)} by cost, then the others by attainment. What knows the future "
+            "is no alternative.",
+            "Risk: the worse of two grades. Missed requests: over half of those the target allows 1, over 80 % 2, over "
+            "all of them 3, over twice as many 4; at least 2 where the 90 % interval of attainment reaches below the "
+            "target. Worst hour: misses over 1, 2, 5, 10 times the share the target allows.",
+            "Binding constraint: the pool with most of the misses, and the commonest cause, by rule, in the policy's "
+            "worst windows.",
+        ),
+    )
+
+
+def ranked(scores: pl.DataFrame, choice: Choice, attain: float) -> pl.DataFrame:
+    """The `scores` of policies without foresight, best first, with rank, risk (0 to 4) and risk_of."""
+    rows = scores.filter(~pl.col("foresight") & pl.col("slo_attainment").is_not_null()).to_dicts()
+    rows.sort(key=lambda row: _order(row, choice.cost, attain))
+    graded = [{"policy": row["policy"], "rank": k + 1, **_graded(row, attain)} for k, row in enumerate(rows)]
+    schema = {"policy": pl.String, "rank": pl.Int64, "risk": pl.Int64, "risk_of": pl.String}
+    return pl.DataFrame(graded, schema=schema).join(scores, on="policy", how="inner", maintain_order="left")
+
+
+def _order(row: Row, cost: str, attain: float) -> tuple[bool, float, float]:
+    missed = row["slo_attainment"] < attain
+    return (missed, -row["slo_attainment"] if missed else row[cost], row[cost])
+
+
+def _graded(row: Row, attain: float) -> Row:
+    risk, of = max(risks(row, attain), key=lambda one: one[0])
+    return {"risk": risk, "risk_of": of if risk else None}
+
+
+def risks(row: Row, attain: float) -> list[tuple[int, str]]:
+    """(grade, of what) of each kind of risk that is known."""
+    missed = _steps(row["slo_attainment"], attain, MISSED)
+    low = row.get("slo_attainment_low")
+    if low is not None and low < attain:
+        missed = max(missed, 2)
+    worst = row["worst_hour_attainment"]
+    hour = [] if worst is None else [(_steps(worst, attain, WORST_HOUR), "the worst hour")]
+    return [(missed, "missed requests"), *hour]
+
+
+def _steps(attained: float, attain: float, steps: tuple[float, ...]) -> int:
+    """How many steps the misses pass, as multiples of what the target allows; a target of all allows none."""
+    misses, allowed = 1 - attained, 1 - attain
+    over = misses / allowed if allowed > 1e-12 else math.inf if misses > 1e-12 else 0.0
+    return sum(over > step * (1 + 1e-9) for step in steps)  # 1 - 0.99 is not 0.01
+
+
+def binding(policy: str, worst: pl.DataFrame, timeline: pl.DataFrame) -> str | None:
+    """'chat/us: demand spike': where most was missed and why; null where nothing was missed."""
+    own = named(timeline.filter(pl.col("policy") == policy))
+    by_pool = own.group_by("pool").agg(missed=(pl.col("arrived") - pl.col("attained")).sum())
+    most = by_pool.filter(pl.col("missed") > 0).sort("missed", "pool", descending=[True, False])
+    if most.is_empty():
+        return None
+    pool = str(most["pool"][0])
+    where = pool.removesuffix("/shared")
+    causes = named(worst).filter(policy=policy, pool=pool) if worst.width else worst
+    if causes.is_empty():
+        return where
+    sums = causes.group_by("cause").agg(pl.col("missed").sum()).sort("missed", "cause", descending=[True, False])
+    return f"{where}: {sums['cause'][0]}"
+
+
+def finding(rows: pl.DataFrame, choice: Choice) -> str:
+    """Who ranks first, who next, and how far apart they are."""
+    first, *others = rows.to_dicts()
+    start = f"{text(first['policy'])} ranks first, at risk {first['risk']} of 4"
+    if not others:
+        return f"{text(first['policy'])} is the only alternative, at risk {first['risk']} of 4."
+    second = others[0]
+    apart = f"{text(second['policy'])} is next, at risk {second['risk']}"
+    if first[choice.cost]:
+        more = second[choice.cost] / first[choice.cost] - 1
+        apart += f", for {percent(abs(more))} {'more' if more >= 0 else 'less'}"
+    return f"{start}; {apart}."
