@@ -171,7 +171,7 @@ def _new_folder(runs: Path, started: datetime, verb: str, label: str) -> Path:
     while True:
         salt = f"{started.isoformat()} {os.getpid()} {uuid4().hex}"
         mark = blake2b(salt.encode(), digest_size=2).hexdigest()
-        name = "-".join([started.strftime("%Y-%m-%dT%H%M%SZ"), _slug(verb), _slug(label), mark])
+        name = "-".join([started.strftime("%Y-%m-%dT%H%M%SZ"), slug(verb), slug(label), mark])
         try:
             (runs / name).mkdir()
         except FileExistsError:
@@ -179,7 +179,7 @@ def _new_folder(runs: Path, started: datetime, verb: str, label: str) -> Path:
         return runs / name
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """`text` as part of a folder's name: labels come from traces and policies, and may hold anything."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()[:40]).strip("-") or "run"
 

@@ -23,7 +23,7 @@ def command(
 
     \b
       lmaas compare runs/main runs/branch
-      lmaas compare 7f3a last --md --fail-if 'gpu_hours>+2%, slo_attainment<-0.5pp'
+      lmaas compare 7f3a last --md --fail-if 'gpu_hours>+2%, attain<-0.5pp'
       lmaas compare 7f3a last --fail-if 'ttft_p99>+50ms' --fail-if 'overall worse'
 
     Exit code 3 where a condition failed. What cannot be compared is said, and has no verdict.

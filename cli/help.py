@@ -10,17 +10,16 @@ Understand  ingest     read a trace of any format into the workspace
             validate   can a trace be trusted, and what would make it better?
             analyze    load, lengths, latencies and reuse of a trace
             forecast   demand to come, with intervals and how far off it was
-            traces     list the traces of the workspace
 Decide      evaluate   replay a trace through policies and their baselines
             compare    two evaluations: what changed, and is it too much?
-            policies   list policies and routers
+            report     stored runs' report again, names redacted where asked
 Model       train      learn to predict output lengths, and how well that goes
             predict    the output length of every request, by such a model
             calibrate  a GPU profile from a log with observed latencies
-            profile    list, show, fit and estimate GPU profiles
             synth      draw a synthetic trace
+Lists       policies   profile   traces
 
-Options  -q --quiet -v --verbose --no-color --version --install-completion
+Options: -q --quiet -v --verbose --no-color --version --install-completion
 Without TRACE: the one last ingested or analysed, else the bundled sample.
 One command: lmaas COMMAND --help. Exit codes: 0 done, 2 usage, 3 gate failed,
 4 trace, 5 configuration, 6 infeasible, 7 partial, 8 environment, 1 a bug.

@@ -22,6 +22,7 @@ from . import (
     policies,
     predict,
     profile,
+    report,
     synth,
     traces,
     train,
@@ -45,7 +46,7 @@ class Overview(TyperGroup):
 
 # without rich: help must come in 0.3 s, and locals in a traceback would show what a trace holds
 app = typer.Typer(cls=Overview, rich_markup_mode=None, pretty_exceptions_show_locals=False)
-for module in (ingest, validate, analyze, forecast, evaluate, compare, train, predict, calibrate, synth):
+for module in (ingest, validate, analyze, forecast, evaluate, compare, report, train, predict, calibrate, synth):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 for module in (traces, policies, profile):
     app.add_typer(module.app, name=module.__name__.rpartition(".")[2])

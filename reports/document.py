@@ -9,14 +9,15 @@ from typing import Any
 
 import polars as pl
 
-from .format import significant, text
+from .format import DIGITS, cell, significant, text
 from .section import Figure, Report, Section, Table
 
 SCHEMA_VERSION = "1.0"
+EXACT = 12  # significant digits of a table's cell: a page rounds for itself
 
 
 def document(report: Report) -> dict[str, Any]:
-    """Everything the report says, floats to 4 significant digits, long tables thinned as on screen."""
+    """Everything the report says, and what its page is made of; long tables thinned as on screen."""
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": report.kind,
@@ -45,10 +46,15 @@ def _table(table: Table) -> dict[str, Any]:
     return {
         "caption": table.caption,
         "columns": [asdict(c) for c in table.columns],
-        "rows": [[plain(v) for v in row] for row in rows.iter_rows()],
+        "rows": [[_cell(v) for v in row] for row in rows.iter_rows()],
         "rows_total": table.rows.height,
         "source": table.source,
     }
+
+
+def _cell(value: Any) -> Any:
+    """As `plain`, and a number without end as it is shown."""
+    return cell(value, "number") if isinstance(value, float) and math.isinf(value) else plain(value, EXACT)
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
@@ -69,22 +75,22 @@ def figure_data(spec: Any) -> dict[str, Any]:
     return data
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: unknown and not-a-number are null, times ISO 8601, floats rounded."""
+def plain(value: Any, digits: int = DIGITS) -> Any:
+    """`value` as JSON can hold it: unknown and not-a-number are null, times ISO 8601, floats to so many digits."""
     match value:
         case None | bool() | int():
             return value
         case float():
-            rounded = significant(value)
+            rounded = significant(value, digits)
             return rounded if math.isfinite(rounded) else None
         case datetime() | date():
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
         case pl.Series() | list() | tuple():
-            return [plain(v) for v in value]
+            return [plain(v, digits) for v in value]
         case dict():
-            return {text(k): plain(v) for k, v in value.items()}
+            return {text(k): plain(v, digits) for k, v in value.items()}
     return text(value)
 
 

@@ -1,5 +1,6 @@
 """One self-contained HTML file: opens offline, sends nothing, prints well."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -27,20 +28,28 @@ PARTS = files("lmaas.reports")
 
 
 def html(report: Report) -> str:
-    """The page. Text is escaped by the template; JSON and the bundle are the only markup put in as is."""
-    page = _environment().get_template("report.html.j2")
-    return page.render(
-        report=report,
-        policy=POLICY,
-        style=Markup(_asset("templates/report.css")),
-        script=Markup(_asset("templates/report.js")),
-        plotly=Markup(_asset("assets/plotly-cartesian.min.js")) if any(s.figures for s in report.sections) else "",
-        data=Markup(for_script(_embedded(report))),
+    """The page of a report."""
+    return page(document(report))
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The page of a report's document, and of that alone: a stored report.json gives the same bytes again.
+
+    Text is escaped by the template; JSON and the bundle are the only markup put in as is.
+    """
+    drawn = any(section["figures"] for section in content["sections"])
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=content,
+            policy=POLICY,
+            style=Markup(_asset("templates/report.css")),
+            script=Markup(_asset("templates/report.js")),
+            plotly=Markup(_asset("assets/plotly-cartesian.min.js")) if drawn else "",
+            data=Markup(for_script({"config": CONFIG, "tokens": TOKENS, "report": content})),
+        )
     )
-
-
-def _embedded(report: Report) -> dict[str, Any]:
-    return {"config": CONFIG, "tokens": TOKENS, "report": document(report)}
 
 
 @cache
