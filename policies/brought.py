@@ -143,7 +143,7 @@ def no_windows(policy: Any) -> None:
 
 def plain(sets: dict[str, Any], fleet: Fleet) -> dict[str, Any]:
     """What a policy set, as it would stand in a fleet file."""
-    from lmaas.replay.fleet import conditions
+    from lmaas.replay.fleettold import conditions
 
     found = conditions(fleet)
     return {name: value if name in ("silo", "profiles") else found[name] for name, value in sets.items()}

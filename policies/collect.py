@@ -8,7 +8,7 @@ import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
-from lmaas.replay.fleet import conditions, describe
+from lmaas.replay.fleettold import conditions, describe
 from lmaas.replay.scores import MISSED
 
 from .backtest import backtest

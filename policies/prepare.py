@@ -267,7 +267,7 @@ def prepare(
     slos: Sequence[Slo],
     attain: float,
     profile: str | None,
-    fleet: Path | None,
+    fleet: Path | str | None,
     train_fraction: float,
     warmup_s: float,
     window_s: float | None,

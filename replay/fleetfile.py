@@ -155,8 +155,9 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return super().construct_mapping(node, deep)
 
 
-def read_fleet(path: Path) -> FleetSpec:
+def read_fleet(path: Path | str) -> FleetSpec:
     """A validated fleet file, YAML or TOML; UserError (exit 5) naming the field and the reason."""
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
         raw: Any = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _Loader)

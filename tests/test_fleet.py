@@ -26,13 +26,12 @@ from lmaas.replay.fleet import (
     Hold,
     Pool,
     RegionChoice,
-    conditions,
-    describe,
     preferences,
     within_inventory,
 )
 from lmaas.replay.fleetcheck import check_start
 from lmaas.replay.fleetfile import FleetSpec
+from lmaas.replay.fleettold import conditions, describe
 from lmaas.replay.profile import Startup
 
 

@@ -21,12 +21,11 @@ from hypothesis import strategies as st
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.replay.fleet import (
-    conditions,
-    describe,
     preferences,
 )
 from lmaas.replay.fleetfile import FleetSpec, read_fleet
 from lmaas.replay.fleetmake import make_fleet
+from lmaas.replay.fleettold import conditions, describe
 
 
 @pytest.fixture

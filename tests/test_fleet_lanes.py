@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmaas.analysis.errors import Exit, UserError
-from lmaas.replay.fleet import Fleet, Pool, check_lanes, conditions, preferences
+from lmaas.replay.fleet import Fleet, Pool, check_lanes, preferences
 from lmaas.replay.fleetfile import FleetSpec
 from lmaas.replay.fleetmake import make_fleet
+from lmaas.replay.fleettold import conditions
 from lmaas.replay.profile import find_profile
 
 SMALL = find_profile("llama-3.1-8b/h100/tp1")
