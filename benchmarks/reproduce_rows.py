@@ -86,8 +86,8 @@ ROWS = (
         for policy in PRESERVES
     ),
     *(
-        Row("PreServe", "fortnight", policy, ("static-peak", "last-value", "hpa", "oracle"), ("GPU-hours", "tail"), GAINS)
-        for policy in ("preserve", "preserve(scale_in=0)", "preserve(tier2=false)")
+        Row("PreServe", "fortnight", name, ("static-peak", "last-value", "hpa", "oracle"), ("GPU-hours", "tail"), GAINS)
+        for name in ("preserve", "preserve(scale_in=0)", "preserve(tier2=false)")
     ),
     Row(
         "Aladdin", "conversations", "aladdin",
