@@ -13,6 +13,7 @@ from lmaas.replay.scores import MISSED
 
 from .backtest import backtest
 from .bounds import perfect_said, perfect_system
+from .commitment import commitments
 from .differences import differences, drawn, own_intervals, settings
 from .equal import Equals
 from .gates import percentile_test
@@ -61,6 +62,7 @@ def collect(
         raise UserError(f"every policy failed: {reasons}", Exit.PARTIAL)
     perfect = perfect_system(ready, inputs)
     tested, tested_said = backtest(trace, ready, runs, load)
+    reserved, reserved_said = commitments(runs, ready.fleet)
     draws = drawn(runs, ready.seed)
     scored = own_intervals(pl.DataFrame(rows, infer_schema_length=None), draws)
     edges_s = block_edges(ready.cut_s, ready.horizon_s, ready.window_s)
@@ -78,6 +80,7 @@ def collect(
             *inputs.notes,
             *_notes(ready, runs),
             *equal.notes,
+            *reserved_said,
             perfect_said(perfect, ready.window_s),
         ),
         failures=failures,
@@ -89,6 +92,7 @@ def collect(
         gates=gates,
         equal=equal.table,
         backtest=tested,
+        commitment=reserved,
         worst=pl.concat([worst_windows(run, ready) for run in runs]),
         differences=differences(scored, attain, draws, equal.fleets, ready.seed) if draws else pl.DataFrame(),
         blocks=_blocks(runs),

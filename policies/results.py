@@ -21,9 +21,9 @@ class Evaluation:
     policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
     differences: with their intervals (differences.DIFFERENCES); worst: windows with most misses (worst.WORST);
     backtest: the recorded fleet's replay beside observed latencies (backtest.BACKTEST); spare: what a loss costs
-    (spare.SPARE); blocks: policy and paired.STORED, for intervals between runs. exit_code: 0, 3 (a gate failed), 6
-    (nothing attains) or 7 (a policy failed). With depth full matched (matched.MATCHED) and worth (worth.WORTH), else
-    empty.
+    (spare.SPARE); commitment: with reserved GPUs (commitment.COMMITMENT); blocks: policy and paired.STORED, for
+    intervals between runs. exit_code: 0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth full
+    matched (matched.MATCHED) and worth (worth.WORTH), else empty.
     """
 
     trace: TraceMeta
@@ -45,6 +45,7 @@ class Evaluation:
     worst: pl.DataFrame = field(default_factory=pl.DataFrame)
     backtest: pl.DataFrame = field(default_factory=pl.DataFrame)
     spare: pl.DataFrame = field(default_factory=pl.DataFrame)
+    commitment: pl.DataFrame = field(default_factory=pl.DataFrame)
     blocks: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def metrics(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ class Evaluation:
             "worst": self.worst.to_dicts(),
             "backtest": self.backtest.to_dicts(),
             "spare": self.spare.to_dicts(),
+            "commitment": self.commitment.to_dicts(),
         }
 
 

@@ -230,6 +230,17 @@ class Spare(_Open):
     holds: bool
 
 
+class Commitment(_Open):
+    """A policy's month with the number of reserved GPUs that is cheapest at one price of a reservation."""
+
+    policy: str
+    ratio: Share = Field(description="price of a reserved GPU-hour over the on-demand price")
+    reserved_gpus: int
+    reserved_share: Share = Field(description="of the policy's GPU-hours that run on them")
+    usd_per_month: float
+    saving: float = Field(description="of the on-demand cost")
+
+
 class Selection(_Open):
     """Which of a trace's rows were looked at: rows = rows_kept + outside + unmet."""
 
@@ -271,6 +282,7 @@ class EvaluationMetrics(_Open):
     worst: list[WorstWindow] = []
     backtest: list[Backtest] = []
     spare: list[Spare] = []
+    commitment: list[Commitment] = []
 
 
 class Compared(_Open):

@@ -44,6 +44,7 @@ EVALUATE = Registry(
         "forecast": "lmaas.reports.evaluate.forecast:section",
         "capacity": "lmaas.reports.evaluate.capacity:section",
         "frontier": "lmaas.reports.evaluate.frontier:section",
+        "commitment": "lmaas.reports.evaluate.commitment:section",
         "matched": "lmaas.reports.evaluate.matched:section",
         "latency": "lmaas.reports.evaluate.latency:section",
         "attainment": "lmaas.reports.evaluate.attainment:section",
