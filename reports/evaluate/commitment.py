@@ -45,7 +45,7 @@ def section(result: Evaluation) -> Section | None:
         finding(break_even(result.commitment, result.scores, attain), result),
         figures=(Figure(_spec(rows, names, result), caption, shown),),
         notes=(
-            "A reserved GPU is paid for all the time, one on demand while it is provisioned; a reservation is for one GPU "
+            "A reserved GPU is paid for all the time, one on demand while provisioned; a reservation is for one GPU "
             "type in one region. How many to reserve is chosen knowing what the evaluated part used: a bound.",
         ),
     )
