@@ -52,6 +52,12 @@ def page(content: Mapping[str, Any]) -> str:
     )
 
 
+def fragment(report: Report) -> str:
+    """What the terminal would show, for a notebook's cell: escaped, without scripts, styles or figures."""
+    cells = _environment().get_template("notebook.html.j2")
+    return cells.render(report=report, sections=[section for section in report.sections if section.brief])
+
+
 @cache
 def _asset(name: str) -> str:
     """A file of ours to inline; nothing in it may end its element early."""
