@@ -1,6 +1,7 @@
 """Runs that were written before: found by what a user calls them, and read as they were left."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import Exit, UserError
 from .formats.source import shown
-from .workspace import SHORT_ID, Workspace
+from .workspace import SHORT_ID, Workspace, environment_errors
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,7 +73,7 @@ def stored_runs(workspace: Workspace) -> Iterator[StoredRun]:
     """The runs in the workspace's folder, the latest first, also those that did not end; what is no run is skipped."""
     runs = workspace.root / "runs"
     for folder in sorted(runs.iterdir() if runs.is_dir() else (), key=lambda path: path.name, reverse=True):
-        if (folder / "manifest.json").is_file() and not folder.is_symlink():
+        if (folder / "manifest.json").is_file() and not folder.is_symlink() and not folder.name.startswith("."):
             try:
                 yield StoredRun(folder, _object(folder / "manifest.json"))
             except UserError:
@@ -109,3 +110,21 @@ def _means(called: str, name: str) -> bool:
     return (len(called) >= SHORT_ID and name.startswith(called)) or (
         len(called) == MARK and name.endswith(f"-{called}")
     )
+
+
+def removable(run: StoredRun, workspace: Workspace) -> None:
+    """UserError (exit 2) for a run that is not a folder of its own in the workspace: those are never removed."""
+    runs = workspace.root / "runs"
+    inside = runs.resolve().parent == workspace.root.resolve() and run.path.resolve().parent == runs.resolve()
+    if not inside or run.path.is_symlink():
+        raise UserError(f"{run.path} is not in the workspace {workspace.root}; remove it yourself", Exit.USAGE)
+
+
+def remove_run(run: StoredRun, workspace: Workspace) -> None:
+    """Remove a run of the workspace, its folder by one rename first; UserError (exit 2, 8) where that cannot be."""
+    removable(run, workspace)
+    with environment_errors(workspace.root):
+        going = run.path.with_name(f".{run.name}-removed")
+        run.path.rename(going)
+        shutil.rmtree(going)
+    workspace.forget_run(run.name)

@@ -145,6 +145,11 @@ class Workspace:
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", [run[column] for column in columns]
             )
 
+    def forget_run(self, run_id: str) -> None:
+        """Take a run out of the catalogue; its folder is the caller's."""
+        with self._catalogue() as catalogue:
+            catalogue.execute("DELETE FROM runs WHERE run_id = ?", [run_id])
+
     def _rows(self, query: str) -> list[dict[str, Any]]:
         if not self.root.exists():
             return []

@@ -16,6 +16,7 @@ from . import (
     analyze,
     calibrate,
     compare,
+    doctor,
     evaluate,
     forecast,
     ingest,
@@ -23,6 +24,7 @@ from . import (
     predict,
     profile,
     report,
+    runs,
     synth,
     traces,
     train,
@@ -46,9 +48,22 @@ class Overview(TyperGroup):
 
 # without rich: help must come in 0.3 s, and locals in a traceback would show what a trace holds
 app = typer.Typer(cls=Overview, rich_markup_mode=None, pretty_exceptions_show_locals=False)
-for module in (ingest, validate, analyze, forecast, evaluate, compare, report, train, predict, calibrate, synth):
+for module in (
+    ingest,
+    validate,
+    analyze,
+    forecast,
+    evaluate,
+    compare,
+    report,
+    train,
+    predict,
+    calibrate,
+    synth,
+    doctor,
+):
     app.command(module.__name__.rpartition(".")[2])(module.command)
-for module in (traces, policies, profile):
+for module in (traces, policies, profile, runs):
     app.add_typer(module.app, name=module.__name__.rpartition(".")[2])
 
 

@@ -56,12 +56,13 @@ def described(registry: Registry) -> pl.DataFrame:
 
 def _parameters(thing: Any) -> list[str]:
     if hasattr(thing, "params"):  # a router's
-        return [f"{name}={_shown(name, value)}" for name, value in thing.params.items()]
+        return [f"{name}={default_shown(name, value)}" for name, value in thing.params.items()]
     known = fields(thing) if is_dataclass(thing) else ()
     return [f.name if f.default is MISSING else f"{f.name}={f.default!r}" for f in known if f.init]
 
 
-def _shown(name: str, value: Any) -> str:
+def default_shown(name: str, value: Any) -> str:
+    """A router's parameter as its default is written."""
     if isinstance(value, int | float):
         return "--seed" if name == "seed" and value < 0 else f"{value:g}"
     return str([[float(f"{x:g}") for x in row] for row in value]).replace(".0", "")
