@@ -12,6 +12,7 @@ from lmaas.analysis.forecasting.forecaster import FORECASTERS
 from lmaas.analysis.formats import FORMATS
 from lmaas.analysis.lengths.kinds import PREDICTORS
 from lmaas.cli.main import main
+from lmaas.cli.reference import reference
 from lmaas.policies.registry import POLICIES
 from lmaas.replay.profile import CLASSES, DEFAULT, Profile, default_profile, find_profile
 from lmaas.replay.routers import ROUTERS
@@ -32,6 +33,11 @@ def test_everything_registered_is_documented():
         text = (ROOT / "docs" / page).read_text()
         for name in registry:
             assert f"`{name}`" in text, f"docs/{page} does not name {name}"
+
+
+def test_the_commands_are_documented_as_they_are():
+    """Else: python -m lmaas.cli.reference > docs/commands.md"""
+    assert (ROOT / "docs" / "commands.md").read_text() == reference()
 
 
 def test_links_lead_somewhere():
