@@ -42,6 +42,8 @@ SETTINGS = {
     "conversations": Setting("azure-conv", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 30.0),
     "code": Setting("azure-code", LLAMA_2_7B, 6.0, PRESERVE_SLO, 25.0, 20.0, 0.95),
     "split": Setting("azure-conv", WITH_KV, 6.0, PRESERVE_SLO, 25.0, 30.0, fleet=LANES),
+    "split, tight": Setting("azure-conv", WITH_KV, 6.0, ("ttft<2s", "tpot<50ms", "e2e<80s"), 25.0, 30.0, fleet=LANES),
+    "split, code": Setting("azure-code", WITH_KV, 6.0, PRESERVE_SLO, 25.0, 20.0, 0.95, fleet=LANES),
     "sample": Setting("sample"),
     "fortnight": Setting("fortnight", SMALL_70B, load=2.0, window_s=600.0, cold_s=120.0, attain=0.95),
 }
@@ -94,6 +96,10 @@ ROWS = (
         (*CONSTANT, "last-value", "hpa", "preserve(scale_in=0)", *BOUNDS), ("GPU-hours", "tail"), PACKS,
     ),
     Row("Aladdin", "split", "aladdin", (*CONSTANT, "last-value", "hpa", "oracle"), ("GPU-hours", "decode"), DECODES),
+    *(
+        Row("Aladdin", setting, "aladdin", CONSTANT[:1], ("GPU-hours", "decode"), DECODES)
+        for setting in ("split, tight", "split, code")
+    ),
     *(
         Row(
             "SageServe", setting, policy, ("sageserve-siloed", "sageserve-reactive"),
@@ -183,6 +189,17 @@ ABLATIONS = (
             _of("trees for the length predictor", "aladdin(lengths=trees)"),
             _of("true lengths", "aladdin(lengths=true)"),
             _of("true demand", "aladdin(forecaster=truth)"),
+        ),
+        "Aladdin",
+    ),
+    Ablation(
+        "Aladdin's constraints",
+        (
+            _of("(a) to (d)", "aladdin"),
+            _of("without (c)", "aladdin(no_harm=false)"),
+            _of("without (a)", "aladdin(theta_ttft=1000)"),
+            _of("without (b)", "aladdin(theta_atgt=1000)"),
+            _of("(d) alone", "aladdin(theta_ttft=1000, theta_atgt=1000, no_harm=false)"),
         ),
         "Aladdin",
     ),
