@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lmaas.replay.fleet import Fleet
+from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.scores import HOUR_S, MONTH_H
 
 from .runner import Run
@@ -67,18 +67,21 @@ def usage(timeline: pl.DataFrame, fleet: Fleet) -> tuple[np.ndarray, np.ndarray,
 
     A kind is a GPU type in a region at a price: what a reservation is made for.
     """
-    kind_of = {
-        (pool.service, pool.region, pool.lane): (pool.profile.gpu, pool.region, pool.profile.usd_per_gpu_hour)
-        for pool in fleet.pools
-    }
-    size = {(pool.service, pool.region, pool.lane): pool.profile.gpus_per_replica for pool in fleet.pools}
-    kinds = list(dict.fromkeys(kind_of.values()))
+    pools = {(pool.service, pool.region, pool.lane): pool for pool in fleet.pools}
+    home = {(pool.service, pool.region): pool for pool in fleet.pools}  # of a lane that a policy made: its silos
+    kinds = list(dict.fromkeys(_kind(pool) for pool in fleet.pools))
     starts = timeline.select("start_s", "length_s").unique("start_s").sort("start_s")
     row = {start: k for k, start in enumerate(starts["start_s"].to_list())}
     used = np.zeros((starts.height, len(kinds)))
-    for start, *pool, n in timeline.select("start_s", "service", "region", "lane", "provisioned").iter_rows():
-        used[row[start], kinds.index(kind_of[tuple(pool)])] += n * size[tuple(pool)]
+    rows = timeline.select("start_s", "service", "region", "lane", "provisioned").iter_rows()
+    for start, service, region, lane, n in rows:
+        pool = pools.get((service, region, lane), home[service, region])
+        used[row[start], kinds.index(_kind(pool))] += n * pool.profile.gpus_per_replica
     return used, starts["length_s"].to_numpy(), np.array([float(price or 0.0) for _, _, price in kinds])
+
+
+def _kind(pool: Pool) -> tuple[str | None, str, float | None]:
+    return pool.profile.gpu, pool.region, pool.profile.usd_per_gpu_hour
 
 
 def reserve(used: np.ndarray, length_s: np.ndarray, ratio: float) -> np.ndarray:

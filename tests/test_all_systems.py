@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ SYSTEMS = ["preserve", "sageserve-lt-ua", "oserve", "aladdin"]
 def asked():
     """The command's words, and the policies among them."""
     words = shlex.split(COMMAND[1].replace("\\\n", " "))
-    return words, [word for before, word in zip(words, words[1:], strict=False) if before == "--policy"]
+    return words, [word for before, word in pairwise(words) if before == "--policy"]
 
 
 def test_all_stand_in_one_table(tmp_path, monkeypatch, capsys):
