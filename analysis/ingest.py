@@ -31,6 +31,7 @@ SEGMENT = 64 << 20  # hashed by one thread
 HASHERS = 4
 ID_DIGITS = 16
 TRIED = 3  # files by which an error tells what those beside a stranger are
+TEXT_KEPT = "rows set aside are stored with prompts, answers and free text, as asked (--keep-text)"
 NEAR = 0.5  # of a format's columns: with so many of them it is what the user means
 Say = Callable[[str], None]
 
@@ -90,13 +91,15 @@ def ingest(
     name: str | None = None,
     service_per_file: bool = False,
     anonymiser: Anonymiser | None = None,
+    keep_text: bool = False,
     say: Say = to_stderr,
 ) -> Trace:
     """Store the trace in `paths` (files, folders, patterns: one trace) under `name` (default: theirs), or find it.
 
     `format`: a name of FORMATS; None or 'auto' tells by the content. `mapping`: trace column -> source column, with
     `time_unit`. `service_per_file`: where the format has no service, it is the file's name.
-    `anonymiser`: what may not be stored as it is. UserError as `open_trace`.
+    `anonymiser`: what may not be stored as it is. `keep_text`: rows set aside keep prompts, answers and free text.
+    UserError as `open_trace`.
     """
     asked = prepare(
         paths,
@@ -105,6 +108,7 @@ def ingest(
         time_unit=time_unit,
         service_per_file=service_per_file,
         anonymiser=anonymiser,
+        keep_text=keep_text,
         say=say,
     )
     stored = workspace.find(asked.trace_id)
@@ -130,15 +134,18 @@ class Prepared:
     name: str
     trace_id: str
     anonymiser: Anonymiser | None = None
+    keep_text: bool = False
 
     def build(self, folder: Path, name: str | None = None) -> TraceMeta:
         """Write the trace into `folder`; UserError where a file is no trace, or has changed since it was prepared."""
-        written = write_rows(self.source, self.reading, folder, self.anonymiser)
+        written = write_rows(self.source, self.reading, folder, self.anonymiser, keep_text=self.keep_text)
         for path, stamp in zip(self.files, self.stamps, strict=True):
             if _stamp(path) != stamp:
                 raise UserError(f"{shown(path.name)}: changed while it was read; try again when it is complete")
         known = {"trace_id": self.trace_id, "name": name or self.name, "format": self.format}
         meta = describe(self.source, self.reading, written, folder, known)
+        if self.keep_text and meta.rows_set_aside:
+            meta = meta.model_copy(update={"notes": [*meta.notes, TEXT_KEPT]})
         if self.anonymiser is None:
             return meta
         bare = {"source": Path(meta.source).name, "anonymised": True, "notes": [*meta.notes, LIMITS]}
@@ -153,9 +160,12 @@ def prepare(
     time_unit: str | None = None,
     service_per_file: bool = False,
     anonymiser: Anonymiser | None = None,
+    keep_text: bool = False,
     say: Say = to_stderr,
 ) -> Prepared:
     """Find and recognise what `ingest` would read."""
+    if keep_text and anonymiser is not None:
+        raise UserError("--keep-text keeps what --anonymize drops: choose one of them", Exit.USAGE)
     arguments = [paths] if isinstance(paths, str | Path) else list(paths)
     files = expand(arguments, say)
     format = None if format == "auto" else format
@@ -171,8 +181,9 @@ def prepare(
         how += ["merged", *(source.labels if service_per_file else ())]
     if anonymiser is not None:
         how.append(anonymiser.mark)
+    how += ["text kept"] if keep_text else []
     trace_id, name = _identify(files, how), common_name(arguments, files, bare=anonymiser is not None)
-    return Prepared(tuple(files), stamps, source, reading, format_name, name, trace_id, anonymiser)
+    return Prepared(tuple(files), stamps, source, reading, format_name, name, trace_id, anonymiser, keep_text)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from .account import Account
 from .anonymise import Anonymiser
@@ -18,13 +18,13 @@ from .checks import NS, ROW, arrivals_ns, checked, numbers, seconds
 from .errors import UserError
 from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
-from .formats.careful import MALFORMED, texts_of
+from .formats.careful import MALFORMED
 from .formats.merged import OWN, Merged, carefully, fast
 from .formats.packed import damaged
 from .formats.padding import without_padding
-from .formats.prose import has_prose, holds_prose, without_prose
 from .formats.source import Source, shown
 from .ingest_sort import group_rows, sort_rows
+from .ingest_texts import put_texts
 
 TRACE, REJECTS, FILES = "trace.parquet", "rejects.parquet", "files.parquet"
 FIRST = 1000  # rows that tell how much the others hold
@@ -49,25 +49,33 @@ class Written:
         return self.facts["rows"] + sum(self.set_aside.values())
 
 
-def write_rows(source: Source, reading: Reading, folder: Path, anonymiser: Anonymiser | None = None) -> Written:
+def write_rows(
+    source: Source,
+    reading: Reading,
+    folder: Path,
+    anonymiser: Anonymiser | None = None,
+    *,
+    keep_text: bool = False,
+) -> Written:
     """Write trace.parquet (sorted by arrival, stably) and rejects.parquet into `folder`; UserError (exit 4) if nothing
-    is kept or the source cannot be read to its end.
+    is kept or the source cannot be read to its end. `keep_text`: with what people and models wrote in the rejects.
     """
+    write = partial(_write, source, reading, folder, anonymiser, keep_text)
     wanted = reading.source_columns()
     hashes = _hashes(source, reading)
     try:
         if source.kind == "parquet":
-            return _write(source, source.scan(wanted, ROW), reading, dict(source.dtypes), folder, anonymiser)
+            return write(source.scan(wanted, ROW), dict(source.dtypes))
         types = {name: pl.List(pl.UInt64()) if name == hashes else pl.String() for name in wanted}
         if source.by_line:
             raw = carefully(source, wanted, ROW, hashes)
-            return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder, anonymiser)
+            return write(raw, types | {MALFORMED: pl.String()})
         try:
-            return _write(source, fast(source, wanted, ROW, hashes), reading, types, folder, anonymiser)
+            return write(fast(source, wanted, ROW, hashes), types)
         except pl.exceptions.PolarsError as error:  # some line is no row: read slowly, and set that line aside
             _raise_full_disk(error)
             raw = carefully(source, wanted, ROW, hashes)
-            return _write(source, raw, reading, types | {MALFORMED: pl.String()}, folder, anonymiser)
+            return write(raw, types | {MALFORMED: pl.String()})
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         _raise_full_disk(error)
         if source.kind == "parquet":
@@ -106,11 +114,12 @@ def _hashes(source: Source, reading: Reading) -> str | None:
 
 def _write(
     source: Source,
-    raw: pl.LazyFrame,
     reading: Reading,
-    types: Mapping[str, pl.DataType],
     folder: Path,
     anonymiser: Anonymiser | None,
+    keep_text: bool,
+    raw: pl.LazyFrame,
+    types: Mapping[str, pl.DataType],
 ) -> Written:
     types = {**types, **OWN} if isinstance(source, Merged) else types
     padded = {name for name in reading.source_columns() if name not in OWN} if source.kind == "csv" else set[str]()
@@ -130,8 +139,8 @@ def _write(
         files = _files(source, account.files)
         files.write_parquet(folder / FILES)
     set_aside = _reasons(folder / REJECTS)
-    if set_aside and source.kind != "parquet" and anonymiser is None:
-        _put_lines(source, facts["rows"] + sum(set_aside.values()), folder / REJECTS)
+    if set_aside and anonymiser is None:
+        put_texts(source, facts["rows"] + sum(set_aside.values()), folder / REJECTS, whole=keep_text)
     if not facts["rows"]:
         raise _nothing_kept(source, set_aside, folder / REJECTS)
     inversions, first_s = account.order()
@@ -199,31 +208,6 @@ def _reasons(rejects: Path) -> dict[str, int]:
         pl.scan_parquet(rejects, glob=False).group_by("reason").len().sort(["len", "reason"], descending=[True, False])
     )
     return dict(rows.collect().iter_rows())
-
-
-def _put_lines(source: Source, rows_read: int, rejects: Path) -> None:
-    """Give the rejects their lines as they stand in the source, without prompts, in place of the values read."""
-    if source.kind == "csv" and has_prose(source.columns):
-        return
-    beside = rejects.with_name("lines.parquet")
-    prosy = source.kind == "jsonl" and any(map(holds_prose, source.samples))
-    bare = pl.scan_parquet(rejects, glob=False).drop("text").with_columns(pl.col("reason").cast(pl.Categorical))
-    told = bare.sort("source_row", maintain_order=True).collect()
-    rows = put = 0
-    schema = pl.scan_parquet(rejects, glob=False).head(0).collect().to_arrow().schema
-    # one pass, in which lines that were kept cost no more than to be counted
-    with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
-        for read, texts in texts_of(source, told["source_row"].to_numpy()):
-            rows += read
-            if texts:
-                texts = [without_prose(text, torn=prosy) for text in texts] if source.kind == "jsonl" else texts
-                here = told[put : put + len(texts)].with_columns(pl.col("reason").cast(pl.String))
-                writer.write_table(here.with_columns(pl.Series("text", texts, pl.String)).to_arrow().cast(schema))
-                put += len(texts)
-    if rows == rows_read:
-        beside.replace(rejects)
-    else:  # quoted fields span lines: rows and lines do not correspond
-        beside.unlink()
 
 
 def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -> UserError:

@@ -1,5 +1,6 @@
 """`lmaas ingest`: files of any format -> a trace of the workspace."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,9 @@ def command(
         Path | None,
         typer.Option("--anonymize-key-file", metavar="FILE", help="The same hashes every time; default: a random key."),
     ] = None,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Rows set aside keep prompts and answers, too.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Read a trace into the workspace and make it the current one.
@@ -62,6 +66,7 @@ def command(
         name=name,
         service_per_file=service_per_file,
         anonymiser=Anonymiser.of(anonymize_key, names=anonymize_names) if wanted else None,
+        keep_text=keep_text,
         say=screen.say,
     )
     if as_json:
@@ -71,5 +76,6 @@ def command(
     from lmaas.reports.terminal import show
 
     show(ingested(trace.meta), screen.out())
-    screen.say(f"Next: lmaas analyze {trace.meta.name}")
+    plain = trace.meta.name.isprintable() and not trace.meta.name.startswith("-")
+    screen.say(f"Next: lmaas analyze {shlex.quote(trace.meta.name) if plain else trace.meta.trace_id}")
     return 0

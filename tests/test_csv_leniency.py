@@ -163,3 +163,17 @@ def test_minus_one_everywhere_is_told_with_what_to_write(read):
 def test_an_object_without_keys_has_no_columns(read):
     with pytest.raises(UserError, match=r"found none\. Map them"):
         read("{}\n")
+
+
+@pytest.mark.parametrize("more", ["", "3,1,1\n"])
+def test_quotes_behind_a_space_are_quotes(read, more):
+    head, rows_ = HEAD.replace(",", ', "').replace("\n", '"\n', 1).replace(', "', '", "')[:-1], ROWS
+    head = '"' + head + "\n"
+    text = head + '0, "10", "5", "a"\n1.5, "20", "6" , "b c"\n'
+    assert read(text + more).table("arrival_s", "input_tokens", "output_tokens", "service").rows()[:2] == rows_
+
+
+def test_a_comma_within_quotes_behind_a_space_parts_nothing(read):
+    trace = read(HEAD + '0, 10, 5, "a, b"\n1, 20, 6, "say ""x"", y"\n')
+    assert trace.meta.rows_set_aside == {}
+    assert trace.table("service")["service"].to_list() == ["a, b", 'say "x", y']

@@ -5,7 +5,9 @@ import json
 import polars as pl
 import pytest
 
-from lmaas.analysis.formats.prose import has_prose, without_prose
+from lmaas.analysis.anonymise import Anonymiser
+from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.formats.prose import has_prose, without_free_text, without_prose
 from lmaas.analysis.ingest import ingest
 from lmaas.analysis.workspace import Workspace
 
@@ -78,3 +80,96 @@ def test_nothing_stored_holds_it(tmp_path, form):
     for path in (tmp_path / "home").rglob("*.parquet"):
         assert "swordfish" not in str(pl.read_parquet(path).rows())
     assert all(b"swordfish" not in path.read_bytes() for path in (tmp_path / "home").rglob("*.json"))
+
+
+FREE = "Tell me, please, of the swordfish"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"metadata": {"note": FREE}, "tags": ["prod", FREE]},
+        {"status_message": "refused: " + FREE},
+        {"a": json.dumps({"note": FREE})},
+        {"a": json.dumps({"note": FREE})[:-2], "n": 1},
+        {"a": "swordfish" * 12},
+        {"a": "剣魚のこと swordfish"},
+        {FREE: 1},
+        {"a": 'say "swordfish" to no one'},
+        {"a": "[INST] " + FREE},
+    ],
+)
+def test_free_text_under_any_key_becomes_its_length(value):
+    kept = without_prose(json.dumps(value))
+    assert "swordfish" not in kept and " characters)" in kept
+    assert len(json.loads(kept)) == len(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["gpt-4o-mini", "Mon, 02 Nov 2026 10:00:00 GMT", "Meta Llama 3.1 70B", "1 2 3 4 5 6", "Conversation log",
+     "chatcmpl-b654b653c8714431a1096a3be88f1662", "2026-11-01 10:00:00.123", "[1, 2]", "-"],
+)  # fmt: skip
+def test_ids_names_and_dates_stay(value):
+    line = json.dumps({"metadata": {"a": value}, "hashes": list(range(99))})
+    assert without_prose(line) == line
+    assert without_free_text(f"{value.replace(',', '')},1", ",", 2) == f"{value.replace(',', '')},1"
+
+
+def test_of_a_broken_line_free_text_stays_out_too():
+    line = '{"id": 7, "n": [1, 2, 3, 4], "note": "' + FREE
+    assert without_prose(line) == f'{{"id": 7, "n": [1, 2, 3, 4], "note": "({len(FREE)} characters)'
+    assert without_prose(f'{FREE}", "n": 1}}') == f'({len(FREE)} characters)", "n": 1}}'
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (f'1,"{FREE}",x', f"1,({len(FREE)} characters),x"),
+        (f'1,"{FREE}', f"({len(FREE) + 3} characters)"),
+        (f"1,{FREE},x", f"({len(FREE) + 4} characters)"),
+        ('1,"a, b",x y', '1,"a, b",x y'),
+        ('1,"{""note"": ""one two three four""}",x', '1,"{""note"": ""(18 characters)""}",x'),
+    ],
+)
+def test_free_text_of_a_csv_becomes_its_length(line, kept):
+    assert without_free_text(line, ",", 3) == kept
+
+
+CSV_HEAD = "arrival_s,input_tokens,output_tokens,notes"
+FORMS = {
+    "jsonl": json.dumps({"arrival_s": 0, "input_tokens": 1, "output_tokens": 2}) + "\n"
+    + json.dumps({"arrival_s": -1, "input_tokens": 1, "output_tokens": 2, "metadata": {"note": FREE}}) + "\n",
+    "csv": f'{CSV_HEAD}\n0,1,2,x\n-1,1,2,"{FREE}"\n',
+    "lines": f'{CSV_HEAD}\n0,1,2,x\n-1,1,2,"{FREE}\nand of {FREE}"\n',
+    "broken": f'{CSV_HEAD}\n0,1,2,x\n-1,1,2,"{FREE}\n',
+    "prompt": f'{CSV_HEAD.replace("notes", "prompt")}\n0,1,2,x\n-1,1,2,"{FREE}"\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_free_text_is_stored_where_it_is_asked_for_and_nowhere_else(tmp_path, form):
+    (tmp_path / "t").write_text(FORMS[form])
+    stored = {}
+    for keep in (False, True):
+        home = Workspace.open(tmp_path / str(keep))
+        trace = ingest(tmp_path / "t", home, keep_text=keep, say=lambda _: None)
+        stored[keep] = pl.read_parquet(trace.path.with_name("rejects.parquet"))["text"].to_list()
+        assert any("--keep-text" in note for note in trace.meta.notes) is keep
+    assert "swordfish" not in str(stored[False]) and len(stored[False]) == 1
+    assert stored[True] == [FORMS[form].rstrip("\n").split("\n", 1 if form == "jsonl" else 2)[-1]]
+
+
+def test_parquet_is_no_exception(tmp_path):
+    table = pl.DataFrame({"arrival_s": [0.0, -1.0], "input_tokens": [1, 1], "output_tokens": [2, 2]})
+    table.with_columns(tenant=pl.lit(FREE)).write_parquet(tmp_path / "t.parquet")
+    trace = ingest(tmp_path / "t.parquet", Workspace.open(tmp_path / "home"), say=lambda _: None)
+    rejects = pl.read_parquet(trace.path.with_name("rejects.parquet"))
+    assert "swordfish" not in str(rejects["text"].to_list())
+
+
+def test_dropped_and_kept_is_a_contradiction(tmp_path):
+    (tmp_path / "t").write_text(FORMS["csv"])
+    with pytest.raises(UserError, match="choose one") as caught:
+        ingest(tmp_path / "t", Workspace.open(tmp_path / "home"), keep_text=True, anonymiser=Anonymiser.of(None))
+    assert caught.value.code == Exit.USAGE

@@ -3,7 +3,6 @@
 Slower than `Source.scan`, and used only where that one fails; a batch without a bad line is still read fast.
 """
 
-import csv
 import io
 import json
 from collections import deque
@@ -16,6 +15,7 @@ import polars as pl
 
 from . import jsontext
 from .batches import scan_batches
+from .fields import csv_fields
 from .prose import has_prose
 from .source import RESERVED, Source
 
@@ -33,19 +33,19 @@ def scan_carefully(source: Source, columns: Sequence[str], row: str, hashes: str
     take = _csv_rows if source.kind == "csv" else json_rows
 
     def read(whole: bool) -> Iterable[pl.DataFrame]:
-        lines = (take(source, lines, columns, hashes) for lines in _batches(source))
+        lines = (take(source, lines, columns, hashes) for lines in row_batches(source))
         return source.frames(columns, hashes) or lines
 
     return scan_batches(read, columns, row, hashes, MALFORMED)
 
 
-def texts_of(source: Source, rows: np.ndarray) -> Iterator[tuple[int, list[str]]]:
-    """What the rows of these ascending numbers were read from, in parts, the last with the number of all rows."""
+def texts_of(pieces: Iterable[list[Any]], rows: np.ndarray) -> Iterator[tuple[int, list[str]]]:
+    """Those of the pieces, batches of them, that have these ascending numbers; the last part has the number of all."""
     start, texts = 0, list[str]()
-    for pieces in source.texts():
-        first, last = np.searchsorted(rows, [start, start + len(pieces)])
-        texts += [_as_text(pieces[at - start]) for at in rows[first:last].tolist()]
-        start += len(pieces)
+    for batch in pieces:
+        first, last = np.searchsorted(rows, [start, start + len(batch)])
+        texts += [_as_text(batch[at - start]) for at in rows[first:last].tolist()]
+        start += len(batch)
         if len(texts) >= BATCH_LINES:
             yield 0, texts
             texts = []
@@ -57,7 +57,8 @@ def _as_text(piece: Any) -> str:
     return text.encode(errors="backslashreplace").decode()  # a lone surrogate is legal JSON, and no text
 
 
-def _batches(source: Source) -> Iterator[list[str]]:
+def row_batches(source: Source) -> Iterator[list[str]]:
+    """What each row is read from: a line, or in a CSV the lines that a quoted field spans."""
     if source.kind == "csv":
         rows = _rows(chain.from_iterable(source.lines()), source)
         while batch := list(islice(rows, BATCH_LINES)):
@@ -75,13 +76,13 @@ def _rows(lines: Iterable[str], source: Source) -> Iterator[str]:
         line = ahead.popleft() if ahead else next(lines, None)
         if line is None:
             return
-        if line.count('"') % 2 and _csv_fields(line, source.delimiter) is None:
+        if line.count('"') % 2 and csv_fields(line, source.delimiter) is None:
             ahead.extend(islice(lines, max(SPANNED - len(ahead), 0)))
             # quotes within a field are doubled, so the next odd number of them closes it
             closing = next((at for at, text in enumerate(ahead) if text.count('"') % 2), None)
             if closing is not None:
                 whole = "\n".join([line, *islice(ahead, closing + 1)])
-                fields = _csv_fields(whole, source.delimiter)
+                fields = csv_fields(whole, source.delimiter)
                 if fields is not None and len(fields) == len(source.columns):
                     for _ in range(closing + 1):
                         ahead.popleft()
@@ -103,7 +104,10 @@ def _csv_rows(source: Source, lines: list[str], columns: Sequence[str], hashes: 
     torn = has_prose(source.columns)  # then a line of another length may be a piece of a text, and is not kept
     rows: list[Row] = []
     for line in lines:
-        fields = _csv_fields(line, source.delimiter)
+        fields = csv_fields(line, source.delimiter)
+        if fields is not None and len(fields) > width:  # perhaps a comma within quotes that follow a space: 1, "a, b"
+            padded = csv_fields(line, source.delimiter, padded=True)
+            fields = padded if padded is not None and len(padded) == width else fields
         if fields is None or (torn and line and len(fields) < width):
             rows.append([None] * len(places) + ["malformed line"])
         elif any(fields[width:]):
@@ -127,15 +131,6 @@ def _csv_fast(source: Source, lines: list[str]) -> pl.DataFrame | None:
         return None
     # a quoted field that spans lines makes fewer rows than lines
     return frame if frame.shape == (len(lines), len(source.columns)) else None
-
-
-def _csv_fields(line: str, delimiter: str) -> list[str] | None:
-    if '"' not in line:
-        return line.split(delimiter)
-    try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True), [])
-    except csv.Error:
-        return None
 
 
 def json_rows(source: Source, lines: list[str], columns: Sequence[str], hashes: str | None) -> pl.DataFrame:

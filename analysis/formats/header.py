@@ -51,7 +51,7 @@ def _delimiter(header: str) -> str:
 
 def _columns(name: str, header: str, delimiter: str) -> tuple[str, ...]:
     try:
-        fields = next(csv.reader([header], delimiter=delimiter, strict=True), [])
+        fields = next(csv.reader([header], delimiter=delimiter, strict=True, skipinitialspace=True), [])
     except csv.Error as error:
         raise UserError(f"{name}: its first line is no CSV header ({error})") from None
     columns = [column.strip() or f"column_{i}" for i, column in enumerate(fields, start=1)]

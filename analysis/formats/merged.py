@@ -126,6 +126,7 @@ def merge(
         sources[0].kind,
         tuple(dict.fromkeys(column for source in sources for column in source.columns)),
         _dtypes(sources),
+        delimiter=sources[0].delimiter,
         compression=next((source.compression for source in sources if source.compression), None),
         files=sources,
         labels=labels,

@@ -1,9 +1,10 @@
-"""Spaces around the numbers and dates of a CSV: `1, 2` is read as `1,2`; names stay as they are."""
+"""Spaces around the numbers, dates and quotes of a CSV: `1, "2"` is read as `1,2`; names stay as they are."""
 
 from collections.abc import Iterable
 
 import polars as pl
 
+QUOTED = r'^ +"(.*)" *$'  # quotes are those of a CSV only where they begin a field
 NUMBER = r"^ *([-+.]?\d.*?)? *$"  # or date; or nothing but spaces
 
 
@@ -20,5 +21,7 @@ def _stripped(texts: pl.Series) -> pl.Series:
         return texts
     text = pl.col("text")
     frame = pl.DataFrame({"text": texts})
+    inner = text.str.extract(f"(?s){QUOTED}").str.replace_all('""', '"', literal=True)
+    frame = frame.with_columns(pl.coalesce(inner, text))
     padded = pl.when(text.str.contains(NUMBER)).then(text.str.strip_chars(" ")).otherwise(text)
     return frame.select(padded.alias(texts.name)).to_series()

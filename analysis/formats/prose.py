@@ -1,12 +1,15 @@
 """Prompts and answers, which are never stored: what is set aside keeps their length in place of them."""
 
+import csv
 import functools
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import jsontext
+from .fields import csv_fields
 
 # keys and columns that hold what people and models wrote, in the formats read here; of dotted ones, any part
 NAMES = {
@@ -33,6 +36,9 @@ WHOLE = {"request", "response", "responses", "system", "tools"}  # where an obje
 TOOLS_ANSWER = {"tool", "result"}
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _KEY = re.compile(r'"((?:[^"\\]|\\[^"])*)\\*"\s*:')
+_LETTER = re.compile(r"[^\W\d_]")
+_SIGN_WORD = re.compile(r"[\u3000-\U0003ffff]")  # of scripts without spaces a character is a word, as in `grams`
+WORDS_KEPT, LENGTH_KEPT = 3, 100  # of an id, a name, a date; what has more may be what somebody wrote
 _NUMBER = re.compile(r"\s*[-+]?[\d.]+(?:[eE][-+]?\d+)?\s*|-?")
 
 
@@ -51,21 +57,57 @@ def holds_prose(value: Any) -> bool:
 
 
 def without_prose(line: str, torn: bool = False) -> str:
-    """A line of JSON, each text under a key of prose replaced by its length; a broken one ends before the first key.
+    """A line of JSON, each text under a key of prose, and each free text, replaced by its length.
 
-    `torn`: the source holds prose, so that a line that does not even begin like JSON may be a piece of it.
+    A broken line ends before the first such key. `torn`: the source holds prose, so that a line that does not even
+    begin like JSON may be a piece of it.
     """
     key = _first_key(line)
-    if key is None and '"key"' not in line and (not torn or _begins_json(line)):
+    if key is None and '"key"' not in line and not _may_be_free(line) and (not torn or _begins_json(line)):
         return line
     try:
         value = jsontext.loads(line)
     except (ValueError, RecursionError):
         if torn and not _begins_json(line):
             return f"… ({len(line):,} characters)"
-        return line if key is None else f"{line[:key]}… ({len(line):,} characters)"
+        pieces = '"'.join(map(_bare, line[:key].split('"')))
+        return pieces if key is None else f"{pieces}… ({len(line):,} characters)"
     stripped = _stripped(value)
     return line if stripped == value else json.dumps(stripped, ensure_ascii=False)
+
+
+def without_free_text(line: str, delimiter: str, width: int) -> str:
+    """A row of a CSV, each free text replaced by its length; all of it where it has not `width` fields."""
+    if not _may_be_free(line):
+        return line
+    fields = csv_fields(line, delimiter)
+    if fields is None or len(fields) != width:  # maybe a piece of a text, commas and all
+        return _bare(line)
+    kept = [_stripped(field) for field in fields]
+    if kept == fields:
+        return line
+    written = io.StringIO()
+    csv.writer(written, delimiter=delimiter, lineterminator="").writerow(kept)
+    return written.getvalue()
+
+
+def _is_free(text: str) -> bool:
+    """Whether it may be what a person or a model wrote: longer than an id, a name or a date."""
+    if not _LETTER.search(text):
+        return False
+    words = len(_SIGN_WORD.findall(text)) + sum(_LETTER.search(word) is not None for word in text.split())
+    return words > WORDS_KEPT or len(text) > LENGTH_KEPT
+
+
+def _bare(text: str) -> str:
+    return f"({len(text):,} characters)" if _is_free(text) else text
+
+
+def _may_be_free(line: str) -> bool:
+    """Whether a text in the line may be free; false where it surely is not, at a tenth of the cost of a look."""
+    if not line.isascii() or "\\" in line:
+        return True
+    return any(len(piece) > LENGTH_KEPT or len(piece.split(None, WORDS_KEPT)) > WORDS_KEPT for piece in line.split('"'))
 
 
 def _first_key(text: str) -> int | None:
@@ -90,13 +132,13 @@ def _stripped(value: Any) -> Any:
     if isinstance(value, list):
         return [_stripped(item) for item in value]
     if isinstance(value, str):
-        return without_prose(value) if _begins_json(value) else value
+        return without_prose(value) if _begins_json(value) else _bare(value)
     if not isinstance(value, dict):
         return value
     key = value.get("key")  # of OTLP's attributes: {"key": name, "value": {"stringValue": text}}
     if isinstance(key, str) and "value" in value and _is_prose(key):
         return {**value, "value": _lengths(value["value"])}
-    return {k: _lengths(v) if _is_prose(k) and not _is_whole(k, v) else _stripped(v) for k, v in value.items()}
+    return {_bare(k): _lengths(v) if _is_prose(k) and not _is_whole(k, v) else _stripped(v) for k, v in value.items()}
 
 
 def _is_whole(key: str, value: Any) -> bool:
