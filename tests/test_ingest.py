@@ -93,8 +93,7 @@ def test_fields_that_span_lines_keep_rows_and_account_exact(read):
     trace = read(HEADER + '0,1,1,"a\nb"\n1,x,1,"c\nd"\n2,1,1,e\n')
     assert accounted(trace) == 3
     assert trace.table("service")["service"].to_list() == ["a\nb", "e"]
-    assert rejects(trace)[0][:2] == (1, "input_tokens not a number")
-    assert "c\\nd" in rejects(trace)[0][2]
+    assert rejects(trace) == [(1, "input_tokens not a number", '1,x,1,"c\nd"')]
 
 
 def test_unsorted_rows_are_sorted_stably_and_their_inversions_counted(read):
