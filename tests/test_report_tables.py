@@ -181,6 +181,17 @@ def test_forecast_errors_follow_their_formulas():
     assert forecast.errors(nothing, "policy")["wape"].to_list() == [None]
 
 
+def test_the_band_of_the_best_forecast_holds_nine_of_ten_windows():
+    actual = [float(100 + k) for k in range(100)]
+    rows = pl.DataFrame(
+        {"policy": ["a"] * 100 + ["b"] * 100, "actual": actual * 2, "forecast": [100.0] * 100 + [400.0] * 100}
+    )
+    whose, (low, high) = forecast.band(rows)
+    assert whose == "a"
+    assert sum(100 * low <= value <= 100 * high for value in actual) == 90
+    assert forecast.band(rows.head(10)) == (None, (1.0, 1.0))
+
+
 def test_forecasts_of_bounds_are_left_out():
     told = evaluation().forecasts
     cheat = told.filter(policy="hpa").with_columns(policy=pl.lit("oracle"))

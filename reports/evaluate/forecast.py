@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 TITLE = "Forecast against actual"
+FEW = 20  # windows: with fewer a 5 % quantile is a guess
 DASHES = ("dash", "dot", "dashdot", "longdash")  # never solid: solid is what really came
 
 
@@ -76,7 +77,11 @@ def _told(result: Evaluation) -> Section | None:
             _error_table(errors(rows, "policy", "service", "origin", "metric"), "Error by series"),
         ),
         figures=(_figure(drawn, result),),
-        notes=("Each window's forecast was issued before it began, from what was known by then.",),
+        notes=(
+            "Each window's forecast was issued before it began, from what was known by then.",
+            "Band: the best forecast of this series, times the 5 % and the 95 % quantile of actual over forecast in "
+            "these windows: how far off it was, in hindsight, not what was foretold.",
+        ),
     )
 
 
@@ -130,6 +135,35 @@ def _error_table(rows: pl.DataFrame, caption: str) -> Table:
     return table(caption, rows, columns, "forecasts.parquet")
 
 
+def band(rows: pl.DataFrame) -> tuple[str | None, tuple[float, float]]:
+    """Of one series' forecasts the policy least off, and what of its forecast 90 % of the windows lie within.
+
+    None where there are too few windows to say.
+    """
+    known = rows.filter(pl.col("forecast") > 0)
+    ranked = errors(known, "policy").filter(pl.col("windows") >= FEW, pl.col("wape").is_not_null())
+    if ranked.is_empty():
+        return None, (1.0, 1.0)
+    best = str(ranked.sort("wape", maintain_order=True)["policy"][0])
+    of = known.filter(pl.col("policy") == best).select(share=pl.col("actual") / pl.col("forecast"))["share"]
+    return best, (float(of.quantile(0.05, "linear") or 0.0), float(of.quantile(0.95, "linear") or 0.0))
+
+
+def _area(
+    whose: str | None, edges: list[pl.Series], x: dict[str, Any], styles: dict[str, Style]
+) -> list[dict[str, Any]]:
+    """The band between two edges, below all lines."""
+    if whose is None:
+        return []
+    low, high = edges
+    bare: dict[str, Any] = {"line": {"width": 0}, "hoverinfo": "skip"}
+    filled = {**bare, "fill": "tonexty", "fillcolor": "@area"}
+    return [
+        figures.line("", x, low, styles[whose], **bare, showlegend=False),
+        figures.line(f"{whose}, 90 % of windows", x, high, styles[whose], **filled),
+    ]
+
+
 def _figure(rows: pl.DataFrame, result: Evaluation) -> Figure:
     clock = figures.Clock(result.trace.epoch)
     window = float(result.settings["window_s"])
@@ -152,14 +186,19 @@ def _figure(rows: pl.DataFrame, result: Evaluation) -> Figure:
         )
         for i, name in enumerate(names)
     ]
+    whose, ends = band(rows)
+    edges = [grids[whose]["forecast"] * end for end in ends] if whose else []
+    data = _area(whose, edges, x, styles) + data
     first = rows.row(0, named=True)
     what = f"{METRICS[first['metric']]} per window, {text(first['service'])} from {text(first['origin'])}"
     times = pl.Series("time", [clock.write(start + i * step) for i in range(actual.len())], dtype=pl.String)
-    shown = pl.DataFrame([times, actual, *(grids[n]["forecast"].alias(f"p{i}") for i, n in enumerate(names))])
+    shown = pl.DataFrame([times, actual, *(grids[n]["forecast"].alias(f"p{i}") for i, n in enumerate(names)),
+                          *(edge.alias(name) for edge, name in zip(edges, ("low", "high"), strict=False))])  # fmt: skip
     columns = [
         Column("time", "Window from"),
         Column("actual", "Actual", "number"),
         *(Column(f"p{i}", text(n), "number") for i, n in enumerate(names)),
+        *((Column("low", "Band from", "number"), Column("high", "to", "number")) if edges else ()),
     ]
     spec = {
         "data": data,
