@@ -17,7 +17,7 @@ Model       train      learn to predict output lengths, and how well that goes
             predict    the output length of every request, by such a model
             calibrate  a GPU profile from a log with observed latencies
             synth      draw a synthetic trace
-Lists       policies   profile   runs   traces        Set-up      doctor
+Lists       policies  profile  runs  traces       Set-up  config  doctor  init
 
 Options: -q --quiet -v --verbose --no-color --version --install-completion
 Without TRACE: the one last ingested or analysed, else the bundled sample.

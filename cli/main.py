@@ -16,10 +16,12 @@ from . import (
     analyze,
     calibrate,
     compare,
+    config,
     doctor,
     evaluate,
     forecast,
     ingest,
+    init,
     policies,
     predict,
     profile,
@@ -32,6 +34,7 @@ from . import (
 )
 from .help import OVERVIEW
 from .screen import Screen, fail
+from .settings import with_settings
 
 ANYWHERE = ("--no-color", "-q", "--quiet", "-v", "--verbose")  # accepted before and after the command
 MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # not our bug, not the input's
@@ -60,10 +63,11 @@ for module in (
     predict,
     calibrate,
     synth,
+    init,
     doctor,
 ):
     app.command(module.__name__.rpartition(".")[2])(module.command)
-for module in (traces, policies, profile, runs):
+for module in (traces, policies, profile, runs, config):
     app.add_typer(module.app, name=module.__name__.rpartition(".")[2])
 
 
@@ -93,10 +97,13 @@ def lmaas(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
     typed = tuple(sys.argv[1:] if argv is None else argv)
-    args = hoisted(typed)
-    as_json = "--json" in args
+    as_json = "--json" in typed
     try:
-        code = get_command(app).main(args or ["--help"], prog_name="lmaas", standalone_mode=False, obj=Screen(typed))
+        root = get_command(app)
+        args = hoisted(typed)
+        whole = with_settings(args, root)
+        said = typed if whole == args else tuple(whole)
+        code = root.main(whole or ["--help"], prog_name="lmaas", standalone_mode=False, obj=Screen(said))
     except UserError as error:
         return fail(str(error), int(error.code), as_json=as_json)
     except typer.TyperException as error:

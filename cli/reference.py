@@ -14,8 +14,23 @@ HEAD = """\
 # Commands
 
 What `lmaas COMMAND --help` says, of every command. Made by `python -m lmaas.cli.reference > docs/commands.md`; a test
-fails where it is not current. `-q` (`--quiet`), `-v` (`--verbose`) and `--no-color` may stand anywhere in the line; where
-`NO_COLOR` is set there is no colour either. `lmaas --install-completion` sets up completion for bash, zsh, fish and PowerShell.
+fails where it is not current. `-q` (`--quiet`), `-v` (`--verbose`) and `--no-color` may stand anywhere in the line;
+where `NO_COLOR` is set there is no colour either. `lmaas --install-completion` sets up completion for bash, zsh, fish
+and PowerShell.
+
+Options that are always the same need not be typed. A typed option comes first, then the environment
+(`LMAAS_EVALUATE_PROFILE`; of a repeatable option one value a line), then `./lmaas.toml`, then
+`~/.config/lmaas/config.toml`, then the default. `lmaas init` writes a commented file; `lmaas config show --origin` says
+what is set, and where:
+
+```toml
+[evaluate]
+policy = ["preserve", "hpa(target=8)"]
+attain = "99%"
+```
+
+What is so set stands in a run's manifest and report as if it had been typed.
+
 [Exit codes](exit-codes.md) · [metrics, SLOs and gates](metrics.md) · [policies](policies.md)
 """
 

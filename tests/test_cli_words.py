@@ -74,6 +74,8 @@ def test_no_arguments_show_the_first_screen(capsys: pytest.CaptureFixture[str]):
         "runs rm",
         "policies show",
         "doctor",
+        "init",
+        "config show",
     ],
 )
 def test_every_command_explains_itself_in_80_columns(command: str, capsys: pytest.CaptureFixture[str]):

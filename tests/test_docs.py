@@ -23,7 +23,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "sample_traces/README.md")),
     *(ROOT / "docs").glob("*.md"),
 ]
-NO_MODULES = {"lmaas.duckdb", "lmaas.epoch", "lmaas.block_size"}  # a file, and keys of a trace's metadata
+NO_MODULES = {"lmaas.duckdb", "lmaas.toml", "lmaas.epoch", "lmaas.block_size"}  # files, and keys of a trace's metadata
 
 
 def test_everything_registered_is_documented():

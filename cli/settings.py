@@ -1,0 +1,153 @@
+"""Options that need not be typed: of LMAAS_<COMMAND>_<OPTION>, ./lmaas.toml and the user's config.toml, in this order.
+
+What they set is put into the command line, so that a run's manifest and report hold the whole command.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from lmaas.analysis.errors import Exit, UserError
+
+PROJECT = Path("lmaas.toml")
+NEVER = ("help", "json", "yes", "overwrite", "version")  # of one command line alone
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option of one command: its values as they would be typed, and where they come from."""
+
+    path: tuple[str, ...]
+    option: str  # without dashes
+    values: tuple[str, ...]  # () for a flag that is set
+    origin: str
+
+
+def user_file() -> Path:
+    """~/.config/lmaas/config.toml, or where XDG_CONFIG_HOME says."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "lmaas" / "config.toml"
+
+
+def settings(root: Any) -> list[Setting]:
+    """Those in effect, each option once; UserError (exit 5) for a command, option or value that cannot be.
+
+    root: the click group.
+    """
+    found: dict[tuple[tuple[str, ...], str], Setting] = {}
+    every = [*_environment(root), *_file(PROJECT, root), *_file(user_file(), root)]
+    for one in every:
+        found.setdefault((one.path, one.option), one)
+    return [one for one in found.values() if one.values != (OFF,)]
+
+
+OFF = "\0off"
+
+
+def _options(command: Any) -> dict[str, Any]:
+    """Its options by name without dashes."""
+    return {
+        max(param.opts, key=len).lstrip("-"): param
+        for param in command.params
+        if param.param_type_name == "option" and max(param.opts, key=len).lstrip("-") not in NEVER
+    }
+
+
+def _commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*before, name))
+        else:
+            yield (*before, name), command
+
+
+def _environment(root: Any) -> Iterator[Setting]:
+    """A repeatable option takes one value a line."""
+    for path, command in _commands(root):
+        for option, param in _options(command).items():
+            name = "_".join(("LMAAS", *path, option)).replace("-", "_").upper()
+            if (said := os.environ.get(name)) is not None:
+                value: Any = said.splitlines() if param.multiple else said
+                if getattr(param, "is_flag", False):
+                    value = said.lower() not in ("", "0", "false", "no")
+                yield Setting(path, option, _values(value, param, name), name)
+
+
+def _file(path: Path, root: Any) -> Iterator[Setting]:
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}", Exit.CONFIG) from None
+    yield from _tables(content, root, (), str(path))
+
+
+def _tables(table: Mapping[str, Any], group: Any, before: tuple[str, ...], file: str) -> Iterator[Setting]:
+    for name, inside in table.items():
+        command = group.commands.get(name)
+        if command is None or not isinstance(inside, dict):
+            where = f"{file}: [{'.'.join((*before, name))}]"
+            raise UserError(f"{where} is no command{_near(name, group.commands)}", Exit.CONFIG)
+        if hasattr(command, "commands"):
+            yield from _tables(inside, command, (*before, name), file)
+            continue
+        options = _options(command)
+        for key, value in inside.items():
+            option, where = key.replace("_", "-"), f"{file}: {'.'.join((*before, name, key))}"
+            if option not in options:
+                raise UserError(f"{where} is no option of a file{_near(option, options)}", Exit.CONFIG)
+            yield Setting((*before, name), option, _values(value, options[option], where), file)
+
+
+def _near(name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
+
+
+def _values(value: Any, param: Any, where: str) -> tuple[str, ...]:
+    """As they would be typed: numbers are text there, and so need the units that they need on the command line."""
+    if getattr(param, "is_flag", False):
+        if not isinstance(value, bool):
+            raise UserError(f"{where} is {value!r}; write true or false", Exit.CONFIG)
+        return () if value else (OFF,)
+    several = value if isinstance(value, list) else [value]
+    plain = all(isinstance(one, (str, int, float)) and not isinstance(one, bool) for one in several)
+    if not plain or (len(several) != 1 and not param.multiple):
+        wanted = "a text, a number, or a list of them" if param.multiple else "one text or number"
+        raise UserError(f"{where} is {value!r}; write {wanted}", Exit.CONFIG)
+    return tuple(map(str, several)) if several else (OFF,)
+
+
+def with_settings(args: Sequence[str], root: Any) -> list[str]:
+    """The command line with what settings add to it: options that are not typed, right after the command's name."""
+    at, group = 0, root
+    while hasattr(group, "commands") and at < len(args):
+        if args[at] in group.commands:
+            group = group.commands[args[at]]
+        elif not args[at].startswith("-"):
+            return list(args)
+        at += 1
+    path = tuple(a for a in args[:at] if not a.startswith("-"))
+    if hasattr(group, "commands") or "--help" in args:
+        return list(args)
+    return [*args[:at], *_untyped(settings(root), path, _options(group), args[at:]), *args[at:]]
+
+
+def _untyped(
+    found: Sequence[Setting], path: tuple[str, ...], options: Mapping[str, Any], typed: Sequence[str]
+) -> list[str]:
+    added: list[str] = []
+    for one in found:
+        if one.path == path and not any(_is(argument, options[one.option].opts) for argument in typed):
+            added += [f"--{one.option}"] if not one.values else [f"--{one.option}={value}" for value in one.values]
+    return added
+
+
+def _is(argument: str, names: Sequence[str]) -> bool:
+    long = argument.partition("=")[0]
+    return any(long == name or (len(name) == 2 and argument.startswith(name)) for name in names)
