@@ -200,8 +200,7 @@ def _figure(rows: pl.DataFrame, result: Evaluation) -> Figure:
         *(Column(f"p{i}", text(n), "number") for i, n in enumerate(names)),
         *((Column("low", "Band from", "number"), Column("high", "to", "number")) if edges else ()),
     ]
-    spec = {
-        "data": data,
-        "layout": figures.layout(clock.axis(), figures.axis(METRICS[first["metric"]], rangemode="tozero")),
-    }
+    layout = figures.layout(clock.axis(), figures.axis(METRICS[first["metric"]], rangemode="tozero"))
+    layout["legend"] = layout["legend"] | {"traceorder": "normal"}  # a filled band would turn it round
+    spec = {"data": data, "layout": layout}
     return Figure(spec, f"The largest series: {what}.", table(what, shown, columns, "forecasts.parquet"))
