@@ -11,12 +11,7 @@ from lmaas.analysis.formats import FORMATS
 
 FIXTURES = Path(__file__).parent / "fixtures"
 KINDS = (".csv", ".json", ".jsonl", ".parquet")
-TRACES = sorted(
-    path
-    for path in FIXTURES.iterdir()
-    if path.suffix in (".csv", ".json", ".jsonl", ".parquet")
-    if "llama" not in path.name
-)
+TRACES = sorted(path for path in FIXTURES.iterdir() if path.suffix in KINDS and "llama" not in path.name)
 REAL = {
     "azure-llm-2023/AzureLLMInferenceTrace_code.csv": ("azure", 8819),
     "azure-llm-2023/AzureLLMInferenceTrace_conv.csv": ("azure", 19366),
