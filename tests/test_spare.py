@@ -66,7 +66,8 @@ def test_a_region_lost_is_everybodys_loss(tight):
 
 
 def test_it_is_reported(tight):
-    assert "When something fails (N+1)" in texts(tight)
+    shown = texts(tight)
+    assert "When something fails (N+1)" in shown and "N+1: with one replica lost at its busiest hour 0 of 4" in shown
     assert len(EvaluationMetrics.model_validate(tight.metrics()).spare) == 6
     said = told(tight.spare)
     assert "pools hold" in said and "lost for the busiest hour" in said

@@ -8,6 +8,7 @@ import polars as pl
 
 from lmaas.policies.choice import Choice, Row, choose
 from lmaas.policies.results import why_denied
+from lmaas.policies.spare import told
 
 from ..format import cell, change, number, percent, share, span, text, usd
 from ..section import Kind, Section, Tile, Tone
@@ -149,6 +150,8 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     worst = choice.subject["worst_hour_attainment"] if choice.subject else None
     if choice.subject and worst is not None:
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")
+    if result.spare.height:
+        notes.append(f"N+1: {text(told(result.spare))}.")
     if choice.subject and choice.subject.get("starts_denied"):
         notes.append(
             f"{text(choice.subject['policy'])} was denied {choice.subject['starts_denied']:,} starts of replicas, "
