@@ -9,6 +9,7 @@ from .choice import choose
 from .equal import Beside
 from .paired import DRAWS, FEWEST_BLOCKS, LEVEL, Draws, interval
 from .runner import Run
+from .spread import NO_SPREAD, Spread
 
 BETTER = {  # 1: more is better
     "slo_attainment": 1, "goodput_rps": 1, "ttft_p50_s": -1, "ttft_p99_s": -1, "e2e_p99_s": -1,
@@ -35,12 +36,12 @@ def drawn(runs: Sequence[Run], seed: int) -> dict[str, Draws]:
     return {run.name: Draws.of(run.blocks, seed) for run in runs if run.blocks is not None}
 
 
-def own_intervals(scores: pl.DataFrame, draws: Mapping[str, Draws]) -> pl.DataFrame:
-    """`scores` with slo_attainment_low and slo_attainment_high."""
+def own_intervals(scores: pl.DataFrame, draws: Mapping[str, Draws], spread: Spread = NO_SPREAD) -> pl.DataFrame:
+    """`scores` with slo_attainment_low and slo_attainment_high; spread: between seeds."""
     found: list[tuple[float, float] | None] = []
     for name, value in scores.select("policy", "slo_attainment").iter_rows():
-        known = name in draws and value is not None
-        found.append(interval("slo_attainment", value, draws[name]) if known else None)
+        within = interval("slo_attainment", value, draws[name]) if name in draws and value is not None else None
+        found.append(spread.widened(within, value, "slo_attainment", name))
     return scores.with_columns(
         slo_attainment_low=pl.Series([None if x is None else max(0.0, x[0]) for x in found], dtype=pl.Float64),
         slo_attainment_high=pl.Series([None if x is None else min(1.0, x[1]) for x in found], dtype=pl.Float64),
@@ -48,7 +49,12 @@ def own_intervals(scores: pl.DataFrame, draws: Mapping[str, Draws]) -> pl.DataFr
 
 
 def differences(
-    scores: pl.DataFrame, attain: float, draws: Mapping[str, Draws], beside: Sequence[Beside], seed: int
+    scores: pl.DataFrame,
+    attain: float,
+    draws: Mapping[str, Draws],
+    beside: Sequence[Beside],
+    seed: int,
+    spread: Spread = NO_SPREAD,
 ) -> pl.DataFrame:
     """Columns DIFFERENCES: every policy against baseline and recommended one, and against its static fleets."""
     rows = {row["policy"]: row for row in scores.iter_rows(named=True)}
@@ -59,14 +65,16 @@ def differences(
         for name, row in rows.items():
             if other is not None and name != other["policy"]:
                 names = {"policy": name, "relation": relation, "against": other["policy"]}
-                found.extend(pair(names, row, other, draws.get(name), draws.get(other["policy"]), attain))
+                mine, theirs = draws.get(name), draws.get(other["policy"])
+                found.extend(pair(names, row, other, mine, theirs, attain, spread))
 
     against("baseline", choice.baseline)
     fleets = drawn([one.run for one in beside], seed)
     for one in beside:
         names = {"policy": one.policy, "relation": "same GPU-hours", "against": f"static, {one.bound} its GPU-hours"}
         mine, theirs = draws.get(one.policy), fleets.get(one.run.name)
-        found.extend(pair(names, rows[one.policy], one.run.scores, mine, theirs, attain))
+        fleet = {**one.run.scores, "policy": one.run.name}
+        found.extend(pair(names, rows[one.policy], fleet, mine, theirs, attain, spread))
     against("recommended", choice.best)
     return pl.DataFrame(found, schema=DIFFERENCES, orient="row")
 
@@ -85,6 +93,7 @@ def pair(
     mine: Draws | None,
     theirs: Draws | None,
     attain: float,
+    spread: Spread = NO_SPREAD,
 ) -> list[dict[str, Any]]:
     """Rows DIFFERENCES of one policy's scores against another's, OVERALL the last; names: the first three columns."""
     found = []
@@ -94,7 +103,7 @@ def pair(
             continue
         apart = float(value - reference)
         within = interval(metric, value, mine, reference, theirs) if mine and theirs else None
-        low, high = within or (None, None)
+        low, high = spread.widened(within, apart, metric, names["policy"], str(other.get("policy"))) or (None, None)
         said = {"value": value, "reference": reference, "difference": apart, "low": low, "high": high}
         found.append(names | {"metric": metric, **said, "verdict": within and verdict(low, high, sign)})
     return [

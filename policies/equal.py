@@ -66,7 +66,7 @@ class Beside:
     policy: str
     bound: str
     run: Run
-    counts: tuple[int, ...]
+    held: Held
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def beside_policies(
         ended = dict(zip(asked, pool.map(replay, asked), strict=True))
     order = {one.name: k for k, one in enumerate(named)}
     found = [
-        Beside(name, bound, run, held.counts)
+        Beside(name, bound, run, held)
         for held, run in ended.items()
         if isinstance(run, Run)
         for name, bound in asked[held]
@@ -179,7 +179,7 @@ def _table(found: Sequence[Beside], runs: Mapping[str, Run], fleet: Fleet) -> pl
                 "policy": one.policy,
                 "bound": one.bound,
                 "foresight": True,
-                "replicas": ", ".join(f"{pool} {n}" for pool, n in zip(fleet.pools, one.counts, strict=True)),
+                "replicas": ", ".join(f"{pool} {n}" for pool, n in zip(fleet.pools, one.held.counts, strict=True)),
                 "gpu_hours_off": hours / spent - 1 if spent else None,
                 **{name: one.run.scores[name] for name in SCORES},
             }

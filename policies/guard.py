@@ -10,7 +10,7 @@ import polars as pl
 from lmaas.analysis.errors import UserError
 from lmaas.replay.engine import NEVER, Controller
 from lmaas.replay.fleet import Fleet
-from lmaas.replay.protocol import Actions, Seen
+from lmaas.replay.protocol import NOTHING, Actions, Seen
 
 from .static import MOST
 
@@ -159,3 +159,21 @@ def together(first: Actions, second: Actions) -> Actions:
         release={**first.release, **second.release},
         weights=first.weights if second.weights is None else second.weights,
     )
+
+
+def both(first: Controller, second: Controller) -> Controller:
+    """Two controllers as one; where both are due, the second's word on a pool counts."""
+    due = [-np.inf, -np.inf]
+
+    def after(t: float) -> float:
+        due[:] = first.next_after(t), second.next_after(t)
+        return min(due)
+
+    def act(t: float, seen: Seen) -> Actions:
+        said = NOTHING
+        for part, when in zip((first, second), due, strict=True):
+            if when <= t:
+                said = together(said, part.act(t, seen))
+        return said
+
+    return Controller(after, act)

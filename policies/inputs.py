@@ -177,3 +177,31 @@ class Inputs:
             grid, tokens = residual_by_bucket(known, predictor.predict(known), edges, ready.services)
         rows = np.maximum(1, np.rint(tokens)).astype(np.int64).reshape(-1, len(grid))
         return Extension(grid.astype(np.int64), rows, np.floor(np.array(edges)).astype(np.int64))
+
+
+class Varied(Inputs):
+    """For other arrivals of the same requests: what was learned and forecast stays, the rest is made again."""
+
+    def __init__(self, ready: Prepared, before: Inputs) -> None:
+        super().__init__(ready)
+        self.before = before
+
+    def demand(self, model: str, lead_s: float, error: float = 0.0) -> pl.DataFrame:
+        """As before."""
+        return self.before.demand(model, lead_s, error)
+
+    def ahead(self, model: str, horizon: Horizon, error: float = 0.0) -> pl.DataFrame:
+        """As before."""
+        return self.before.ahead(model, horizon, error)
+
+    def once(self, key: tuple[Any, ...], make: Any) -> Any:
+        """As before: made of the training part."""
+        return self.before.once(key, make)
+
+    def predictor(self, kind: str = "trees") -> Any:
+        """As before."""
+        return self.before.predictor(kind)
+
+    def extension(self, kind: str | None, error: float = 0.0) -> Extension:
+        """As before."""
+        return self.before.extension(kind, error)

@@ -44,8 +44,8 @@ def _scaled(rows: pl.DataFrame, factor: float, low_s: float, high_s: float, key:
     pieces = [rows] if whole else []
     for copy in range(1 if whole else 0, whole + (part > 0)):
         rng = np.random.default_rng([*key, copy])
-        keep = _drawn(rows, rng.random(rows.height), [key[0], 4, copy, 0]) < (part if copy == whole else 1.0)
-        drawn = _drawn(rows, rng.uniform(0, 1, rows.height), [key[0], 4, copy, 1])
+        keep = drawn_by_session(rows, rng.random(rows.height), [key[0], 4, copy, 0]) < (part if copy == whole else 1.0)
+        drawn = drawn_by_session(rows, rng.uniform(0, 1, rows.height), [key[0], 4, copy, 1])
         copied = rows.filter(pl.Series(keep))
         if whole:
             moved = copied["arrival_s"].to_numpy() + 2 * JITTER_S * drawn[keep] - JITTER_S
@@ -63,7 +63,7 @@ def _scaled(rows: pl.DataFrame, factor: float, low_s: float, high_s: float, key:
     return pl.concat(pieces)
 
 
-def _drawn(rows: pl.DataFrame, each: np.ndarray, key: list[int]) -> np.ndarray:
+def drawn_by_session(rows: pl.DataFrame, each: np.ndarray, key: list[int]) -> np.ndarray:
     """f8 from 0 to below 1: `each` for rows without a session, one number for all rows of a session.
 
     A session's is a hash of its number, so that what else the trace holds, or will hold, does not change it.

@@ -4,7 +4,7 @@ The search looks at the evaluated part, so what it finds is foresight: it compar
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,8 +125,11 @@ def match(
     most_replays: int = MOST_REPLAYS,
     step: float = STEP,
     say: Callable[[float], None] = lambda share: None,
+    once: Callable[[Named, Callable[[], dict[str, Any]]], dict[str, Any]] = lambda tuned, make: make(),
 ) -> Matched:
     """Search the policy's knob, from its own value or `first`; known: replays that need no repeating, by value.
+
+    once: hands back what `make` makes of the tuned policy, which it may have kept.
 
     ValueError where it has no knob. A policy that fails while it is replayed raises.
     """
@@ -137,7 +140,8 @@ def match(
 
     def replay(value: float) -> Try:
         if value not in tries:
-            tries[value] = try_value(named, knob, value, ready, inputs)
+            tuned = replace(named, policy=replace(named.policy, **{knob.name: value}))
+            tries[value] = Try(**once(tuned, lambda: asdict(try_value(named, knob, value, ready, inputs))))
             say(min(len(tries) / most_replays, 0.99))
         return tries[value]
 

@@ -23,6 +23,7 @@ from lmaas.replay.protocol import History
 from lmaas.replay.rates import Mix, Rates, sustainable_rates
 from lmaas.replay.slo import METRICS, NO_TIER, Slo, thresholds
 
+from .altered import AS_IT_IS, Altered
 from .load import scale_load
 from .rows import read_prefixes, read_rows
 
@@ -274,18 +275,20 @@ def prepare(
     load: float,
     seed: int,
     caches: bool = True,
+    altered: Altered = AS_IT_IS,
 ) -> Prepared:
     """Read, split, size up; UserError where there is nothing to replay (4) or the configuration is wrong (2, 5).
 
-    caches: whether block hashes are read, where trace and fleet can make use of them.
+    caches: whether block hashes are read, where trace and fleet can make use of them. altered: what is otherwise than
+    they say.
     """
     given: Profile | None = find_profile(profile) if profile else None
     spec = read_fleet(fleet) if fleet else FleetSpec()
     requests, not_replayed = read_rows(trace, spec)
     cut_s, start_s, end_s = _split(requests, train_fraction, warmup_s)
-    requests = scale_load(requests, load, cut_s, seed)
+    requests = altered.lengths(scale_load(requests, load * altered.load, cut_s, seed))
     served = list(requests.select("service", "region").unique().iter_rows())
-    built = make_fleet(served, spec, given, trace.meta.epoch)
+    built = altered.fleet(make_fleet(served, spec, given, trace.meta.epoch))
     notes = [
         *check_requests(
             built, requests, start_s=start_s, end_s=end_s, columns=trace.meta.columns, block_size=trace.meta.block_size
@@ -293,6 +296,7 @@ def prepare(
     ]
     services = tuple(dict.fromkeys(pool.service for pool in built.pools))
     requests, limits = _with_limits(_with_pools(requests, built, services), slos)
+    requests = altered.limits(requests)
     training = _known_by(requests, built, cut_s)
     if training.height == 0:
         notes.append(

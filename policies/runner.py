@@ -10,7 +10,7 @@ import polars as pl
 
 from lmaas.analysis.windows import demand
 from lmaas.replay.engine import NEVER, Controller, Replay
-from lmaas.replay.protocol import NOTHING, Actions, Seen
+from lmaas.replay.protocol import Actions, Seen
 from lmaas.replay.scores import (
     cost_scores,
     group_scores,
@@ -23,7 +23,7 @@ from lmaas.replay.scores import (
 )  # fmt: skip
 
 from .brought import plain, said, suited
-from .guard import checked_plan, guarded, together
+from .guard import both, checked_plan, guarded
 from .handover import requests_of
 from .inputs import Inputs
 from .paired import Blocks, block_edges
@@ -33,8 +33,9 @@ from .reacting import Timetable, anticipation_of, reacts, told
 from .registry import Named
 from .restarts import restart_times, restarting, unbounded
 from .starts import starting_counts
-from .told import errors_of
+from .told import TRUE, errors_of
 from .typed import widened
+from .whatif import AS_IT_WAS, BALANCED, WhatIf
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Run:
     notes: tuple[str, ...] = ()
     gpus: dict[tuple[str, str, str], float] = field(default_factory=dict)  # mean provisioned by pool (scores.mean_gpus)
     blocks: Blocks | None = None  # of time, to tell differences from chance; None: nothing was replayed
+    spans: pl.DataFrame | None = None  # Outcome.spans
 
 
 def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
@@ -126,25 +128,7 @@ def _controller(policy: Any, state: Any, forecasts: pl.DataFrame | None, ready: 
         parts.append(_reactor(policy, state, ready))
     if len(parts) < 2:
         return parts[0] if parts else NEVER
-    return _both(*parts)
-
-
-def _both(first: Controller, second: Controller) -> Controller:
-    """Two controllers as one; where both are due, the second's word on a pool counts."""
-    due = [-np.inf, -np.inf]
-
-    def after(t: float) -> float:
-        due[:] = first.next_after(t), second.next_after(t)
-        return min(due)
-
-    def act(t: float, seen: Seen) -> Actions:
-        said = NOTHING
-        for part, when in zip((first, second), due, strict=True):
-            if when <= t:
-                said = together(said, part.act(t, seen))
-        return said
-
-    return Controller(after, act)
+    return both(*parts)
 
 
 @dataclass(frozen=True)
@@ -164,9 +148,14 @@ class Played:
 
 
 def play(
-    named: Named, ready: Prepared, inputs: Inputs, progress: Callable[[float], None], check: bool = False
+    named: Named,
+    ready: Prepared,
+    inputs: Inputs,
+    progress: Callable[[float], None],
+    check: bool = False,
+    what_if: WhatIf = AS_IT_WAS,
 ) -> Played:
-    """Replay one policy; check: conservation is checked (Replay.run)."""
+    """Replay one policy; check: conservation is checked (Replay.run); what_if: what is changed behind its back."""
     policy = named.policy
     ready, brought = suited(ready, policy, inputs)
     state = policy.start(ready.fleet, ready.history)
@@ -184,14 +173,18 @@ def play(
     scales = controller is not NEVER
     if not scales:  # a fixed size: what faults take comes back, nothing else changes
         fleet, controller = unbounded(fleet), restarting(fleet, initial, ready.start_s)
+    fleet, scripted = what_if.fleet(fleet, replayed), what_if.controller(ready.start_s)
+    if scripted is not None:
+        (initial, controller), scales = scripted, True
+    seen = inputs.lengths(TRUE) if what_if.balanced else predicted
     replay = Replay(
-        requests_of(replayed, predicted, fleet, inputs.chains(), inputs.prefixes()),
+        requests_of(replayed, seen, fleet, inputs.chains(), inputs.prefixes()),
         fleet,
         initial,
-        getattr(state, "router", None) or policy.router,
+        BALANCED if what_if.balanced else getattr(state, "router", None) or policy.router,
         guarded(controller, fleet),
         widened(inputs.extension(policy.lengths, length_error), ready),
-        instant_start=policy.instant_start,
+        instant_start=policy.instant_start or what_if.instant_start or scripted is not None,
         scales=scales,
         seed=ready.seed,
         begin_s=ready.start_s,
@@ -260,6 +253,7 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
         played.notes,
         mean_gpus(outcome, ready.fleet, ready.cut_s, ready.horizon_s),
         Blocks.of(rows, outcome, block_edges(ready.cut_s, ready.horizon_s, ready.window_s)),
+        outcome.spans,
     )
 
 

@@ -100,12 +100,13 @@ def worth(
     tolerance: float = TOLERANCE,
     jobs: int = 1,
     say: Callable[[str, float], None] = lambda name, share: None,
+    each: Callable[[Sequence[tuple[Named, float | None]]], list[Matched]] | None = None,
 ) -> pl.DataFrame:
     """One row a predictor, columns WORTH: `base` (default: PreServe's Tier-1), its headroom searched in each case.
 
     only: names of predictors, beside the floors and the truth; errors: injected into the truth. All start from the
     headroom that last-value needs. Every row is foresight, since the search looks at the evaluated part; what is
-    learned is still from before it.
+    learned is still from before it. each: searches policies from a first value, in place of `jobs` threads here.
     """
     asked = cases(base or PreServe(tier2=False), errors)
     if only is not None:
@@ -113,17 +114,22 @@ def worth(
         asked = [case for case in asked if case.predictor in kept]
     policies = list(dict.fromkeys(case.policy for case in asked))
 
-    def one(policy: Any, first: float | None) -> Matched:
-        name = next(case.predictor for case in asked if case.policy == policy)
-        named = Named(name, policy, policy.router)
-        found = match(named, ready, inputs, attain, first=first, tolerance=tolerance, step=STEP, say=partial(say, name))
-        say(name, 1.0)
+    names = {case.policy: case.predictor for case in reversed(asked)}
+
+    def one(policy: Named, first: float | None) -> Matched:
+        here = partial(say, policy.name)
+        found = match(policy, ready, inputs, attain, first=first, tolerance=tolerance, step=STEP, say=here)
+        here(1.0)
         return found
 
-    floor = one(policies[0], None)
+    def threads(wanted: Sequence[tuple[Named, float | None]]) -> list[Matched]:
+        with ThreadPoolExecutor(max_workers=jobs) as pool:  # the kernel holds no interpreter lock
+            return list(pool.map(lambda of: one(*of), wanted))
+
+    each, named = each or threads, [Named(names[policy], policy, policy.router) for policy in policies]
+    (floor,) = each([(named[0], None)])
     first = floor.at.value if floor.at else None
-    with ThreadPoolExecutor(max_workers=jobs) as pool:  # the kernel holds no interpreter lock
-        others = list(pool.map(lambda policy: one(policy, first), policies[1:]))
+    others = each([(other, first) for other in named[1:]])
     found = dict(zip(policies, [floor, *others], strict=True))
     return _table(asked, found, {case: _error(case, ready, inputs) for case in asked})
 
