@@ -28,9 +28,10 @@ def command(
     load: opt.Load = 1.0,
     fidelity: opt.Fidelity = "request",
     depth: opt.Depth = "default",
+    seeds: opt.Seeds = None,
     requests_out: opt.RequestsOut = None,
     seed: opt.Seed = 0,
-    jobs: opt.Jobs = 1,
+    jobs: opt.Jobs = None,
     format: Format = None,
     map: Map = None,
     time_unit: TimeUnit = None,
@@ -68,6 +69,7 @@ def command(
         "train_fraction": train_fraction,
         "fidelity": fidelity,
         "depth": depth,
+        "seeds": seeds,
     }
     check_asked(**question)  # before a large file is read
     asked = {**question, "warmup_s": warmup, "window_s": window, "load": load, "seed": seed}
@@ -78,7 +80,8 @@ def command(
         screen.say("compiling the replay kernel for this machine, once: about a quarter of a minute")
     with recording(workspace, "evaluate", label, screen.argv, asked, out) as recorded:
         with screen.progress("replay") as progress:
-            result = evaluate(opened, **asked, jobs=jobs, progress=progress, announce=screen.say)
+            kept = workspace.root / "replays"
+            result = evaluate(opened, **asked, jobs=jobs, kept=kept, progress=progress, announce=screen.say)
         written = write_evaluation(result, recorded, gate_mode=gate_mode, requests_out=requests_out)
     screen.present(written, "lmaas policies list, to compare with another policy", as_json=as_json)
     return written.exit_code

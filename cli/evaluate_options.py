@@ -47,7 +47,10 @@ Fidelity = Annotated[
 ]
 Depth = Annotated[
     Literal["default", "full"],
-    Option("--depth", help="full: also the cost at equal attainment of every policy and predictor, by many replays."),
+    Option("--depth", help="full: also causes, sensitivity and cost at equal attainment, by many replays."),
 ]
+SEEDS = "With --depth full: replays of everything, other start-up times and arrivals in each; default 3."
+Seeds = Annotated[int | None, Option("--seeds", metavar="N", min=1, show_default=False, help=SEEDS)]
 Seed = Annotated[int, Option("--seed", metavar="N", min=0, help="Of everything that is drawn.")]
-Jobs = Annotated[int, Option("--jobs", "-j", metavar="N", min=1, help="Policies replayed at once.")]
+JOBS = "Policies replayed at once, default 1; with --depth full processes, default all cores."
+Jobs = Annotated[int | None, Option("--jobs", "-j", metavar="N", min=1, show_default=False, help=JOBS)]

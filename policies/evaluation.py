@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
@@ -17,8 +18,11 @@ from lmaas.replay.routers import check_router
 from lmaas.replay.slo import Slo, parse_slos
 
 from .collect import collect
-from .depth import check_depth, deepen
+from .depth import Deep, check_depth, deepen
 from .equal import Equals, beside_policies
+from .full.bench import Bench
+from .full.crew import cores
+from .full.kept import Kept, question_of
 from .gates import Gate, check_services, parse_gates
 from .inputs import Inputs
 from .prepare import prepare
@@ -65,6 +69,7 @@ def check_asked(
     train_fraction: float = 0.5,
     fidelity: str = "request",
     depth: str = "default",
+    seeds: int | None = None,
 ) -> tuple[list[Named], list[Named], tuple[Slo, ...], tuple[Gate, ...]]:
     """What can be said of a question before any trace is read: policies, baselines, SLOs and gates, or a UserError."""
     spec = read_fleet(fleet) if fleet is not None else None
@@ -82,7 +87,7 @@ def check_asked(
         check_router(named.router)
     if fidelity not in FIDELITIES:
         raise UserError(f"no fidelity '{fidelity}'; there are {', '.join(FIDELITIES)}", Exit.USAGE)
-    check_depth(depth, fidelity)
+    check_depth(depth, fidelity, seeds)
     if fidelity == "window":
         from .window_run import check_gates
 
@@ -112,9 +117,11 @@ def evaluate(
     window_s: float | None = None,
     load: float = 1.0,
     seed: int = 0,
-    jobs: int = 1,
+    jobs: int | None = None,
     fidelity: str = "request",
     depth: str = "default",
+    seeds: int | None = None,
+    kept: Path | None = None,
     check: bool = False,
     progress: Callable[[str, float], None] | None = None,
     announce: Callable[[str], None] | None = None,
@@ -125,18 +132,23 @@ def evaluate(
     seconds. Raises UserError: 2 for a name or value that is wrong, 4 for a trace with nothing to replay, 5 for an
     impossible fleet. A policy that fails while it runs is named in `failures`; the others still report.
     fidelity: request (the replay) or window (docs/policies.md), which says how far it is from the replay.
-    depth: full searches every policy's headroom and judges predictors by it, many replays (docs/policies.md); announce
-    is told beforehand how many. check: conservation is checked while policies are replayed, at about twice the time
-    (docs/replay.md).
+    depth: full takes many replays (docs/metrics.md), in `jobs` processes (default: as many as there are cores; else
+    policies replayed at once, 1), under `seeds` seeds (default 3); announce is told beforehand how many. kept: a folder
+    where finished ones are kept, so that an evaluation that was stopped goes on from there. check: conservation
+    is checked while policies are replayed, at about twice the time (docs/replay.md).
     """
     asked, beside, slos, conditions = check_asked(
         policies, baselines=baselines, router=router, scaler=scaler, profile=profile, fleet=fleet, slo=slo,
-        gates=gates, attain=attain, train_fraction=train_fraction, fidelity=fidelity, depth=depth,
+        gates=gates, attain=attain, train_fraction=train_fraction, fidelity=fidelity, depth=depth, seeds=seeds,
     )  # fmt: skip
-    ready = prepare(
-        trace, slos=slos, attain=attain, profile=profile, fleet=fleet, train_fraction=train_fraction,
-        warmup_s=warmup_s, window_s=window_s, load=load, seed=seed, caches=fidelity == "request",
-    )  # fmt: skip
+    jobs = jobs or (cores() if depth == "full" else 1)
+    began_s = perf_counter()
+    world: dict[str, Any] = {
+        "slos": slos, "attain": attain, "profile": profile, "fleet": fleet, "train_fraction": train_fraction,
+        "warmup_s": warmup_s, "window_s": window_s, "load": load, "seed": seed, "caches": fidelity == "request",
+    }  # fmt: skip
+    ready = prepare(trace, **world)
+    prepare_s = perf_counter() - began_s
     check_services(conditions, {pool.service for pool in ready.fleet.pools})
     check_starts([*asked, *beside], ready)
     inputs = Inputs(ready)
@@ -177,8 +189,12 @@ def evaluate(
     if list(baselines or ()) != ["none"]:
         result = with_spare(result, everyone, runs, ready, inputs, say)
     if depth == "full":
-        tell = announce or (lambda text: None)
-        return deepen(result, everyone, seconds, ready, inputs, attain, jobs, tell, say)
+        bench = Bench(trace, world, Kept(kept, question_of(trace, ready, train_fraction)), ready, inputs)
+        ran = [named for named in everyone if named.name in seconds]
+        by_name = {run.name: run for run in runs}
+        number = check_depth(depth, fidelity, seeds)
+        deep = Deep(result, ran, by_name, equal, seconds, prepare_s, bench, attain, jobs, number)
+        return deepen(deep, announce or (lambda text: None), say)
     return result
 
 

@@ -22,8 +22,10 @@ class Evaluation:
     differences: with their intervals (differences.DIFFERENCES); worst: windows with most misses (worst.WORST);
     backtest: the recorded fleet's replay beside observed latencies (backtest.BACKTEST); spare: what a loss costs
     (spare.SPARE); commitment: with reserved GPUs (commitment.COMMITMENT); blocks: policy and paired.STORED, for
-    intervals between runs. exit_code: 0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth full
-    matched (matched.MATCHED) and worth (worth.WORTH), else empty.
+    intervals between runs. exit_code: 0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth
+    full, else empty: matched (matched.MATCHED), worth (worth.WORTH), causes (full.causes.DONE), worst_hours
+    (full.causes.hours), seeds (full.seeds.SCORES), sensitivity (full.sensitivity.SENSITIVITY) and break_even
+    (full.breakeven.BREAK_EVEN).
     """
 
     trace: TraceMeta
@@ -47,6 +49,11 @@ class Evaluation:
     spare: pl.DataFrame = field(default_factory=pl.DataFrame)
     commitment: pl.DataFrame = field(default_factory=pl.DataFrame)
     blocks: pl.DataFrame = field(default_factory=pl.DataFrame)
+    causes: pl.DataFrame = field(default_factory=pl.DataFrame)
+    worst_hours: pl.DataFrame = field(default_factory=pl.DataFrame)
+    seeds: pl.DataFrame = field(default_factory=pl.DataFrame)
+    sensitivity: pl.DataFrame = field(default_factory=pl.DataFrame)
+    break_even: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json: reproducible, without paths, dates of the run or timings."""
@@ -72,6 +79,11 @@ class Evaluation:
             "backtest": self.backtest.to_dicts(),
             "spare": self.spare.to_dicts(),
             "commitment": self.commitment.to_dicts(),
+            "causes": self.causes.to_dicts(),
+            "worst_hours": self.worst_hours.to_dicts(),
+            "seeds": self.seeds.to_dicts(),
+            "sensitivity": self.sensitivity.to_dicts(),
+            "break_even": self.break_even.to_dicts(),
         }
 
 

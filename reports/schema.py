@@ -191,7 +191,83 @@ class WorstWindow(_Open):
     preempted: Share
     lopsided: Share
     cause: str
-    how: str = Field(description="by rule: from what was recorded")
+    how: str = Field(description="by rule: from what was recorded; by replay: by what mends its misses (depth full)")
+    mended: float | None = Field(None, description="with depth full: share of the misses that the change mends")
+    change: str | None = Field(None, description="with depth full: the change that does")
+    rule: str | None = Field(None, description="with depth full: the cause by rule")
+
+
+class Counterfactual(_Open):
+    """What one change would have mended of one of a policy's worst windows, or of its worst hour, by a replay."""
+
+    policy: str
+    start_s: float
+    length_s: float
+    service: str | None = Field(description="null: the worst hour, of all pools")
+    region: str | None
+    lane: str | None
+    change: str
+    missed: int
+    left: float | None = Field(description="of the same requests, with the change; null: no replay")
+    mended: float | None = Field(description="1 - left / missed; below 0 where more were missed")
+    why: str | None = Field(description="why there is no replay")
+
+
+class WorstHour(_Open):
+    """The cause of a policy's worst hour, by replay."""
+
+    policy: str
+    start_s: float
+    missed: int
+    cause: str
+    change: str | None
+    mended: float | None
+
+
+class Seed(_Open):
+    """One policy's scores under one seed."""
+
+    policy: str
+    seed: int
+    slo_attainment: Share
+    goodput_rps: float | None
+    ttft_p50_s: Seconds
+    ttft_p99_s: Seconds
+    e2e_p99_s: Seconds
+    gpu_hours_provisioned: float | None
+    cost_usd: float | None
+    why: str | None = Field(description="why there is no replay")
+
+
+class Sensitivity(_Open):
+    """One policy at one value of one assumption; definitions: docs/metrics.md."""
+
+    factor: str
+    gpu: str | None = Field(description="whose price; null: of no one GPU type")
+    value: float
+    unit: Literal["x", "s", "share"]
+    as_evaluated: bool
+    policy: str
+    slo_attainment: Share
+    gpu_hours_provisioned: float | None
+    cost_usd: float | None
+    ttft_p99_s: Seconds
+    recommended: bool
+    why: str | None = Field(description="why there is no replay")
+
+
+class BreakEven(_Open):
+    """Between which tested values of an assumption the recommendation stops holding."""
+
+    factor: str
+    gpu: str | None
+    unit: Literal["x", "s", "share"]
+    policy: str = Field(description="the recommended one; where none attains the target, the closest to it")
+    event: Literal["holds", "misses the target", "attains the target", "another costs less"]
+    low: float | None = Field(description="null: already at the least tested value")
+    high: float
+    at: float | None = Field(description="interpolated, linear")
+    other: str | None = Field(description="what is recommended then")
 
 
 class Backtest(_Open):
@@ -280,6 +356,11 @@ class EvaluationMetrics(_Open):
     equal: list[Equal] = []
     differences: list[Difference] = []
     worst: list[WorstWindow] = []
+    causes: list[Counterfactual] = []
+    worst_hours: list[WorstHour] = []
+    seeds: list[Seed] = []
+    sensitivity: list[Sensitivity] = []
+    break_even: list[BreakEven] = []
     backtest: list[Backtest] = []
     spare: list[Spare] = []
     commitment: list[Commitment] = []

@@ -31,17 +31,10 @@ if TYPE_CHECKING:
 
 TABLES = ("scores", "groups", "timeline", "forecasts", "histogram", "gates")
 FORECAST_TABLES = ("windows", "scores", "series", "weights", "notes")
-FULL = (
-    "matched",
-    "worth",
-    "equal",
-    "differences",
-    "worst",
-    "backtest",
-    "spare",
-    "commitment",
-    "blocks",
-)  # where there is one
+FULL = (  # where there is one
+    "matched", "worth", "equal", "differences", "worst", "backtest", "spare", "commitment", "blocks",
+    "causes", "worst_hours", "seeds", "sensitivity", "break_even",
+)  # fmt: skip
 REQUESTS = (
     "request_id", "status", "pool", "replica", "arrival_s", "network_s", "hold_s", "queue_s",
     "ttft_s", "tpot_s", "e2e_s", "preemptions",

@@ -10,6 +10,7 @@ from three_hours import PROFILE, rows, stored
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.policies import evaluate, worth
 from lmaas.policies.evaluation import check_asked
+from lmaas.policies.full import sensitivity
 from lmaas.policies.inputs import Inputs
 from lmaas.policies.matched import MATCHED
 from lmaas.policies.prepare import prepare
@@ -21,6 +22,15 @@ from lmaas.reports.schema import EvaluationMetrics
 
 ATTAIN = 0.955
 BASE = "preserve(forecaster=last-value,tier2=false)"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_point():
+    """Sensitivity is looked at elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sensitivity, "FACTORS", dict.fromkeys(sensitivity.FACTORS, ()))
+        patch.setattr(sensitivity, "ERRORS", (0.3,))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +189,8 @@ def test_a_baseline_that_attains_nowhere_is_no_failure(home):
     [
         ({"depth": "deep"}, "no depth 'deep'"),
         ({"depth": "full", "fidelity": "window"}, "--depth full searches by replays"),
+        ({"seeds": 3}, "--seeds 3 takes as many replays of everything: add --depth full"),
+        ({"depth": "full", "seeds": 0}, "--seeds 0: from 1 to 100"),
     ],
 )
 def test_depths_that_are_none_are_refused(asked, says):
