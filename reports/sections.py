@@ -48,6 +48,7 @@ EVALUATE = Registry(
         "matched": "lmaas.reports.evaluate.matched:section",
         "latency": "lmaas.reports.evaluate.latency:section",
         "attainment": "lmaas.reports.evaluate.attainment:section",
+        "sensitivity": "lmaas.reports.evaluate.sensitivity:section",
         "worst": "lmaas.reports.evaluate.worst:section",
         "spare": "lmaas.reports.evaluate.spare:section",
         "assumptions": "lmaas.reports.evaluate.assumptions:section",

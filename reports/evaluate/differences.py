@@ -91,6 +91,7 @@ def _notes(made: Row) -> tuple[str, ...]:
         f"90 % intervals by a paired block bootstrap: {made['blocks']} blocks of {span(made['block_s'])}, the same for "
         f"both, drawn again {made['draws']:,} times. An interval that holds 0 is no difference. They say what other "
         "hours of the same traffic would have done, not what another kind of traffic would.",
+        *((f"Wider by what {made['seeds']} seeds scatter: start-up times, arrivals.",) if "seeds" in made else ()),
         "All in all: by attainment, and where both attain the target, or attain alike, by cost; against a static fleet "
         "at the same GPU-hours by attainment, and where that is alike by TTFT p99.",
     )

@@ -1,4 +1,4 @@
-"""The windows in which policies missed most, and what they missed for: by rule, from what the replay recorded."""
+"""The windows in which policies missed most, and what they missed for: by rule, or by replay with one thing changed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,21 @@ from lmaas.policies.worst import CAUSES, MOST
 from .. import figures
 from ..figures import Clock
 from ..format import many, percent, text
-from ..section import Column, Figure, Section, table
+from ..section import Column, Figure, Section, Table, table
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
+CHANGES = (
+    Column("policy", "Policy"),
+    Column("time", "From"),
+    Column("pool", "Pool"),
+    Column("missed", "Missed", "count"),
+    Column("change", "What is changed"),
+    Column("left", "Still missed", "number"),
+    Column("mended", "Mended", "change"),
+    Column("why", "Not replayed"),
+)
 COLUMNS = (
     Column("time", "Window from", brief=True),
     Column("pool", "Pool", brief=True),
@@ -24,6 +34,8 @@ COLUMNS = (
     Column("slo_attainment", "Attained", "share", brief=True),
     Column("cause", "Cause", brief=True),
     Column("how", "Found", brief=True),
+    Column("mended", "Mended by its change", "share", brief=True),
+    Column("rule", "By rule"),
     Column("needed", "Needed", "number"),
     Column("active", "Active", "number", brief=True),
     Column("starting", "Starting", "number"),
@@ -54,11 +66,13 @@ def section(result: Evaluation) -> Section | None:
         "Worst windows",
         finding(windows, whose, result.scores),
         figures=(_figure(result.worst, used),),
-        tables=(table(f"The worst windows of {text(whose)}, by missed requests", windows, COLUMNS, "worst.parquet"),),
+        tables=(
+            table(f"The worst windows of {text(whose)}, by missed requests", windows, COLUMNS, "worst.parquet"),
+            *_changes(result, whose, clock),
+        ),
         notes=(
-            "By rule: the first that holds, in this order. It says what was plain to see in the window, not that the "
-            "misses would be gone without it.",
-            *(f"{name}: {CAUSES[name]}." for name in used),
+            *_replayed(result, whose, clock),
+            *_ruled(result.worst, used),
             "Needed: ceil(arrival rate / μ); active, starting: mean replicas; waiting: mean requests; rise: requests "
             "over the mean of the three windows before.",
         ),
@@ -76,7 +90,52 @@ def finding(windows: pl.DataFrame, policy: str, scores: pl.DataFrame) -> str:
     first = causes.row(0, named=True)
     return (
         f"In its {many(windows.height, 'worst window')} {text(policy)} missed {many(here, 'request')}{share}; "
-        f"commonest cause by rule: {first['cause']} ({percent(first['missed'] / here)} of these)."
+        f"commonest cause {windows['how'][0]}: {first['cause']} ({percent(first['missed'] / here)} of these)."
+    )
+
+
+def _changes(result: Evaluation, whose: str, clock: Clock) -> tuple[Table, ...]:
+    """Every change of every window of the policy, and of its worst hour."""
+    done = result.causes.filter(pl.col("policy") == whose) if result.causes.width else result.causes
+    if done.is_empty():
+        return ()
+    shown = done.with_columns(
+        time=pl.col("start_s").map_elements(clock.write, return_dtype=pl.String),
+        pool=pl.format("{}/{}/{}", "service", "region", "lane").str.strip_suffix("/shared").fill_null("the worst hour"),
+    )
+    return (table(f"What each change leaves of the misses of {text(whose)}", shown, CHANGES, "causes.parquet"),)
+
+
+def _replayed(result: Evaluation, whose: str, clock: Clock) -> tuple[str, ...]:
+    """How causes by replay are found, how often the rules say the same, and the cause of the worst hour."""
+    worst = result.worst.filter(pl.col("how") == "by replay")
+    if worst.is_empty():
+        return ()
+    same = int((worst["cause"] == worst["rule"]).sum())
+    hours = result.worst_hours.filter(pl.col("policy") == whose).to_dicts()
+    mended = [f" ({percent(hour['mended'])} mended)" if hour["change"] else "" for hour in hours]
+    return (
+        "By replay: the policy is replayed with one thing changed (the true demand known, replicas ready at once, KV "
+        "caches that never fill, the router that balances best). The cause is the change that mends most of the "
+        "window's misses, if it mends half of them; else the demand, if levelled windows mend half, else the fleet's "
+        "size, if twice as many replicas do; else it is not attributed.",
+        f"Of {many(worst.height, 'window')} of all policies replay and rule name the same cause in {same:,}.",
+        *(
+            f"The worst hour of {text(whose)}, from {clock.write(hour['start_s'])}, {many(hour['missed'], 'request')} "
+            f"missed: {hour['cause']}{how}."
+            for hour, how in zip(hours, mended, strict=True)
+        ),
+    )
+
+
+def _ruled(worst: pl.DataFrame, used: list[str]) -> tuple[str, ...]:
+    """What the rules are, where any is shown."""
+    if not (worst["how"] == "by rule").any():
+        return ()
+    return (
+        "By rule: the first that holds, in this order. It says what was plain to see in the window, not that the "
+        "misses would be gone without it.",
+        *(f"{name}: {CAUSES[name]}." for name in used),
     )
 
 
@@ -100,7 +159,8 @@ def _figure(worst: pl.DataFrame, used: list[str]) -> Figure:
         Column("missed", "Missed", "count"),
         Column("windows", "Windows", "count"),
     )
-    caption = f"What each policy's worst windows (up to {MOST}) missed requests for, by rule."
+    how = " or ".join(worst["how"].unique(maintain_order=True))
+    caption = f"What each policy's worst windows (up to {MOST}) missed requests for, {how}."
     shown = table("Misses of the worst windows, by cause", sums, columns, "worst.parquet")
     return Figure({"data": data, "layout": layout}, caption, shown, 130 + 34 * len(names))
 
