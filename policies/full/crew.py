@@ -66,11 +66,12 @@ class Crew:
             waiting = [pool.submit(one, task, self._ask) for task in tasks]
             return [future.result() for future in waiting]
         except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # first: else a thread goes on to the next task
             for child in self._all:
                 child.kill()  # else what runs would be waited for
             raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown()
 
     def _ask(self, task: Task[Result]) -> Result:
         try:
