@@ -1,6 +1,7 @@
 """Options that need not be typed: of LMAAS_<COMMAND>_<OPTION>, ./lmaas.toml and the user's config.toml, in this order.
 
-What they set is put into the command line, so that a run's manifest and report hold the whole command.
+What they set is put into the command line, so that a run's manifest and report hold the whole command. A project's file
+comes with a folder that others may have made: it cannot name Python files.
 """
 
 import os
@@ -101,7 +102,11 @@ def _tables(table: Mapping[str, Any], group: Any, before: tuple[str, ...], file:
             option, where = key.replace("_", "-"), f"{file}: {'.'.join((*before, name, key))}"
             if option not in options:
                 raise UserError(f"{where} is no option of a file{_near(option, options)}", Exit.CONFIG)
-            yield Setting((*before, name), option, _values(value, options[option], where), file)
+            values = _values(value, options[option], where)
+            if file == str(PROJECT) and any(".py:" in text for text in values):
+                why = "names code, which a folder's file may not have run: type it, or set it in your own file"
+                raise UserError(f"{where} {why}, {user_file()}", Exit.CONFIG)
+            yield Setting((*before, name), option, values, file)
 
 
 def _near(name: str, known: Mapping[str, Any]) -> str:

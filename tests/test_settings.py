@@ -110,3 +110,15 @@ def test_show_says_where_from(files: Path, capsys):
     assert capsys.readouterr().out == f"evaluate --seed 7   from {files}\n"
     assert main(["config", "show", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["settings"][0]["values"] == ["7"]
+
+
+@pytest.mark.parametrize("line", ['router = "mine.py:best"', 'policy = ["hpa", "preserve(router=../x.py:best)"]'])
+def test_a_folders_file_names_no_code(files: Path, line):
+    """It may come with somebody else's folder; the user's own file may."""
+    Path("lmaas.toml").write_text(f"[evaluate]\n{line}\n")
+    with pytest.raises(UserError, match="names code, which a folder's file may not have run") as error:
+        settings(ROOT)
+    assert error.value.code == Exit.CONFIG
+    Path("lmaas.toml").unlink()
+    files.write_text(f"[evaluate]\n{line}\n")
+    assert any(".py:" in value for one in settings(ROOT) for value in one.values)
