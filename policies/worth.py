@@ -86,7 +86,7 @@ def _floor_first() -> list[str]:
 
 def replays_at_most(base: Planned) -> int:
     """Of `worth`."""
-    return MOST_REPLAYS * len({case.policy for case in cases(base)})
+    return MOST_REPLAYS * (1 + len({case.policy for case in cases(base)}))
 
 
 def worth(
@@ -129,8 +129,8 @@ def worth(
     each, named = each or threads, [Named(names[policy], policy, policy.router) for policy in policies]
     (floor,) = each([(named[0], None)])
     first = floor.at.value if floor.at else None
-    others = each([(other, first) for other in named[1:]])
-    found = dict(zip(policies, [floor, *others], strict=True))
+    # the floor again: what is found depends on where a search starts, and equal forecasts must cost the same
+    found = dict(zip(policies, each([(one_of, first) for one_of in named]), strict=True))
     return _table(asked, found, {case: _error(case, ready, inputs) for case in asked})
 
 

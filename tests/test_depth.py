@@ -221,9 +221,10 @@ def test_a_better_forecast_is_never_worth_less_where_windows_are_alike(home):
         stored(home, table, "levels"), slos=(), attain=0.9, profile=str(home / "profile.json"), fleet=None,
         train_fraction=0.5, warmup_s=300.0, window_s=300.0, load=1.0, seed=0,
     )  # fmt: skip
-    found = worth.worth(ready, Inputs(ready), 0.9, parse_policy("last-value").policy, only=[])
+    found = worth.worth(ready, Inputs(ready), 0.9, parse_policy("last-value").policy, only=["seasonal-naive"])
     cost = {(p, i): h for p, i, h in found.select("predictor", "injected", "gpu_hours_matched").iter_rows()}
     assert cost["truth", 0.0] < 0.97 * cost["last-value", None]
+    assert cost["seasonal-naive", None] == cost["last-value", None]  # the same without a day's history
     row = found.filter(pl.col("predictor") == "truth", pl.col("injected") == 0).row(0, named=True)
     assert row["gap_closed"] == pytest.approx(1.0)
     assert "last-value" not in finding(found) or "saves" in finding(found)
