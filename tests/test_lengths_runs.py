@@ -16,6 +16,7 @@ from lmaas.cli.main import main
 from lmaas.reports import schema
 
 EPOCH = "2026-11-02T00:00:00Z"
+MEDIAN = ("train", "dated.parquet", "--kind", "median", "--out", "model.json")
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,12 @@ def rows():
 def source(rows, tmp_path):
     rows.write_parquet(tmp_path / "trace.parquet")
     return tmp_path / "trace.parquet"
+
+
+def at_dates(rows, start):
+    """The rows with dates for times, their second 0 at `start`."""
+    at = pl.lit(start).str.to_datetime(time_unit="us").dt.replace_time_zone("UTC")
+    return rows.with_columns(arrival_s=at + pl.duration(microseconds=(pl.col("arrival_s") * 1e6).cast(pl.Int64)))
 
 
 def ran(capsys, *args, code=0):
@@ -133,8 +140,7 @@ def test_another_trace_is_scored_whole_where_times_do_not_meet(source, rows, tmp
 
 def test_a_dated_copy_of_the_training_trace_is_not_scored_in_sample(rows, tmp_path, capsys):
     """Other content, so another id; but the dates tell that it is of the same time."""
-    at = pl.lit("2026-11-02").str.to_datetime(time_unit="us").dt.replace_time_zone("UTC")
-    dated = rows.with_columns(arrival_s=at + pl.duration(microseconds=(pl.col("arrival_s") * 1e6).cast(pl.Int64)))
+    dated = at_dates(rows, "2026-11-02")
     dated.write_parquet(tmp_path / "dated.parquet")
     dated.with_columns(priority=pl.lit(1.0)).write_parquet(tmp_path / "copy.parquet")
     trained = ran(capsys, "train", "dated.parquet", "--out", "model.json")
@@ -143,6 +149,29 @@ def test_a_dated_copy_of_the_training_trace_is_not_scored_in_sample(rows, tmp_pa
     assert told["trace"]["trace_id"] != trained["trace"]["trace_id"]
     assert only(told)["n"] == only(trained)["n"]
     assert only(told)["mae_tokens"] == pytest.approx(only(trained)["mae_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("copy", "start"),
+    [("re-dated", "2026-11-16"), ("30 h later", "2026-11-03T06:00:00"), ("other time zone", "2026-11-02T01:00:00")],
+)
+def test_a_copy_with_other_dates_is_known_again_and_not_scored(copy, start, rows, tmp_path, capsys):
+    """Its times can be compared with the training's, and are beside the point."""
+    at_dates(rows, "2026-11-02").write_parquet(tmp_path / "dated.parquet")
+    own = ran(capsys, *MEDIAN)["settings"]["cut_s"]
+    at_dates(rows.filter(pl.col("arrival_s") < own), start).write_parquet(tmp_path / "copy.parquet")
+    told = ran(capsys, "predict", "copy.parquet", "--model", "model.json")
+    assert told["scores"] == [] and any("would be in-sample" in note for note in told["notes"])
+
+
+def test_a_new_trace_with_dates_is_scored_whole(rows, tmp_path, capsys):
+    at_dates(rows, "2026-11-02").write_parquet(tmp_path / "dated.parquet")
+    assert main([*MEDIAN, "-q"]) == 0
+    later = habits(np.random.default_rng(8), rate=0.4).drop("done_s")
+    at_dates(later, "2026-11-16").write_parquet(tmp_path / "later.parquet")
+    capsys.readouterr()
+    told = ran(capsys, "predict", "later.parquet", "--model", "model.json")
+    assert only(told, "median")["n"] == later.height
 
 
 @pytest.mark.parametrize("copy", ["shifted", "renamed", "one service", "one tenant", "half", "with later ones"])

@@ -39,7 +39,7 @@ def predict(trace: Trace, predictor: LengthPredictor, facts: Facts) -> Lengths:
             "and left out of the scores"
         )
     scored = (~seen & (pl.col("output_tokens") >= 1)).fill_null(False)
-    again = shift_s is None and bool(facts.sketch) and is_known(timed.filter(scored), facts.sketch)
+    again = is_known(timed.filter(scored), facts.sketch)
     if again:
         notes.append(
             "requests like these, one after the other as here, were among those it was trained on: nothing is scored, "
