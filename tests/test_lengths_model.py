@@ -23,7 +23,7 @@ from lmaas.analysis.lengths.modelfile import Facts, load, save
 CUT_S = 3600.0
 FACTS = Facts(
     trace_id="abc", trace_name="<b>", epoch=None, from_s=0.0, to_s=3599.0, cut_s=CUT_S, rows=1, kind="trees", seed=0,
-    note=None,
+    note=None, sketch=[],
 )  # fmt: skip
 
 
@@ -94,8 +94,8 @@ def test_what_is_no_model_is_refused(saved, tmp_path):
         (b"[" * 200_000, "is no JSON"),
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, "is no JSON|is no model"),
         (whole.replace(b'"seed":0', b'"seed":1'), "was cut off or changed"),
-        (whole.replace(b'"schema_version":"1.0"', b'"schema_version":"9.9"'), "has schema version 9.9"),
-        (whole.replace(b'"schema_version":"1.0"', b'"schema_version":"\\u001b[2J"'), "has schema version"),
+        (whole.replace(b'"schema_version":"1.1"', b'"schema_version":"9.9"'), "has schema version 9.9"),
+        (whole.replace(b'"schema_version":"1.1"', b'"schema_version":"\\u001b[2J"'), "has schema version"),
     ]:  # fmt: skip
         path.write_bytes(content)
         refused(path, match)
@@ -104,6 +104,17 @@ def test_what_is_no_model_is_refused(saved, tmp_path):
     assert "\x1b" not in str(error.value)
     refused(tmp_path / "nothing.json", "is no file")
     refused(tmp_path, "is no file")
+
+
+def test_a_file_without_a_sketch_is_refused(saved):
+    """Written before there were sketches, it could not tell a copy of its training."""
+    _, path = saved("median")
+    trained = json.loads(path.read_text())["trained"]
+    del trained["sketch"]
+    changed(path, trained=trained)
+    refused(path, "trained.sketch")
+    changed(path, schema_version="1.0")
+    refused(path, "has schema version 1.0, lmaas .* reads 1.1; train it again")
 
 
 def test_a_file_too_large_is_not_read(saved):

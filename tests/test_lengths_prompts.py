@@ -99,7 +99,7 @@ def test_a_stored_model_predicts_by_prompts_to_the_bit(rng, tmp_path):
     requests = asked(rng, habits(rng, rate=0.5))
     predictor = LengthPredictor.train(requests, cut_s=CUT_S, intervals=True)
     facts = Facts(trace_id="t", trace_name="t", epoch=None, from_s=0.0, to_s=CUT_S, cut_s=CUT_S, rows=9, kind="trees",
-                  seed=0, note=None)  # fmt: skip
+                  seed=0, note=None, sketch=[])  # fmt: skip
     save(predictor, facts, tmp_path / "m.json")
     read, _ = load(tmp_path / "m.json")
     assert any(name.startswith("gram_") for name in read.features.names)

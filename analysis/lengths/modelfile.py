@@ -27,7 +27,7 @@ from .overlap import KEPT
 from .predictor import LengthPredictor
 from .trees import QuantileTrees, Trees
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 WHAT = "output lengths"  # what the file says that it predicts
 MAX_BYTES = 256 << 20
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -62,7 +62,7 @@ class Facts(_Part):
     kind: str
     seed: int
     note: str | None
-    sketch: list[int] = Field(default=[], max_length=KEPT)  # overlap.sketch of these rows; older files have none
+    sketch: list[int] = Field(max_length=KEPT)  # overlap.sketch of these rows
 
     def told(self) -> dict[str, Any]:
         """As metrics.json has it."""
@@ -124,7 +124,7 @@ class _Shift(_Part):
 
 class _File(_Part):
     lmaas_model: Literal["output lengths"]
-    schema_version: Literal["1.0"]
+    schema_version: Literal["1.1"]
     lmaas_version: str
     xgboost_version: str
     levels: list[Finite]
