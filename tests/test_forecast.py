@@ -9,7 +9,7 @@ from requests_data import scramble, small_tables, table, traffic
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task
-from lmaas.analysis.forecasting.models.arima import Process, foretell
+from lmaas.analysis.forecasting.models.arima import Arima, Process, foretell
 from lmaas.analysis.forecasting.models.carried import CARRY, Carried, carried, refit_every
 from lmaas.analysis.forecasting.models.naive import LastValue
 from lmaas.analysis.forecasting.models.seasonal import Mstl
@@ -287,6 +287,27 @@ def test_the_arima_between_fits_is_the_arima_of_statsforecast():
         np.zeros(12),
     )  # fmt: skip
     np.testing.assert_allclose(foretell(process, y, 300, (1, 2, 10)), model.predict(h=10)["mean"][[0, 1, 9]], rtol=1e-3)
+
+
+def test_an_arima_forgets_its_fit_of_a_series_that_no_longer_changes():
+    day = 8
+    noisy = 100 + np.random.default_rng(0).normal(0, 5, 8 * day)
+    y = np.concatenate([noisy, np.full(8 * day, 50.0)])
+    task, model = task_of(day), Arima()
+    state = model.start(task)
+    told = [model.issue(y[None, :n], state)[0, 0] for n in range(6 * day, len(y) + 1, 2)]
+    assert told[0] > 80 and told[-1] == 50.0
+    assert any("did not change; the last value" in what for what in task.fallbacks)
+
+
+def test_an_arima_that_cannot_be_fitted_anew_says_so(monkeypatch):
+    y = 100 + np.random.default_rng(0).normal(0, 5, (1, 64))
+    task, model = task_of(8), Arima(order=(1, 0, 0))
+    state = model.start(task)
+    model.issue(y[:, :40], state)
+    monkeypatch.setattr(Arima, "_process", lambda *given: None)
+    model.issue(y, state)
+    assert task.fallbacks == {"could not be fitted anew; the fit before it until it can": {0}}
 
 
 # --- no look-ahead ---

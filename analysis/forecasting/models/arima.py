@@ -76,6 +76,7 @@ class Arima:
                 continue
             history = y[int((y != 0).argmax()) :][-WEEK * task.day :]
             if len(history) < LEAST or np.ptp(history) == 0:
+                state.of.pop(s, None)  # what was fitted to other history is not carried on
                 task.fell_back(f"had under {LEAST} windows or did not change; the last value until then", s)
                 continue
             season = self._season(history, n - len(history), task.day)
@@ -85,7 +86,9 @@ class Arima:
                 process = self._process(left, season, state, s)
             if process is not None:
                 state.of[s] = process
-            elif s not in state.of:
+            elif s in state.of:
+                task.fell_back("could not be fitted anew; the fit before it until it can", s)
+            else:
                 task.fell_back("could not be fitted; the last value until it can", s)
 
     def _season(self, history: np.ndarray, first: int, day: int) -> np.ndarray:
