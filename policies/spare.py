@@ -133,23 +133,3 @@ def _scored(
         "start_s": at_s, "length_s": hour_s, "arrived": hour.height, "attained": plain, "attained_lost": lost,
         "holds": lost >= min(attain, plain),
     }  # fmt: skip
-
-
-def told(table: pl.DataFrame) -> str:
-    """What the table says, in a sentence."""
-    parts = []
-    replicas, regions = (table.filter(pl.col("lost") == what) for what in ("replica", "region"))
-    if replicas.height:
-        held = int(replicas["holds"].sum())
-        worst = replicas.sort("attained_lost").row(0, named=True)
-        parts.append(
-            f"with one replica lost at its busiest hour {held} of {replicas.height} pools hold; "
-            f"{worst['service']}/{worst['region']} comes to {worst['attained_lost']:.2%} from {worst['attained']:.2%}"
-        )
-    if regions.height:
-        worst = regions.sort("attained_lost").row(0, named=True)
-        parts.append(
-            f"with {worst['region']} lost for the busiest hour {worst['attained_lost']:.2%} of all requests attain, of "
-            f"{worst['attained']:.2%}"
-        )
-    return "; ".join(parts)

@@ -9,7 +9,8 @@ from evaluation_data import texts
 from three_hours import PROFILE, rows, stored
 
 from lmaas.policies import evaluate
-from lmaas.policies.spare import SPARE, _busiest, _most_used, told
+from lmaas.policies.spare import SPARE, _busiest, _most_used
+from lmaas.reports.evaluate.spare import told
 from lmaas.reports.schema import EvaluationMetrics
 
 SLOW = PROFILE | {"startup_s": 1200.0}  # what is lost is missed for a third of the hour
@@ -69,8 +70,10 @@ def test_it_is_reported(tight):
     shown = texts(tight)
     assert "When something fails (N+1)" in shown and "N+1: with one replica lost at its busiest hour 0 of 4" in shown
     assert len(EvaluationMetrics.model_validate(tight.metrics()).spare) == 6
-    said = told(tight.spare)
-    assert "pools hold" in said and "lost for the busiest hour" in said
+    row = {"service": "s", "region": "r", "lost": "replica", "attained": 0.9, "attained_lost": 0.9, "holds": True}
+    felt = {"service": "t", "attained": 1.0, "attained_lost": 0.95, "holds": False}
+    said = told(pl.DataFrame([row, row | felt, row | {"lost": "region", "attained_lost": 0.5}]))
+    assert "1 of 2 pools hold; the worst is t/r, 95" in said and "with r lost for the busiest hour 50" in said
 
 
 def test_one_pool_has_no_other_region_to_lose(home, trace):

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lmaas.policies.spare import told
-
 from ..figures import Clock
-from ..format import text
+from ..format import share, text
 from ..section import Column, Section, table
 
 if TYPE_CHECKING:
@@ -49,3 +47,25 @@ def section(result: Evaluation) -> Section | None:
             "still attains the target, or what it attained without the loss.",
         ),
     )
+
+
+def told(table: pl.DataFrame) -> str:
+    """What the losses come to, in a sentence."""
+    parts = []
+    drop = (pl.col("attained") - pl.col("attained_lost")).alias("drop")
+    replicas, regions = (
+        table.filter(pl.col("lost") == what).sort(drop, descending=True) for what in ("replica", "region")
+    )
+    if replicas.height:
+        worst, held = replicas.row(0, named=True), int(replicas["holds"].sum())
+        parts.append(
+            f"with one replica lost at its busiest hour {held} of {replicas.height} pools hold; the worst is "
+            f"{worst['service']}/{worst['region']}, {share(worst['attained_lost'])} for {share(worst['attained'])}"
+        )
+    if regions.height:
+        worst = regions.row(0, named=True)
+        parts.append(
+            f"with {worst['region']} lost for the busiest hour {share(worst['attained_lost'])} of all requests "
+            f"attain, for {share(worst['attained'])}"
+        )
+    return "; ".join(parts)

@@ -8,13 +8,13 @@ import polars as pl
 
 from lmaas.policies.choice import Choice, Row, choose
 from lmaas.policies.results import why_denied
-from lmaas.policies.spare import told
 
 from ..format import cell, change, number, percent, share, span, text, usd
 from ..section import Kind, Section, Tile, Tone
 from . import equal_hours
 from .confidence import said
 from .differences import bounds, signed
+from .spare import told
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
