@@ -224,8 +224,8 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
     rates = {key: rate.requests_s for key, rate in ready.rates.items()}
     times = timeline(rows, outcome, ready.fleet, ready.edges_s, rates)
     beside = compared(forecasts, ready)
-    busiest = times.group_by("service", "region", "lane").agg(pl.col("provisioned").max()).sort("provisioned")
-    key = busiest.row(-1)[:3]
+    pools = times.group_by("service", "region", "lane", maintain_order=True).agg(pl.col("provisioned").max())
+    key = pools.sort("provisioned", descending=True, maintain_order=True).row(0)[:3]  # of equals the first
     span = times.filter((pl.col("service") == key[0]) & (pl.col("region") == key[1]) & (pl.col("lane") == key[2]))
     error = (rows["predicted_tokens"] - rows["output_tokens"].cast(pl.Float64)).abs().mean()
     scores = {

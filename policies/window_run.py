@@ -53,8 +53,9 @@ def run_windows(
     progress(0.7)
     (scored,) = windows.scores(frames).to_dicts()
     times = _timeline(frames, windows)
-    busiest = times.group_by("service", "region", "lane").agg(pl.col("provisioned").max()).sort("provisioned")
-    span = times.join(busiest.tail(1).select("service", "region", "lane"), on=["service", "region", "lane"])
+    pools = times.group_by("service", "region", "lane", maintain_order=True).agg(pl.col("provisioned").max())
+    busiest = pools.sort("provisioned", descending=True, maintain_order=True)  # of equals the first
+    span = times.join(busiest.head(1).select("service", "region", "lane"), on=["service", "region", "lane"])
     none = {f"{name}_p{p}_s": None for name in LATENCIES for p in PERCENTILES} | {f"n_{name}": 0 for name in LATENCIES}
     scores: dict[str, Any] = {
         **{name: scored[name] for name in KNOWN},

@@ -180,7 +180,7 @@ def test_evaluate_defaults_are_the_documented_ones(trace: Path, replayed: Any):
         "window_s": None,
         "load": 1.0,
         "seed": 0,
-        "jobs": 1,
+        "jobs": None,  # one, or at full depth all cores
     }
     assert {name: seen[name] for name in expected} == expected
 

@@ -10,7 +10,7 @@ from lmaas.analysis.formats import unfold
 from lmaas.analysis.formats.source import Source
 from lmaas.analysis.formats.weka import Weka
 from lmaas.analysis.ingest import ingest, recognise
-from lmaas.analysis.ingest_write import _put_lines
+from lmaas.analysis.ingest_texts import put_texts
 from lmaas.analysis.workspace import Workspace
 
 REQUEST = {
@@ -111,5 +111,5 @@ def test_lines_of_rejects_are_put_in_many_parts(tmp_path, monkeypatch):
     assert [(row, text) for row, _, text in found] == [(k, rows[k]) for k in range(50) if k % 4]
     assert {reason for _, reason, _ in found} == {"input_tokens negative"}
     again = trace.path.with_name("rejects.parquet")
-    _put_lines(Source.open(path), 49, again)  # rows that are not lines: what was read stays
+    put_texts(Source.open(path), 49, again, whole=True)  # rows that are not lines: what was read stays
     assert rejects(trace) == found

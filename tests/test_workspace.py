@@ -149,10 +149,10 @@ def test_a_file_that_grows_while_it_is_read_is_refused(workspace, tmp_path, monk
 
     write_rows = ingest_module.write_rows
 
-    def grow(*arguments):
+    def grow(*arguments, **more):
         with path.open("a") as file:
             file.write("2,3,4\n")
-        return write_rows(*arguments)
+        return write_rows(*arguments, **more)
 
     monkeypatch.setattr(ingest_module, "write_rows", grow)
     with pytest.raises(UserError, match="changed while it was read"):
