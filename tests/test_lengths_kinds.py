@@ -209,7 +209,7 @@ def test_training_on_what_was_still_running_is_caught(kind, rng):
     assert sees_the_future(cheat, habits(rng, rate=0.6), CUT_S)
 
 
-def test_calibrating_on_what_the_quantiles_learned_from_is_caught(rng):
+def test_calibration_rows_come_after_what_the_quantiles_learned_from(rng):
     """What was not done when the calibration rows begin must not be learned from."""
     requests = habits(rng, rate=0.6)
     known = known_by(requests, CUT_S)
