@@ -115,11 +115,15 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Ablation:
-    """Policies and settings that differ in one thing, each tuned to the same attainment; the first is the base."""
+    """Policies and settings that differ in one thing, each tuned to the same attainment; the first is the base.
+
+    of: the setting that is changed, with which it is played.
+    """
 
     name: str
     cases: tuple[tuple[str, str, Setting], ...]  # label, policy, setting
     paper: str = "PreServe"
+    of: str = "conversations"
 
 
 def _of(label: str, policy: str, setting: str = "conversations", **changes: float) -> tuple[str, str, Setting]:
@@ -152,13 +156,16 @@ ABLATIONS = (
             _of("as it is", "preserve", "code"),
             _of("Tier-1 alone", "preserve(tier2=false)", "code"),
             _of("Tier-1 alone, true demand", "preserve(tier2=false, forecaster=truth)", "code"),
-            _of("true demand", "preserve(forecaster=truth)", "code"),
-            _of("true demand and lengths", "preserve(forecaster=truth, lengths=true)", "code"),
-            _of("true demand, windows of 5 s", "preserve(forecaster=truth)", "code", window_s=5.0),
-            _of("windows of 100 s", "preserve", "code", window_s=100.0),
-            _of("windows of 300 s", "preserve", "code", window_s=300.0),
-            _of("cold start 5 s", "preserve", "code", cold_s=5.0),
+            _of("true demand", "preserve(scale_in=0, forecaster=truth)", "code"),
+            _of("true demand and lengths", "preserve(scale_in=0, forecaster=truth, lengths=true)", "code"),
+            _of("true demand, windows of 5 s", "preserve(scale_in=0, forecaster=truth)", "code", window_s=5.0),
+            _of("as it is, true demand", "preserve(forecaster=truth)", "code"),
+            _of("as it is, true demand, windows of 5 s", "preserve(forecaster=truth)", "code", window_s=5.0),
+            _of("windows of 100 s", "preserve(scale_in=0)", "code", window_s=100.0),
+            _of("windows of 300 s", "preserve(scale_in=0)", "code", window_s=300.0),
+            _of("cold start 5 s", "preserve(scale_in=0)", "code", cold_s=5.0),
         ),
+        of="code",
     ),
     *(
         Ablation(
@@ -207,6 +214,7 @@ ABLATIONS = (
         "SageServe by its strategies",
         tuple(_of(name, name, "sample") for name in ("sageserve-siloed", "sageserve-reactive", *SAGE)),
         "SageServe",
+        "sample",
     ),
 )
 PAPERS = tuple(dict.fromkeys(row.paper for row in ROWS))

@@ -4,14 +4,17 @@ import json
 import re
 import sys
 from concurrent.futures import Future
+from dataclasses import asdict, replace
 
 import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import reproduce
+import reproduce_search
 from reproduce_replay import Point, facts, profile_of, replayed
-from reproduce_rows import ABLATIONS, ROWS, SETTINGS
+from reproduce_rows import ABLATIONS, ROWS, SETTINGS, Row
+from reproduce_search import Kept, Tuned, tuned
 
 from lmaas.policies.knobs import knob_of
 from lmaas.policies.registry import POLICIES, parse_policy
@@ -46,7 +49,7 @@ def linear(setting, text, value):
 
 @pytest.fixture
 def kept(tmp_path):
-    return reproduce.Kept(tmp_path / "replays.jsonl", Pool(linear))
+    return Kept(tmp_path / "replays.jsonl", Pool(linear))
 
 
 SETTING = SETTINGS["conversations"]
@@ -69,47 +72,111 @@ def test_profiles_are_what_the_setting_says(tmp_path):
 
 
 def test_a_policy_is_tuned_and_compared_at_equal_hours(kept):
-    found = reproduce.tuned(kept, SETTING, "last-value")
+    found = tuned(kept, SETTING, "last-value")
     assert found.at.value == pytest.approx(0.5, abs=0.03)
     assert found.at.attainment >= 0.99
-    beside = reproduce.at_hours(kept, SETTING, found, 25.0)
-    assert beside.gpu_hours == pytest.approx(25.0, rel=reproduce.NEAR)
-    assert reproduce.tail(kept, SETTING, found, found) == "+0.0%"
-    assert reproduce.gpu_hours(kept, SETTING, found, found) == "+0.0%"
+    nearer = reproduce_search.toward(kept, SETTING, found, 25.0)
+    assert nearer.closest(25.0).gpu_hours == pytest.approx(25.0, rel=reproduce_search.NEAR)
+    assert nearer.at == found.at
+    assert reproduce.tail(found, found) == "+0.0%"
+    assert reproduce.gpu_hours(found, found) == "+0.0%"
+
+
+def test_the_search_ends_by_its_tolerance():
+    """Nothing but a trace that takes long is cut off before."""
+    assert reproduce_search.FEWER.keys() <= {setting.trace for setting in SETTINGS.values()}
+    assert min(reproduce_search.FEWER.values()) < reproduce_search.MOST_REPLAYS
+
+
+def test_the_fewest_hours_that_attain_are_shown_not_the_least_knob():
+    few, many, fails = Point(0.9, 0.991, 8.0), Point(0.1, 0.995, 12.0), Point(0.0, 0.9, 7.0)
+    found = Tuned("hpa", 0.99, (Point(-0.5, 0.8, 3.0), many, fails, few))
+    assert (found.at, found.below) == (few, fails)
+    line = dict(zip(reproduce.POLICY_HEAD, reproduce.of_policy("hpa", found), strict=True))
+    assert line["between"] == "7.00, 8.00"
+    assert line["attained"] == "99.10%"
+
+
+def test_its_least_is_said_of_the_knobs_least_alone():
+    least, own = Point(-0.9, 1.0, 5.0), Point(0.0, 1.0, 6.0)
+    said = [reproduce.of_policy("hpa", Tuned("hpa", 0.99, tries)) for tries in ((own, least), (own,))]
+    assert [line[3] for line in said] == ["100.00% (its least)", "100.00%"]
+    assert said[0][5] == "–, 5.00"
+
+
+def test_replays_at_others_hours_count_before_anything_is_printed(kept):
+    """hpa attains with fewer GPU-hours at a headroom that only the comparison of tails tries."""
+
+    def make(setting, text, value):
+        one = linear(setting, text, value)
+        return replace(one, attainment=0.995) if text == "hpa" and 1.25 < 1 + value < 1.35 else one
+
+    kept.pool.make = make
+    row = Row("PreServe", "conversations", "knative", ("hpa",), ("GPU-hours", "tail"))
+    hpa = tuned(kept, SETTING, "hpa")
+    knative = Tuned("knative", 0.99, (Point(0.0, 1.0, 13.0, norm_p99_s=1.0),))
+    found = {(SETTING, "hpa"): hpa, (SETTING, "knative"): knative}
+    reproduce_search.explore(kept, found, SETTING, [row])
+    assert hpa.at.gpu_hours == pytest.approx(15.0, rel=0.03)
+    assert found[SETTING, "hpa"].at.gpu_hours == pytest.approx(13.0, rel=reproduce_search.NEAR)
 
 
 def test_hours_that_a_policy_cannot_have_are_not_compared(kept):
-    found = reproduce.tuned(kept, SETTING, "hpa")
-    ours = reproduce.Tuned("hpa", (), Point(0.0, 1.0, 1000.0, norm_p99_s=1.0))
-    assert reproduce.tail(kept, SETTING, ours, found).startswith("– (its closest: -90%")
+    found = tuned(kept, SETTING, "hpa")
+    ours = Tuned("hpa", 0.99, (Point(0.0, 1.0, 1000.0, norm_p99_s=1.0),))
+    assert reproduce.tail(ours, found).startswith("– (its closest: -9")
+
+
+def test_nothing_is_compared_with_what_attains_nowhere():
+    ours = Tuned("hpa", 0.99, (Point(0.0, 1.0, 10.0, ttft_p90_s=1.0, e2e_p90_s=2.0),))
+    theirs = Tuned("hpa", 0.99, (Point(0.0, 0.5, 10.0, ttft_p90_s=3.0, e2e_p90_s=4.0),))
+    assert reproduce.latency(ours, theirs) == "1.00, 2.0 s / –"
+    assert [
+        measure(ours, theirs) for name, measure in reproduce.MEASURES.items() if name not in ("latency", "tail")
+    ] == ["–"] * 4
+
+
+def test_writing_replaces_the_sections_made_and_leaves_the_others():
+    """Above the mark nothing changes; below it sections go by their headings, new ones come last."""
+    page = f"# Page\n\n### a\n\nby hand\n\n{reproduce.MARK}\n\n### a\n\nold\n\n### a, b\n\nstays\n"
+    made = [reproduce.section("a", "new"), reproduce.section("c", "added")]
+    after = reproduce.written(page, made)
+    above, below = after.split(reproduce.MARK)
+    assert above == page.split(reproduce.MARK)[0]
+    assert re.findall("^### .*", below, re.MULTILINE) == ["### a", "### a, b", "### c"]
+    assert "old" not in below
+    assert below.count("stays") == 1
+    assert below.count("; code ") == 2  # each says with what it was made
+    assert reproduce.written(after, made) == after
+    assert reproduce.written(page, []) == page
 
 
 def test_what_was_replayed_is_not_replayed_again(kept):
-    first = reproduce.tuned(kept, SETTING, "hpa")
+    first = tuned(kept, SETTING, "hpa")
     made = kept.made
     assert made == len(first.tries)
     with kept.path.open("a") as file:
         file.write('{"key": "cut o')
-    again = reproduce.Kept(kept.path, Pool(linear))
-    assert reproduce.tuned(again, SETTING, "hpa") == first
+    again = Kept(kept.path, Pool(linear))
+    assert tuned(again, SETTING, "hpa") == first
     assert again.made == 0
     again.code = "other"  # what was replayed by other code does not count
-    assert reproduce.tuned(again, SETTING, "hpa") == first
+    assert tuned(again, SETTING, "hpa") == first
     assert again.made == made
 
 
 def test_what_cannot_be_tuned_is_said(kept):
     kept.pool.make = lambda setting, text, value: 1 / 0
-    assert reproduce.tuned(kept, SETTING, "no-such-policy") == "not in this version"
-    assert reproduce.tuned(kept, SETTING, "hpa").startswith("failed: division")
+    assert tuned(kept, SETTING, "no-such-policy") == "not in this version"
+    assert tuned(kept, SETTING, "hpa").startswith("failed: division")
 
 
 def test_tables_show_what_was_found(kept):
-    found = reproduce.tuned(kept, SETTING, "hpa")
+    found = tuned(kept, SETTING, "hpa")
     line = reproduce.of_policy("hpa", found)
     assert line[0] == "`hpa`"
-    assert line[1] == "66.00%, 10.0"
-    assert line[4] == f"{found.at.gpu_hours:,.1f}"
+    assert line[1] == "66.00%, 10.00"
+    assert line[4] == f"{found.at.gpu_hours:,.2f}"
     assert len(line) == len(reproduce.POLICY_HEAD)
     assert reproduce.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
@@ -121,4 +188,4 @@ def test_a_replay_of_the_sample_is_a_point():
     assert 0 < one.attainment < 1
     assert one.norm_p99_s > 0
     assert facts(setting)["pools"] == 9
-    assert Point(**json.loads(json.dumps(reproduce.asdict(one)))) == one
+    assert Point(**json.loads(json.dumps(asdict(one)))) == one
