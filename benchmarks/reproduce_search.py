@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,7 +15,7 @@ from reproduce_replay import FORTNIGHT, ROOT, Point, replayed
 from reproduce_rows import Row, Setting
 
 from lmaas.analysis.errors import UserError
-from lmaas.policies.knobs import knob_of
+from lmaas.policies.knobs import Knob, knob_of
 from lmaas.policies.registry import parse_policy
 from lmaas.policies.search import search
 
@@ -124,7 +126,20 @@ def tuned(kept: Kept, setting: Setting, text: str) -> Tuned | str:
         )  # fmt: skip
     except Exception as error:  # a policy's own: the others are still told
         return f"failed: {str(error)[:80]}"
-    return Tuned(text, setting.attain, tuple(one for one in ran if isinstance(one, Point)))
+    found = Tuned(text, setting.attain, tuple(one for one in ran if isinstance(one, Point)))
+    return found if setting.trace in FEWER else widened(kept, setting, found, knob)
+
+
+def widened(kept: Kept, setting: Setting, found: Tuned, knob: Knob) -> Tuned:
+    """Where none attains: with up to MOST_REPLAYS, each amid the widest gap of what was tried, until one does."""
+    while found.at is None and len(found.tries) < MOST_REPLAYS:
+        tried = sorted(knob.factor(one.value) for one in found.tries)
+        low, high = max(pairwise(tried), key=lambda gap: gap[1] / gap[0], default=(tried[0], tried[0]))
+        value = knob.value(math.sqrt(low * high))
+        if any(value == one.value for one in found.tries):
+            break
+        found = replace(found, tries=(*found.tries, kept.ask(replayed, setting, found.text, value)))
+    return found
 
 
 def toward(kept: Kept, setting: Setting, found: Tuned, hours: float) -> Tuned:

@@ -97,6 +97,15 @@ def test_the_fewest_hours_that_attain_are_shown_not_the_least_knob():
     assert line["attained"] == "99.10%"
 
 
+def test_what_attains_between_steps_alone_is_looked_for(kept):
+    """Attainment need not rise with the knob: only headrooms of 2.6 to 3 attain, none of them a step of the search."""
+    kept.pool.make = lambda setting, text, value: Point(value, 0.995 if 2.6 < value < 3 else 0.9, 10 * (1 + value))
+    assert 2.6 < tuned(kept, SETTING, "hpa").at.value < 3
+    assert tuned(kept, SETTINGS["fortnight"], "hpa").at is None  # too dear there
+    kept.pool.make = lambda setting, text, value: Point(value, 0.9, 10 * (1 + value))
+    assert len(tuned(kept, SETTINGS["code"], "hpa").tries) == reproduce_search.MOST_REPLAYS
+
+
 def test_its_least_is_said_of_the_knobs_least_alone():
     least, own = Point(-0.9, 1.0, 5.0), Point(0.0, 1.0, 6.0)
     said = [reproduce.of_policy("hpa", Tuned("hpa", 0.99, tries)) for tries in ((own, least), (own,))]
