@@ -1,6 +1,6 @@
 """Runs of all policies -> what an evaluation found: regret, gates, notes, the settings in effect."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,11 +16,12 @@ from .bounds import perfect_said, perfect_system
 from .commitment import commitments
 from .differences import differences, drawn, own_intervals, settings
 from .equal import Equals
-from .gates import percentile_test
+from .gates import Gate, percentile_test
 from .inputs import Inputs
 from .paired import block_edges
 from .prepare import Prepared
 from .registry import Named
+from .replays import Replays
 from .results import Evaluation, why_denied
 from .runner import Run
 from .worst import worst_windows
@@ -31,35 +32,21 @@ def collect(
     ready: Prepared,
     inputs: Inputs,
     asked: list[Named],
-    runs: list[Run],
-    failures: dict[str, str],
-    conditions: Sequence[Any],
+    ended: Replays,
+    conditions: Sequence[Gate],
     attain: float,
     train_fraction: float,
     load: float,
     equal: Equals,
 ) -> Evaluation:
     """The tables, notes and exit code of an evaluation; UserError (exit 7) where no policy ran to its end."""
-    names = {named.name for named in asked}
-    oracle = next((run.scores["gpu_hours_provisioned"] for run in runs if run.name == "oracle"), None)
-    rows, gate_rows = [], []
-    for run in runs:
-        role = "policy" if run.name in names else ("bound" if run.foresight else "baseline")
-        hours = run.scores["gpu_hours_provisioned"]
-        regret = hours / oracle - 1 if oracle else None
-        scores = {"policy": run.name, "role": role, "foresight": run.foresight, **run.scores, "regret": regret}
-        rows.append(scores)
-        for test in ready.slos:
-            if test.percentile is not None and run.rows.width:  # windows have no requests to take one of
-                value, met = percentile_test(test, run.rows)
-                gate_rows.append((str(test), "slo", run.name, value, test.limit_s, met))
-        if role == "policy":
-            gate_rows += [(g.text, "gate", run.name, *_checked(g, scores, run.rows)) for g in conditions]
-    gates = pl.DataFrame(gate_rows, schema=GATES, orient="row")
-    failed = gates.filter((pl.col("kind") == "gate") & ~pl.col("passed")).height > 0
+    runs, failures = list(ended.runs.values()), ended.failures
     if not runs:
         reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise UserError(f"every policy failed: {reasons}", Exit.PARTIAL)
+    rows = _scores(runs, {named.name for named in asked})
+    gates = _gates(runs, rows, ready, conditions)
+    failed = gates.filter((pl.col("kind") == "gate") & ~pl.col("passed")).height > 0
     perfect = perfect_system(ready, inputs)
     tested, tested_said = backtest(trace, ready, runs, load)
     reserved, reserved_said = commitments(runs, ready.fleet)
@@ -101,6 +88,17 @@ def collect(
     )
 
 
+def _scores(runs: Sequence[Run], asked: Collection[str]) -> list[dict[str, Any]]:
+    """A row of scores a run; regret: the share by which it spends more than the oracle."""
+    oracle = next((run.scores["gpu_hours_provisioned"] for run in runs if run.name == "oracle"), None)
+    rows = []
+    for run in runs:
+        role = "policy" if run.name in asked else ("bound" if run.foresight else "baseline")
+        regret = run.scores["gpu_hours_provisioned"] / oracle - 1 if oracle else None
+        rows.append({"policy": run.name, "role": role, "foresight": run.foresight, **run.scores, "regret": regret})
+    return rows
+
+
 GATES = {
     "gate": pl.String,
     "kind": pl.String,  # gate: decides the exit code; slo: a percentile test, reported only
@@ -111,9 +109,20 @@ GATES = {
 }
 
 
-def _checked(gate: Any, scores: dict[str, Any], rows: pl.DataFrame) -> tuple[float | None, float, bool]:
-    value, passed = gate.check(scores, rows)
-    return value, gate.threshold, passed
+def _gates(
+    runs: Sequence[Run], scores: Sequence[Mapping[str, Any]], ready: Prepared, conditions: Sequence[Gate]
+) -> pl.DataFrame:
+    """GATES: the percentile tests of every run, and the conditions of the policies asked for."""
+    rows = []
+    for run, score in zip(runs, scores, strict=True):
+        for test in ready.slos:
+            if test.percentile is not None and run.rows.width:  # windows have no requests to take one of
+                value, met = percentile_test(test, run.rows)
+                rows.append((str(test), "slo", run.name, value, test.limit_s, met))
+        for gate in conditions if score["role"] == "policy" else ():
+            value, met = gate.check(score, run.rows)
+            rows.append((gate.text, "gate", run.name, value, gate.threshold, met))
+    return pl.DataFrame(rows, schema=GATES, orient="row")
 
 
 def _stack(runs: list[Run], table: str) -> pl.DataFrame:

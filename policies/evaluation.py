@@ -1,8 +1,6 @@
 """The evaluator: replay every policy on the same requests and score them side by side."""
 
-import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -10,7 +8,6 @@ from typing import Any
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
-from lmaas.replay.conservation import ConservationError
 from lmaas.replay.fleet import SHARED
 from lmaas.replay.fleetfile import FleetSpec, read_fleet
 from lmaas.replay.profile import find_profile
@@ -27,8 +24,9 @@ from .gates import Gate, check_services, parse_gates
 from .inputs import Inputs
 from .prepare import prepare
 from .registry import Named, parse_policy
+from .replays import run_all
 from .results import Evaluation
-from .runner import Run, run_policy
+from .runner import run_policy
 from .spare import with_spare
 from .starts import check_starts
 from .static import described
@@ -154,60 +152,29 @@ def evaluate(
     inputs = Inputs(ready)
     say = progress or (lambda name, share: None)
 
-    run_one = partial(run_policy, check=check)
+    everyone = [*asked, *beside]
+    compared = list(baselines or ()) != ["none"]
+    run_one = partial(run_policy, ready=ready, inputs=inputs, check=check)
     if fidelity == "window":
         from .window import Windows
         from .window_run import run_windows, with_agreement  # deferred: scipy, which a replay does without
 
         windows = Windows.of(trace, ready, inputs, attain, load)
-        run_one = partial(run_windows, windows)
-
-    seconds: dict[str, float] = {}
-
-    def one(named: Named) -> Run | str:
-        began = perf_counter()
-        ended = _ended(named, lambda: run_one(named, ready, inputs, partial(say, named.name)), say)
-        if isinstance(ended, Run):
-            seconds[named.name] = perf_counter() - began
-        return ended
-
-    everyone = [*asked, *beside]
-    if jobs == 1:
-        ended = [one(named) for named in everyone]
-    else:
-        with ThreadPoolExecutor(max_workers=jobs) as pool:  # the kernel holds no interpreter lock
-            ended = list(pool.map(one, everyone))
-    runs = [run for run in ended if isinstance(run, Run)]
-    failures = {n.name: run for n, run in zip(everyone, ended, strict=True) if isinstance(run, str)}
+        run_one = partial(run_windows, windows, ready=ready, inputs=inputs)
+    ended = run_all(everyone, lambda named, tell: run_one(named, progress=tell), jobs, say)
     equal = Equals()
-    if fidelity == "request" and list(baselines or ()) != ["none"]:
+    if fidelity == "request" and compared:
         judged = asked or [named for named in beside if not named.policy.foresight]
-        equal = beside_policies(judged, {run.name: run for run in runs}, ready, inputs, jobs, say)
-    result = collect(trace, ready, inputs, asked, runs, failures, conditions, attain, train_fraction, load, equal)
+        equal = beside_policies(judged, ended.runs, ready, inputs, jobs, say)
+    result = collect(trace, ready, inputs, asked, ended, conditions, attain, train_fraction, load, equal)
     if fidelity == "window":
         return with_agreement(result, windows, everyone, say)
-    if list(baselines or ()) != ["none"]:
-        result = with_spare(result, everyone, runs, ready, inputs, say)
+    if compared:
+        result = with_spare(result, everyone, ended.runs, ready, inputs, say)
     if depth == "full":
         bench = Bench(trace, world, Kept(kept, question_of(trace, ready, train_fraction)), ready, inputs)
-        ran = [named for named in everyone if named.name in seconds]
-        by_name = {run.name: run for run in runs}
+        ran = [named for named in everyone if named.name in ended.runs]
         number = check_depth(depth, fidelity, seeds)
-        deep = Deep(result, ran, by_name, equal, seconds, prepare_s, bench, attain, jobs, number)
+        deep = Deep(result, ran, ended.runs, equal, ended.seconds, prepare_s, bench, attain, jobs, number)
         return deepen(deep, announce or (lambda text: None), say)
     return result
-
-
-def _ended(named: Named, run: Callable[[], Run], say: Callable[[str, float], None]) -> Run | str:
-    """The policy's run, or why it failed: its own fault must not cost the others their results."""
-    say(named.name, 0.0)
-    try:
-        return run()
-    except (UserError, ConservationError):  # none of the policy's
-        raise
-    except Exception as error:
-        where = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
-        what = str(error) if error.__cause__ else f"{type(error).__name__}: {error}"  # the cause is named in it
-        return f"{what} ({Path(where.filename).name}:{where.lineno})"
-    finally:
-        say(named.name, 1.0)

@@ -1,6 +1,6 @@
 """N+1: what the recommended policy attains when it loses a replica, or a region, in the busiest hour."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -35,18 +35,17 @@ SPARE = {
 def with_spare(
     result: Evaluation,
     everyone: Sequence[Named],
-    runs: Sequence[Run],
+    runs: Mapping[str, Run],
     ready: Prepared,
     inputs: Inputs,
     say: Callable[[str, float], None],
 ) -> Evaluation:
     """The evaluation with SPARE of the policy that is recommended, or comes closest: two or more replays."""
     subject = choose(result.scores, result.settings["attain"]).subject
-    name = subject["policy"] if subject else None
-    named = next((n for n in everyone if n.name == name), None)
-    run = next((r for r in runs if r.name == name), None)
-    if named is None or run is None or run.rows.is_empty():
+    run = runs.get(subject["policy"]) if subject else None
+    if run is None or run.rows.is_empty():
         return result
+    named = next(one for one in everyone if one.name == run.name)
     say("N+1", 0.0)
     try:
         return replace(result, spare=spare(named, run, ready, inputs, result.settings["attain"]))
