@@ -156,7 +156,8 @@ class Conservation:
         """GPUs occupied are those of the replicas that are not off, and no more than a region has."""
         world, lives = self.life.world, self.life.lives
         held: dict[tuple[str, str | None], int] = {}
-        records = [int(r) for r in sight.rep["record"][sight.rep["state"] != k.FREE]] + self.life.lent
+        records = [int(r) for r in sight.rep["record"][sight.rep["state"] != k.FREE]]
+        records += self.life.lent + self.life.regroups.kept()
         for record in records:
             pool, _, profile, gpus = lives.who[record]
             key = (world.fleet.pools[pool].region, world.profiles[profile].gpu)

@@ -37,7 +37,7 @@ class Lifecycle(Slots):
             return
         for slot in ended[np.lexsort((rep.index[ended], rep.pool[ended], rep.off_s[ended]))]:
             one = rep[slot]
-            record, pool, profile, off_s = int(one.record), int(one.pool), int(one.profile), float(one.off_s)
+            record, pool, off_s = int(one.record), int(one.pool), float(one.off_s)
             self.lives.busy_s[record] = float(one.busy_s)
             one.state = k.FREE
             if record in self.lending:
@@ -46,12 +46,14 @@ class Lifecycle(Slots):
                 self.lent.append(record)
                 self.lent.sort(key=lambda r: (self.lives.log[r][-1][0], self.lives.who[r][:2]))
                 continue
-            self.lives.note(record, off_s, "off")
-            self.machines.vacate(pool, profile, off_s)
+            if group := self.regroups.ended(record):
+                if not group.left:
+                    self.switch_off(group.empty, off_s)
+                    self._follow(group, off_s)
+                continue
+            self.switch_off([record], off_s)
             if record in self.reshaping:
                 self._come_back(pool, off_s, self.reshaping.pop(record), self.lives.who[record][1])
-            elif group := self.regroups.ended(record):
-                self._follow(group, off_s)
 
     def _follow(self, group: Group, t: float) -> int:
         """What takes the place of a group starts, within the pool's bound, where it finds machines; how many do."""
@@ -141,10 +143,15 @@ class Lifecycle(Slots):
 
     def vacate(self, record: int, t: float) -> None:
         """A lent replica gives its machines back."""
-        pool, _, profile, _ = self.lives.who[record]
         self.lent.remove(record)
-        self.lives.note(record, t, "off")
-        self.machines.vacate(pool, profile, t)
+        self.switch_off([record], t)
+
+    def switch_off(self, records: Sequence[int], t: float) -> None:
+        """Their logs end, and their machines are free."""
+        for record in records:
+            pool, _, profile, _ = self.lives.who[record]
+            self.lives.note(record, t, "off")
+            self.machines.vacate(pool, profile, t)
 
     # --- scaling ---
 

@@ -29,6 +29,7 @@ def lose(life: Lifecycle, slots: Sequence[int], t: float) -> None:
         life.reshaping.pop(record, None)
         if group := life.regroups.given_up(record):
             life.denied[group.pool] += len(group.profiles)
+            life.switch_off(group.empty, t)
         life.ask(k.LOSE, t, int(slot))
     life.harvest()
 

@@ -1,4 +1,4 @@
-"""Replicas that give way together: they drain, and others start on their machines once the last of them is off."""
+"""Replicas that give way together: they drain, and others start on their machines once the last of them is empty."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +11,8 @@ class Group:
     pool: int
     profiles: tuple[int, ...]  # rows of the replay's profiles, in the order they start
     lasts_s: float | None  # how long they start; None: drawn, as after a model swap
-    left: set[int] = field(default_factory=set)  # records yet to go off
+    left: set[int] = field(default_factory=set)  # records that drain
+    empty: list[int] = field(default_factory=list)  # records that have drained and keep their machines for the others
 
 
 class Regroups:
@@ -30,12 +31,12 @@ class Regroups:
             self.of[record] = group
 
     def ended(self, record: int) -> Group | None:
-        """The record is off: its group, where it was the last of it."""
+        """The record has drained: its group, of which others may be left."""
         group = self.of.pop(record, None)
-        if group is None:
-            return None
-        group.left.discard(record)
-        return None if group.left else group
+        if group is not None:
+            group.left.discard(record)
+            group.empty.append(record)
+        return group
 
     def given_up(self, record: int) -> Group | None:
         """The record was lost: its group, of which nothing follows; what else drains of it does so for itself."""
@@ -43,6 +44,10 @@ class Regroups:
         for other in group.left if group else ():
             del self.of[other]
         return group
+
+    def kept(self) -> list[int]:
+        """Records that have drained and keep their machines until their groups have."""
+        return [record for group in set(self.of.values()) for record in group.empty]
 
     def coming(self, pool: int, profile: int | None = None) -> int:
         """Replicas of the pool that are to follow; of the profile, where one is named."""

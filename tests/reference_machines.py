@@ -45,7 +45,7 @@ class Machines:
             if replica.after == "reshape":
                 self.restart(replica)
             elif replica.after == "regroup":
-                replica.become("off", self.now)
+                replica.state = "empty"  # reading: its machines wait for the others, and are paid for as if it drained
                 self.follow(replica)
             else:
                 replica.become(replica.after, self.now)
@@ -228,13 +228,13 @@ class Machines:
         return next((g for g in self.groups if replica in g[1]), None)
 
     def follow(self, replica: Replica) -> None:
-        """It is off, for others."""
+        """It is empty, for others."""
         group = self.group_of(replica)
-        members = group[1]
-        members.remove(replica)
-        if members:
+        if any(r.state != "empty" for r in group[1]):
             return
         self.groups.remove(group)
+        for member in group[1]:
+            member.become("off", self.now)
         self.succeed(group)
 
     def succeed(self, group: tuple) -> int:
@@ -271,7 +271,7 @@ class Machines:
 
     def lose(self, replica: Replica) -> None:
         """Gone, in whatever state; its requests start again."""
-        if replica.state == "off":
+        if replica.state in ("off", "empty"):
             return
         if replica.plan is not None:
             replica.busy[-1] += self.now - replica.began
@@ -288,6 +288,8 @@ class Machines:
             self.deny(replica.pool, len(group[2]))
             for other in group[1]:
                 other.after = "off"
+                if other.state == "empty":
+                    other.become("off", self.now)
         replica.become("off", self.now)
         for request in members:
             self.again(request)
