@@ -11,7 +11,8 @@ from lmaas.replay.engine import NO_EXTENSION, Extension
 from lmaas.replay.prefixes import Prefixes
 
 from .ahead import Horizon, forecast_ahead, of_horizon
-from .prepare import Prepared, prefixes_of
+from .prepare import Prepared
+from .rows import prefixes_of
 from .sessions import Chains, chains
 from .told import MEDIAN, TRUE, TRUTH, demand_off, off
 from .typed import Typed, Types, typed

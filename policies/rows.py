@@ -98,3 +98,9 @@ def _rows_a_group(trace: Trace) -> int:
 
     written: int = pq.read_metadata(trace.path).row_group(0).num_rows
     return min(max(written, FEWEST), ROW_GROUP)
+
+
+def prefixes_of(rows: pl.DataFrame, prefixes: Prefixes) -> Prefixes:
+    """Of rows of Prepared.requests; what is not of the trace's own copy (--load) is of a copy of its own."""
+    copy = rows["copy"].cast(pl.Int64).to_numpy() if "copy" in rows.columns else np.zeros(rows.height, np.int64)
+    return prefixes.take(rows["row"].to_numpy(), copy)

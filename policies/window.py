@@ -19,8 +19,9 @@ from lmaas.replay.scores import HOUR_S, MONTH_H
 from .brought import no_windows
 from .guard import checked_plan
 from .inputs import Inputs
+from .measured import FEW
 from .planning import common_start, counts_by_start
-from .prepare import FEW, Prepared
+from .prepare import Prepared
 from .reacting import Timetable, reacts, reads_replicas
 from .told import errors_of
 from .window_demand import Steps, Work, lazy_requests, mix_of, scan_steps

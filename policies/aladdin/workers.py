@@ -11,7 +11,8 @@ from lmaas.replay.profile import Profile, find_profile, profiles
 from lmaas.replay.protocol import History
 from lmaas.replay.steplaw import step_law
 
-from ..prepare import Prepared, measured_rates, rates_frame
+from ..measured import measured_rates, rates_frame
+from ..prepare import Prepared
 from .drift import FEW
 from .limits import NONE_S, Placement
 from .relation import Relation, relations

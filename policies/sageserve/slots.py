@@ -11,7 +11,8 @@ from lmaas.replay.fleet import SHARED, Fleet
 from lmaas.replay.profile import Profile
 from lmaas.replay.protocol import History, Seen
 
-from ..prepare import Prepared, measured_rates
+from ..measured import measured_rates
+from ..prepare import Prepared
 from .base import ordered
 
 if TYPE_CHECKING:
