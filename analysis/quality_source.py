@@ -13,8 +13,8 @@ from .ingest_facts import duplicates
 from .ingest_write import FILES
 from .quality import Finding
 from .trace import Trace, TraceMeta
+from .windows import HOUR_S
 
-HOUR_S = 3600.0
 SINCE_1970_S = 1e9  # 2001; no trace lasts 31 years
 LONGEST_S = 1e6  # eleven days: no request takes that long, a difference of two clocks does
 CHANGES = {3, 4, 9, 10, 11}  # months in which clocks are put forward or back somewhere

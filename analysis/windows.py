@@ -15,6 +15,7 @@ from .errors import Exit, UserError
 KNOWN_METRICS = ("requests", "prompt_tokens", "output_tokens")
 METRICS = (*KNOWN_METRICS, "total_tokens")  # total = prompt + output
 DEFAULT_ORIGIN = "default"  # the origin of a request without region
+HOUR_S = 3600.0
 DAY_S = 86_400.0
 MAX_WINDOWS = 2_000_000  # of all series together; more is a mistyped window, and would fill the memory
 MAX_LAG = 32  # windows; requests running longer than this past their window's end stay estimated

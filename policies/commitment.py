@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lmaas.analysis.windows import HOUR_S
 from lmaas.replay.fleet import Fleet, Pool
-from lmaas.replay.scores import HOUR_S, MONTH_H
+from lmaas.replay.spending import MONTH_H
 
 from .runner import Run
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from lmaas.replay.fleet import SHARED
 from lmaas.replay.profile import Profile
-from lmaas.replay.scores import cost_scores
+from lmaas.replay.spending import cost_scores
 
 from .inputs import Inputs
 from .knobs import Knob, knob_of

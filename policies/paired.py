@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from lmaas.replay.outcome import Outcome
-from lmaas.replay.scores import mean_counts
+from lmaas.replay.spending import mean_counts
 
 F8 = npt.NDArray[np.float64]
 

@@ -16,9 +16,9 @@ class Evaluation:
     """Scores of every policy on one trace, and what they rest on.
 
     scores: one row a policy; groups: policy, group (all, tier, service), name, n, ...; timeline: policy, start_s, ...
-    (replay.scores.timeline); forecasts: policy, start_s, service, origin, metric, actual, forecast; histogram: policy,
-    metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request. failures:
-    policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
+    (replay.spending.timeline); forecasts: policy, start_s, service, origin, metric, actual, forecast; histogram:
+    policy, metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request.
+    failures: policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
     differences: with their intervals (differences.DIFFERENCES); worst: windows with most misses (worst.WORST);
     backtest: the recorded fleet's replay beside observed latencies (backtest.BACKTEST); spare: what a loss costs
     (spare.SPARE); commitment: with reserved GPUs (commitment.COMMITMENT); blocks: policy and paired.STORED, for

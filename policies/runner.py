@@ -11,16 +11,8 @@ import polars as pl
 from lmaas.analysis.windows import demand
 from lmaas.replay.engine import NEVER, Controller, Replay
 from lmaas.replay.protocol import Actions, Seen
-from lmaas.replay.scores import (
-    cost_scores,
-    group_scores,
-    histogram,
-    mean_gpus,
-    request_rows,
-    request_scores,
-    timeline,
-    within,
-)  # fmt: skip
+from lmaas.replay.scores import group_scores, histogram, request_rows, request_scores
+from lmaas.replay.spending import cost_scores, mean_gpus, timeline, within
 
 from .brought import plain, said, suited
 from .guard import both, checked_plan, guarded
@@ -40,7 +32,7 @@ from .whatif import AS_IT_WAS, BALANCED, WhatIf
 
 @dataclass(frozen=True)
 class Run:
-    """A policy's scores and tables (replay.scores); rows: the evaluated requests, without the warm-up."""
+    """A policy's scores and tables (replay.scores, .spending); rows: the evaluated requests, without the warm-up."""
 
     name: str
     foresight: bool

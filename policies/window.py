@@ -14,7 +14,8 @@ from polars import selectors as cs
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import Trace
-from lmaas.replay.scores import HOUR_S, MONTH_H
+from lmaas.analysis.windows import HOUR_S
+from lmaas.replay.spending import MONTH_H
 
 from .brought import no_windows
 from .guard import checked_plan

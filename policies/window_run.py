@@ -83,7 +83,7 @@ def run_windows(
 
 
 def _timeline(frames: list[pl.DataFrame], windows: Windows) -> pl.DataFrame:
-    """replay.scores.timeline's columns; attained is an estimate, so not a whole number."""
+    """replay.spending.timeline's columns; attained is an estimate, so not a whole number."""
     parts = []
     for pool, frame in zip(windows.ready.fleet.pools, frames, strict=True):
         rate = windows.ready.rates[pool.service, pool.lane].requests_s

@@ -13,7 +13,7 @@ from lmaas.policies import evaluate
 from lmaas.policies.commitment import COMMITMENT, RATIOS, break_even, commitments, reserve
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import Profile
-from lmaas.replay.scores import MONTH_H
+from lmaas.replay.spending import MONTH_H
 from lmaas.reports.schema import EvaluationMetrics
 
 

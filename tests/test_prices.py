@@ -14,7 +14,8 @@ from lmaas.replay.engine import NEVER, Controller, Replay, Requests
 from lmaas.replay.fleet import Fault, Fleet, Pool
 from lmaas.replay.profile import Latency, Profile, Startup
 from lmaas.replay.protocol import Actions
-from lmaas.replay.scores import MONTH_H, cost_scores, request_rows
+from lmaas.replay.scores import request_rows
+from lmaas.replay.spending import MONTH_H, cost_scores
 
 SLOW_START = Startup(cold=5.0, warm=5.0, swap=5.0)
 

@@ -10,7 +10,7 @@ import polars as pl
 from lmaas.analysis.forecasting.forecaster import Task
 from lmaas.analysis.forecasting.models.auto import Auto
 from lmaas.analysis.trace import TraceMeta
-from lmaas.analysis.windows import DAY_S
+from lmaas.analysis.windows import DAY_S, HOUR_S
 
 from .load import WEEK_S
 from .series import Series, regular
@@ -20,7 +20,6 @@ F8 = npt.NDArray[np.float64]
 
 MAX_WINDOWS = 2_100  # two weeks of ten minutes; the default forecaster takes 2 s for them
 MIN_REQUESTS = 5.0  # per window on average
-HOUR_S = 3600.0
 LEAST_S = 60.0  # of a window: no fleet follows a shorter forecast
 RECENT = 12  # windows of the recent mean
 NAIVE = ("last-value", "recent-mean")

@@ -12,12 +12,13 @@ from itertools import pairwise
 
 import polars as pl
 
+from lmaas.analysis.windows import HOUR_S
+
 from .buckets import COARSE, bucket
 from .lengths import LATENCIES, tpot_s
 from .load import SCALES_S, base_scale_s, counts
 from .tables import OTHERS, TOP, answered, collected, named
 
-HOUR_S = 3600.0
 TENANTS = 200  # told apart in loads by tenant; the rest together
 TENANT_S = 60.0
 MAX_JOINT = 500  # windows of the joint distribution of lengths
