@@ -9,6 +9,7 @@ import pytest
 from lmaas.policies.autoscalers.aibrix import AibrixApa, AibrixKpa
 from lmaas.policies.autoscalers.base import PoolSeen, Samples
 from lmaas.policies.autoscalers.dynamo import DynamoPlanner, Load, decode_tokens_s, prefill_tokens_s
+from lmaas.policies.autoscalers.hpa import Hpa
 from lmaas.policies.autoscalers.keda import Keda
 from lmaas.policies.autoscalers.knative import Knative
 from lmaas.policies.autoscalers.kv_thresholds import KvThresholds
@@ -64,6 +65,37 @@ def test_samples_keep_a_period_and_average_a_shorter_one():
     assert (samples.mean(), samples.mean(20.0), samples.most()) == (65.0, 85.0, 90.0)
 
 
+class TestHpa:
+    """Ten requests a replica."""
+
+    POLICY = Hpa(target=10)
+
+    def test_the_ratio_outside_its_tolerance(self):
+        assert counts(self.POLICY, at(running=44)) == [4]  # 1.1
+        assert counts(self.POLICY, at(running=45)) == [5]  # ceil(4 · 1.125)
+
+    def test_replicas_not_ready_count_as_idle_on_the_way_out(self):
+        assert counts(self.POLICY, at(running=80, active=4, starting=4)) == [8]  # 20 each, 10 with the others
+        assert counts(self.POLICY, at(running=100, active=4, starting=4)) == [10]
+        low = Hpa(target=10, down_window_s=0)
+        assert counts(low, at(running=20, active=4, starting=4)) == [2]  # on the way in they do not count
+
+    def test_a_fleet_it_finds_is_not_scaled_in_before_its_window_has_passed(self):
+        """recordInitialRecommendation: the first recommendation is the count it finds, four."""
+        said = counts(self.POLICY, *(at(15 * k, running=10) for k in range(22)))
+        assert said == [4] * 20 + [1, 1]  # from 300 s on
+        assert counts(Hpa(target=10, down_window_s=0), at(0, running=10)) == [1]
+
+    def test_the_highest_recommendation_counts_even_above_the_count(self):
+        """Twenty were wanted and eight allowed; when the load is gone twenty is still the highest of the window."""
+        said = counts(self.POLICY, at(0, running=200), at(15, running=10, active=8), at(30, running=10, active=16))
+        assert said == [8, 16, 20]
+
+    def test_at_most_four_or_as_many_again_a_period(self):
+        assert counts(self.POLICY, at(running=500, active=2)) == [6]
+        assert counts(self.POLICY, at(running=500, active=9)) == [18]
+
+
 class TestKeda:
     def test_one_replica_for_every_five_waiting(self):
         assert counts(Keda(), at(waiting=43, active=8)) == [8]  # 7.5 % over what eight take: within the tolerance
@@ -72,40 +104,52 @@ class TestKeda:
     def test_moves_as_an_hpa_does(self):
         assert counts(Keda(), at(waiting=500, active=2)) == [6]  # +4 or +100 %
         quiet = [at(15 * k, waiting=0, active=8) for k in range(22)]
-        said = counts(Keda(), at(0, waiting=40, active=8), *quiet[1:])
-        assert said[:20] == [8] * 20  # 300 s of stabilisation
-        assert said[-1] == 1
+        said = counts(Keda(), *quiet)
+        assert said == [8] * 20 + [1, 1]  # 300 s of stabilisation, from the count that it finds
 
     def test_never_asks_for_more_than_its_most(self):
         assert counts(Keda(), at(waiting=5000, active=90)) == [100]
 
-    def test_the_last_replica_goes_after_the_cooldown(self):
-        policy = Keda(down_window_s=0)
-        assert counts(policy, at(0, waiting=1, active=1), at(359, active=1), at(360, active=1)) == [1, 1, 0]
+    def test_all_go_after_the_cooldown_where_none_need_stay(self):
+        ticks = (at(0, waiting=1, active=3), at(359, active=3), at(360, active=3))
+        empty = Keda(down_window_s=600).remember(replace(POOL, minimum=0), RATES)
+        assert [Keda(down_window_s=600).count(tick, empty) for tick in ticks] == [3, 3, 0]  # whatever its HPA holds
+        assert counts(Keda(down_window_s=600), *ticks) == [3, 3, 3]
+        assert counts(Keda(down_window_s=0), *ticks) == [1, 1, 1]  # an HPA keeps one
+
+    def test_keda_starts_the_first_one_and_its_hpa_the_others(self):
+        assert counts(Keda(), at(active=0, waiting=500)) == [1]
+        assert counts(Keda(), at(active=0)) == [0]
+        assert counts(Keda(), at(active=0, waiting=500), at(15, active=0, starting=1, waiting=500)) == [1, 5]
 
 
 class TestKnative:
     POLICY = Knative(concurrency=10, utilisation=0.7)  # seven requests a replica
 
     def test_stable_window_decides(self):
-        ticks = [at(2 * k, running=28) for k in range(30)]
+        ticks = [at(2 * k, running=28) for k in range(32)]
         assert counts(self.POLICY, *ticks)[-1] == 4  # 28 / 7
-        assert counts(self.POLICY, *ticks, at(60, running=70))[-1] == 5  # mean of 60 s: 29.4; of six: 42, no panic
+        assert counts(self.POLICY, *ticks, at(64, running=70))[-1] == 5  # mean of 60 s: 29.4; of six: 42, no panic
+
+    def test_a_fleet_it_finds_is_in_panic_until_there_is_a_stable_window(self):
+        ticks = [at(2 * k, running=7) for k in range(40)]
+        assert counts(self.POLICY, *ticks) == [4] * 31 + [2] * 9  # then at most halved
+        assert counts(self.POLICY, *(replace(tick, active=1, running=0.0) for tick in ticks[:2])) == [0, 0]
 
     def test_panics_at_twice_what_is_ready_and_does_not_scale_in_then(self):
-        calm = [at(2 * k, running=28) for k in range(30)]
-        burst = [at(60 + 2 * k, running=70) for k in range(3)]
-        after = [at(66 + 2 * k, running=7) for k in range(40)]
+        calm = [at(2 * k, running=28) for k in range(32)]
+        burst = [at(64 + 2 * k, running=70) for k in range(3)]
+        after = [at(70 + 2 * k, running=7) for k in range(40)]
         said = counts(self.POLICY, *calm, *burst, *after)
-        assert said[32] == 10  # 70 / 7 over six seconds
-        assert said[30] == 5  # 126 / 3 / 7 is 6: one and a half times what is ready, so the stable window decides
-        assert set(said[32:63]) == {10}  # until sixty seconds after it was last twice that, at 64 s
-        assert said[63] == 2  # then at most halved
+        assert said[34] == 10  # 70 / 7 over six seconds
+        assert said[32] == 5  # 126 / 3 / 7 is 6: one and a half times what is ready, so the stable window decides
+        assert set(said[34:65]) == {10}  # until sixty seconds after it was last twice that, at 68 s
+        assert said[65] == 2  # then at most halved
 
     def test_moves_at_most_so_far(self):
         policy = Knative(concurrency=10, utilisation=0.7, max_up=2.0)
         assert counts(policy, at(running=7000)) == [8]
-        assert counts(policy, at(running=0)) == [2]  # half of four
+        assert counts(policy, *(at(2 * k, running=0) for k in range(32)))[-1] == 2  # half of four
 
     def test_waits_with_scale_in(self):
         policy = Knative(concurrency=10, utilisation=0.7, delay_s=100.0, stable_window_s=6.0)
@@ -155,6 +199,12 @@ class TestRayServe:
         assert counts(eager, at(running=60)) == [8]  # 4 + 2 · (6 - 4)
         slow = RayServe(target=10, down_factor=0.1, down_delay_s=0)
         assert counts(slow, at(running=20)) == [3]  # ceil(4 - 0.2) is 4 again: one fewer
+
+    def test_what_starts_is_ordered_and_does_not_run(self):
+        eager = RayServe(target=10, up_factor=0.5, up_delay_s=0)
+        assert counts(eager, at(running=80, active=4, starting=1)) == [6]  # 4 + 0.5 · (8 - 4)
+        assert counts(eager, at(running=80, active=4, starting=2)) == [6]
+        assert counts(self.POLICY, at(waiting=30, active=0, starting=2), at(waiting=0, active=0, starting=2)) == [2, 2]
 
     def test_from_zero_at_once_and_to_zero_from_one_only(self):
         assert counts(self.POLICY, at(waiting=3, active=0)) == [1]
@@ -216,9 +266,7 @@ class TestWva:
     def test_scales_in_by_what_is_spare_once_that_lasts(self):
         # 51,200 - 12,800 / 0.7 = 32,914: two replicas of 12,800
         said = counts(Wva(), *(at(30 * k, kv_fraction=0.2, running=20) for k in range(12)))
-        assert said[0] == 2  # nothing else was recommended yet
-        said = counts(Wva(), at(0, kv_fraction=0.7, running=70), *(at(30 * k, kv_fraction=0.2) for k in range(1, 12)))
-        assert (said[1], said[-1]) == (4, 2)
+        assert said == [4] * 10 + [2, 2]  # the HPA holds the count that it finds for 300 s
 
     def test_a_full_queue_shows_what_a_replica_can_do(self):
         policy = Wva()

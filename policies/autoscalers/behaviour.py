@@ -10,7 +10,11 @@ from .base import Autoscaler, PoolSeen, Samples, not_negative
 class Behaviour:
     """autoscaling/v2's `behavior`, with its defaults.
 
-    Source: Kubernetes docs, "Horizontal Pod Autoscaling", default behaviour.
+    A recommendation below the count gives way to the highest of the last down_window_s, the first of which is the count
+    that it finds: a fleet is not scaled in before it was looked at for so long. That may be above the count where an
+    earlier one was held back by the limit. Source: Kubernetes docs, "Horizontal Pod Autoscaling", default behaviour;
+    kubernetes/kubernetes, pkg/controller/podautoscaler/horizontal.go, recordInitialRecommendation and
+    stabilizeRecommendationWithBehaviors.
     """
 
     up_share: float = 1.0  # at most +100 % a period ...
@@ -26,10 +30,13 @@ class Behaviour:
 
     def limited(self, pool: PoolSeen, wanted: int, recommended: Samples) -> int:
         """The count after stabilisation and the limit of one period."""
-        recommended.add(pool.t, wanted)
         now = pool.ordered
+        if not recommended.kept:
+            recommended.add(pool.t, now)
+        recommended.add(pool.t, wanted)
         if wanted < now:
-            wanted = min(now, int(recommended.most()))
+            recent = (int(n) for t, n in recommended.kept if t > pool.t - self.down_window_s)
+            wanted = max(recent, default=wanted)
         return min(wanted, max(math.ceil(now * (1 + self.up_share)), now + self.up_replicas))
 
 

@@ -13,9 +13,10 @@ from .behaviour import Behaving
 
 @dataclass
 class Quiet:
-    """Recommendations of the stabilisation window, and when something last waited."""
+    """Recommendations of the stabilisation window, whether the pool may be empty, and when something last waited."""
 
     recommended: Samples
+    to_zero: bool
     busy_s: float = -math.inf
 
 
@@ -23,10 +24,11 @@ class Quiet:
 class Keda(Behaving):
     """N' = ceil(waiting requests / threshold) through an HPA on an average value; to 0 after a quiet cooldown.
 
-    The HPA KEDA makes has Kubernetes' tolerance and default behaviour. `cooldown_s` holds back the last replica only,
-    where the pool's minimum is 0: KEDA's own rule (ScaledObject specification, cooldownPeriod); it never asks for more
-    than its maxReplicaCount, 100 by default. Threshold 5, polling
-    15 s and cooldown 360 s are those of the vLLM production-stack tutorial (`vllm:num_requests_waiting`).
+    The HPA KEDA makes has Kubernetes' tolerance and default behaviour, and keeps one replica. Where the pool's minimum
+    is 0, KEDA itself takes all that are left once nothing has waited for `cooldown_s`, and starts the first one where
+    something does (ScaledObject specification, cooldownPeriod; kedacore/keda, pkg/scaling/executor). It never asks for
+    more than its maxReplicaCount, 100 by default. Threshold 5, polling 15 s and cooldown 360 s are those of the vLLM
+    production-stack tutorial (`vllm:num_requests_waiting`).
     """
 
     threshold: float = 5.0  # waiting requests a replica
@@ -44,15 +46,18 @@ class Keda(Behaving):
 
     def remember(self, pool: Pool, rates: dict[str, Any]) -> Quiet:
         """Nothing waited yet."""
-        return Quiet(self.behaviour().remember())
+        return Quiet(self.behaviour().remember(), pool.minimum == 0)
 
     def count(self, pool: PoolSeen, memory: Quiet) -> int:
-        """The stabilised, rate-limited count."""
+        """The stabilised, rate-limited count, and KEDA's own from and to zero."""
         if pool.waiting > 0:
             memory.busy_s = pool.t
+        if pool.ordered == 0:
+            return 1 if pool.waiting > 0 else 0
+        if memory.to_zero and pool.t - memory.busy_s >= self.cooldown_s:
+            return 0
         wanted = self.behaviour().limited(pool, self.desired(pool), memory.recommended)
-        cool = pool.t - memory.busy_s >= self.cooldown_s
-        return min(wanted if cool else max(1, wanted), self.max_replicas)
+        return min(max(1, wanted), self.max_replicas)
 
     def desired(self, pool: PoolSeen) -> int:
         """ceil(waiting / threshold); as it is within the tolerance of that average."""

@@ -25,9 +25,10 @@ class Panic:
 class Windowed(Autoscaler):
     """Two windows over one measure: the stable one decides, the short one where it wants panic × what is ready.
 
-    In panic nothing is scaled in; it ends stable_window_s after the short window last asked for so much. A count is
-    at most max_up × and at least 1/max_down of the ready replicas. Scale-in waits until delay_s want no more. Source:
-    knative/serving, pkg/autoscaler/scaling/autoscaler.go.
+    In panic nothing is scaled in; it ends stable_window_s after the short window last asked for so much. It begins in
+    panic where more than one replica is ready: nothing goes until there is a stable window to go by. A count is at most
+    max_up × and at least 1/max_down of the ready replicas. Scale-in waits until delay_s want no more. Source:
+    knative/serving, pkg/autoscaler/scaling/autoscaler.go (newAutoscaler, Scale).
     """
 
     stable_window_s: float = 60.0
@@ -52,6 +53,8 @@ class Windowed(Autoscaler):
 
     def count(self, pool: PoolSeen, memory: Panic) -> int:
         """The count of the window that decides."""
+        if not memory.measured.kept and pool.active > 1:
+            memory.since_s, memory.most = pool.t, pool.active
         memory.measured.add(pool.t, self.measure(pool))
         ready = max(1, pool.active)
         stable = math.ceil(memory.measured.mean() / memory.target)

@@ -24,10 +24,11 @@ class Waiting:
 class RayServe(Autoscaler):
     """N' = ceil(N + factor · (ongoing/target - N)) once that has been wanted throughout a delay.
 
-    ongoing: requests present, averaged over look_back_s. target: ongoing requests a replica (Ray's default of 2 suits
-    no LLM engine); None: their mean at the sustainable rate μ; divided by 1 + headroom, which is ours, as in hpa. From
-    zero: one, or the factor. Ray decides ten times a second, here every control_s, its metrics' interval. Source:
-    ray-project/ray, serve/autoscaling_policy.py.
+    N: replicas that run; those ordered are what N' is more or fewer than. ongoing: requests present, averaged over
+    look_back_s. target: ongoing requests a replica (Ray's default of 2 suits no LLM engine); None: their mean at the
+    sustainable rate μ; divided by 1 + headroom, which is ours, as in hpa. While none runs: one, or the factor, without
+    a delay. Ray decides ten times a second, here every control_s, its metrics' interval. Source: ray-project/ray,
+    serve/autoscaling_policy.py.
     """
 
     target: float | None = None
@@ -55,9 +56,9 @@ class RayServe(Autoscaler):
         """What it wants, where it has wanted it long enough; else what there is."""
         memory.ongoing.add(pool.t, pool.present)
         now = pool.ordered
-        if now == 0:  # no delay from zero
-            return math.ceil(self.up_factor) if pool.present else 0
-        wanted = self.desired(now, memory)
+        if pool.active == 0:
+            return max(math.ceil(self.up_factor), now) if pool.present else now
+        wanted = self.desired(pool.active, memory)
         memory.more_since_s = _since(memory.more_since_s, wanted > now, pool.t)
         memory.fewer_since_s = _since(memory.fewer_since_s, wanted < now, pool.t)
         if memory.more_since_s is not None and pool.t - memory.more_since_s >= self.up_delay_s:
@@ -68,12 +69,12 @@ class RayServe(Autoscaler):
             return max(wanted, 1 if now > 1 else 0)  # to zero from one only
         return now
 
-    def desired(self, now: int, memory: Waiting) -> int:
+    def desired(self, running: int, memory: Waiting) -> int:
         """The count without delays; stuck by a small factor, one fewer."""
         needed = memory.ongoing.mean() / memory.target
-        factor = self.up_factor if needed > now else self.down_factor
-        scaled = math.ceil(now + factor * (needed - now))
-        return scaled - 1 if math.ceil(needed) < now == scaled else scaled
+        factor = self.up_factor if needed > running else self.down_factor
+        scaled = math.ceil(running + factor * (needed - running))
+        return scaled - 1 if math.ceil(needed) < running == scaled else scaled
 
 
 def _since(since_s: float | None, wants: bool, t: float) -> float | None:
