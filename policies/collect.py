@@ -18,11 +18,13 @@ from .differences import differences, drawn, own_intervals, settings
 from .equal import Equals
 from .gates import Gate, percentile_test
 from .inputs import Inputs
+from .misses import misses
 from .paired import block_edges
 from .prepare import Prepared
 from .registry import Named
 from .replays import Replays
 from .results import Evaluation, why_denied
+from .roomy import Roomy
 from .runner import Run
 from .worst import worst_windows
 
@@ -50,7 +52,7 @@ def collect(
     perfect = perfect_system(ready, inputs)
     tested, tested_said = backtest(trace, ready, runs, load)
     reserved, reserved_said = commitments(runs, ready.fleet)
-    draws = drawn(runs, ready.seed)
+    draws, roomy = drawn(runs, ready.seed), Roomy(ready)
     scored = own_intervals(pl.DataFrame(rows, infer_schema_length=None), draws)
     edges_s = block_edges(ready.cut_s, ready.horizon_s, ready.window_s)
     return Evaluation(
@@ -80,7 +82,8 @@ def collect(
         equal=equal.table,
         backtest=tested,
         commitment=reserved,
-        worst=pl.concat([worst_windows(run, ready) for run in runs]),
+        misses=misses(runs),
+        worst=pl.concat([worst_windows(run, ready, roomy) for run in runs]),
         differences=differences(scored, attain, draws, equal.fleets, ready.seed) if draws else pl.DataFrame(),
         blocks=_blocks(runs),
         requests={run.name: run.rows for run in runs if run.rows.width},

@@ -93,7 +93,7 @@ def _with_limits(requests: pl.DataFrame, slos: Sequence[Slo]) -> tuple[pl.DataFr
     return keyed.join(table, on=["service", "scored_tier"], how="left", maintain_order="left"), said
 
 
-def _known_by(requests: pl.DataFrame, fleet: Fleet, cut_s: float) -> pl.DataFrame:
+def training_part(requests: pl.DataFrame, fleet: Fleet, cut_s: float) -> pl.DataFrame:
     """Requests of before the cut that, alone on their replica, would be done by then: their output is known."""
     training = requests.filter(pl.col("arrival_s") < cut_s)
     least = np.zeros(training.height)
@@ -189,7 +189,7 @@ def prepare(
     services = tuple(dict.fromkeys(pool.service for pool in built.pools))
     requests, limits = _with_limits(_with_pools(requests, built, services), slos)
     requests = altered.limits(requests)
-    training = _known_by(requests, built, cut_s)
+    training = training_part(requests, built, cut_s)
     if training.height == 0:
         notes.append(
             "no training part: μ is measured on the replayed lengths; static-peak, static-mean and the common start "

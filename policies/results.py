@@ -20,6 +20,7 @@ class Evaluation:
     policy, metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request.
     failures: policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
     differences: with their intervals (differences.DIFFERENCES); worst: windows with most misses (worst.WORST);
+    misses: which limits were missed (misses.MISSES);
     backtest: the recorded fleet's replay beside observed latencies (backtest.BACKTEST); spare: what a loss costs
     (spare.SPARE); commitment: with reserved GPUs (commitment.COMMITMENT); blocks: policy and paired.STORED, for
     intervals between runs. exit_code: 0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth
@@ -45,6 +46,7 @@ class Evaluation:
     equal: pl.DataFrame = field(default_factory=pl.DataFrame)
     differences: pl.DataFrame = field(default_factory=pl.DataFrame)
     worst: pl.DataFrame = field(default_factory=pl.DataFrame)
+    misses: pl.DataFrame = field(default_factory=pl.DataFrame)
     backtest: pl.DataFrame = field(default_factory=pl.DataFrame)
     spare: pl.DataFrame = field(default_factory=pl.DataFrame)
     commitment: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -76,6 +78,7 @@ class Evaluation:
             "equal": self.equal.to_dicts(),
             "differences": self.differences.to_dicts(),
             "worst": self.worst.to_dicts(),
+            "misses": self.misses.to_dicts(),
             "backtest": self.backtest.to_dicts(),
             "spare": self.spare.to_dicts(),
             "commitment": self.commitment.to_dicts(),

@@ -14,11 +14,13 @@ from lmaas.replay.fleet import Fleet, Pool
 
 from .matched import meets
 from .prepare import Prepared
+from .roomy import Roomy
 from .runner import Run
 
 F8 = npt.NDArray[np.float64]
 
 MOST = 10  # windows a policy
+SLACK = 0.5  # replicas that may be missing: counts are means over a window
 POOL = ("service", "region", "lane")
 CAUSES = {
     "out of reach": "over half of the missed requests miss their limits even alone on an idle replica",
@@ -26,9 +28,10 @@ CAUSES = {
     "cold start": "fewer replicas were active than the load needed, and enough with those that were starting",
     "demand spike": "1.3 times the requests of the three windows before; or, where nothing else fits, twice the "
     "window's mean in its busiest tenth",
-    "too few replicas": "fewer were active than the load needed, and none of the above: sized, bounded or scaled in",
+    "too few replicas": "fewer were active than the load needed, and not for want of KV: sized, bounded or scaled in",
     "backlog": "enough replicas, and more requests than these still waited from the window before",
-    "KV saturation": "enough replicas, and 80 % of the KV cache in use or 5 % of the requests preempted",
+    "KV saturation": "80 % of the KV cache in use or 5 % of the requests preempted, and enough replicas, or enough if "
+    "no cache were ever full (μ by a load test with such caches)",
     "imbalance": "enough replicas, and the half of the requests on those that did best has under a tenth of the misses",
     "not attributed": "enough replicas by mean rates, and none of the above",
 }
@@ -56,10 +59,14 @@ WORST: dict[str, Any] = {
 }
 
 
-def worst_windows(run: Run, ready: Prepared) -> pl.DataFrame:
-    """Columns WORST, most misses first; none where nothing was missed or no requests were replayed."""
+def worst_windows(run: Run, ready: Prepared, roomy: Roomy | None = None) -> pl.DataFrame:
+    """Columns WORST, most misses first; none where nothing was missed or no requests were replayed.
+
+    roomy: load tests without KV limits that several policies share.
+    """
     if not run.rows.width:
         return pl.DataFrame(schema=WORST)
+    roomy = roomy or Roomy(ready)
     missed = run.timeline.with_columns(missed=pl.col("arrived") - pl.col("attained")).sort(*POOL, "start_s")
     rate = pl.col("arrived") / pl.col("length_s")
     before = rate.rolling_mean(3, min_samples=1).shift(1).over(POOL)
@@ -73,22 +80,35 @@ def worst_windows(run: Run, ready: Prepared) -> pl.DataFrame:
         if name not in pools:
             pools[name] = _Requests(run.rows.filter(pl.col("pool") == name))
         found = window | pools[name].features(window, pool) | {"forecast_off": _forecast_off(run, window)}
+        if short(found) and pressed(found):
+            load = window["arrived"] / window["length_s"]
+            found["needed_roomy"] = roomy.needed(window["service"], pool.lane, load)
         rows.append({"policy": run.name, **found, "cause": cause(found), "how": "by rule"})
     return pl.DataFrame([{key: row.get(key) for key in WORST} for row in rows], schema=WORST, orient="row")
 
 
+def short(seen: Mapping[str, Any]) -> bool:
+    """Whether fewer replicas were active than the load needed."""
+    return bool(seen["active"] < seen["needed"] - SLACK)
+
+
+def pressed(seen: Mapping[str, Any]) -> bool:
+    """Whether the KV caches were close to full."""
+    return bool(seen["preempted"] >= 0.05 or seen["kv_use"] >= 0.8)
+
+
 def cause(seen: Mapping[str, Any]) -> str:
-    """The first rule of CAUSES that holds."""
-    short = seen["active"] < seen["needed"] - 0.5
-    preempts = seen["preempted"] >= 0.05 or seen["kv_use"] >= 0.8
+    """The first rule of CAUSES that holds; needed_roomy: replicas needed if KV had no limit, where it was asked."""
+    few = short(seen)
+    by_cache = few and seen.get("needed_roomy") is not None and seen["active"] >= seen["needed_roomy"] - SLACK
     rules = {
         "out of reach": seen["out_of_reach"] > 0.5,
         "forecast miss": seen["forecast_off"] is not None and seen["forecast_off"] < -0.2,
-        "cold start": short and seen["active"] + seen["starting"] >= seen["needed"] - 0.5,
+        "cold start": few and seen["active"] + seen["starting"] >= seen["needed"] - SLACK,
         "demand spike": seen["rise"] is not None and seen["rise"] >= 1.3,
-        "too few replicas": short,
-        "backlog": seen["carried"] > max(1.0, seen["active"]),
-        "KV saturation": preempts,
+        "too few replicas": few and not by_cache,
+        "backlog": seen["carried"] > max(1.0, seen["active"]) and not few,
+        "KV saturation": pressed(seen),
         "imbalance": seen["lopsided"] is not None and seen["lopsided"] > 0.9,
     }
     first = next((name for name, holds in rules.items() if holds), None)

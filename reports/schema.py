@@ -340,6 +340,19 @@ class Rows(_Open):
     selection: Selection | None = None
 
 
+class Missed(_Open):
+    """Requests of one policy, pool and tier beyond one limit; one may be beyond several."""
+
+    policy: str
+    service: str
+    region: str
+    lane: str
+    tier: str
+    limit: Literal["ttft", "tpot", "e2e", "not completed"]
+    missed: int
+    requests: int = Field(description="of that pool and tier that missed any limit")
+
+
 class EvaluationMetrics(_Open):
     """metrics.json of `lmaas evaluate`: the same bytes for the same trace, settings and seed."""
 
@@ -356,6 +369,7 @@ class EvaluationMetrics(_Open):
     equal: list[Equal] = []
     differences: list[Difference] = []
     worst: list[WorstWindow] = []
+    misses: list[Missed] = []
     causes: list[Counterfactual] = []
     worst_hours: list[WorstHour] = []
     seeds: list[Seed] = []

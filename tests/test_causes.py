@@ -31,6 +31,15 @@ def test_a_planted_trouble_is_found_for_what_it_is(planted, tmp_path):
     assert hour["cause"] == planted and hour["missed"] >= worst["missed"].max()
 
 
+def test_the_rules_see_a_kv_shortage_where_more_replicas_would_only_hide_it(tmp_path):
+    table, profile, policy, router = PLANTED["KV saturation"]
+    worst, _ = found(benched(tmp_path, table, "small", **profile), policy, router)
+    assert (worst["needed"] > worst["active"]).any() and set(worst["rule"]) == {"KV saturation"}
+    table, profile, policy, router = PLANTED["too few replicas"]  # full caches, and too small a fleet without them, too
+    worst, _ = found(benched(tmp_path, table, "few", **profile, kv_tokens=4000), policy, router)
+    assert (worst["preempted"] > 0.05).all() and set(worst["rule"]) == {"too few replicas"}
+
+
 def test_a_change_that_cannot_be_replayed_says_why(tmp_path):
     _, done = found(benched(tmp_path, trace([14] * 20), "static"), "static(replicas=3)")
     why = dict(done.drop_nulls("why").select("change", "why").unique().iter_rows())

@@ -7,6 +7,7 @@ from evaluation_data import HOSTILE, ROLES, evaluation, scores
 from report_data import section_of
 
 from lmaas.policies.choice import choose
+from lmaas.policies.misses import MISSES
 from lmaas.policies.worst import WORST
 from lmaas.reports.evaluate.alternatives import binding, ranked, risks
 
@@ -65,10 +66,17 @@ def test_the_binding_constraint_is_where_most_was_missed_and_why():
         ],
         schema=WORST,
     )
-    assert binding("hpa", worst, lines) == "code/eu: backlog"
-    assert binding("hpa", worst.clear(), lines) == "code/eu"
-    assert binding("hpa", pl.DataFrame(), lines) == "code/eu"
-    assert binding("hpa", worst, lines.with_columns(attained="arrived")) is None
+    found = [
+        {**fixed, "service": "code", "region": "eu", "tier": "interactive-fast", "limit": "tpot", "missed": 3},
+        {**fixed, "service": "code", "region": "eu", "tier": "batch", "limit": "e2e", "missed": 8},
+        {**fixed, "service": "chat", "region": "us", "tier": "batch", "limit": "ttft", "missed": 99},
+    ]
+    missed = pl.DataFrame(found, schema=MISSES)
+    assert binding("hpa", worst, lines, missed) == "code/eu: batch E2E; backlog"
+    assert binding("hpa", worst.clear(), lines, missed) == "code/eu: batch E2E"
+    assert binding("hpa", worst, lines, missed.clear()) == "code/eu: backlog"
+    assert binding("hpa", pl.DataFrame(), lines, pl.DataFrame()) == "code/eu"
+    assert binding("hpa", worst, lines.with_columns(attained="arrived"), missed) is None
 
 
 def test_bounds_are_no_alternatives_and_one_policy_stands_alone():

@@ -1,6 +1,7 @@
 """The worst windows: what is seen of them against a slow count, the rules one by one, and the report."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ from report_data import report_of, section_of
 from three_hours import PROFILE, rows, stored
 
 from lmaas.policies import evaluate
+from lmaas.policies.misses import MISSES
 from lmaas.policies.worst import CAUSES, MOST, WORST, _lopsided, _Requests, cause
 from lmaas.replay.fleet import Pool
 from lmaas.replay.profile import Profile
@@ -32,6 +34,8 @@ CALM = {
         ({"forecast_off": None, "active": 2.0, "starting": 2.0}, "cold start"),
         ({"active": 2.0, "starting": 0.5, "rise": 1.4}, "demand spike"),
         ({"active": 2.0, "starting": 0.5}, "too few replicas"),
+        ({"active": 2.0, "kv_use": 0.9, "needed_roomy": 3.0}, "too few replicas"),
+        ({"active": 2.0, "kv_use": 0.9, "needed_roomy": 2.0, "carried": 90}, "KV saturation"),
         ({"active": 3.7, "carried": 5}, "backlog"),
         ({"active": 3.7, "carried": 3}, "not attributed"),
         ({"preempted": 0.06}, "KV saturation"),
@@ -94,6 +98,23 @@ def test_what_is_seen_of_a_window_counted_slowly(found):
     assert row["kv_use"] == pytest.approx(min(1, held / (2 * PROFILE["kv_tokens"] * row["length_s"])))
     assert row["preempted"] == pytest.approx(preempted / arrived)
     assert row["arrived"] == arrived
+
+
+def test_the_limits_missed_counted_one_by_one(found):
+    for policy, requests in found.requests.items():
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for one in requests.filter(~pl.col("attained")).iter_rows(named=True):
+            done = one["status"] == "ok"
+            late = [n for n in ("ttft", "tpot", "e2e") if done and (one[f"{n}_s"] or 0) > one[f"limit_{n}_s"]]
+            assert late or not done
+            counts.update((one["pool"], one["scored_tier"], limit) for limit in late or ["not completed"])
+        mine = found.misses.filter(policy=policy).with_columns(
+            pool=pl.concat_str("service", "region", "lane", separator="/")
+        )
+        assert dict(counts) == {row[:3]: row[3] for row in mine.select("pool", "tier", "limit", "missed").iter_rows()}
+        any_missed = mine.select("pool", "tier", "requests").unique()["requests"].sum()
+        assert any_missed == requests.height - requests["attained"].sum()
+    assert found.misses.schema == pl.Schema(MISSES) and found.misses["missed"].sum() > 1000
 
 
 def test_who_never_waited_is_not_in_the_queue():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # misses over those the target allows: the grade is how many of these steps are passed
 MISSED = (0.5, 0.8, 1.0, 2.0)
 WORST_HOUR = (1.0, 2.0, 5.0, 10.0)
+LIMITS = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}  # as a reader knows them
 COLUMNS = (
     Column("policy", "Policy"),
     Column("rank", "Rank", "count"),
@@ -43,7 +44,7 @@ def section(result: Evaluation) -> Section | None:
     rows = ranked(result.scores, choice, attain)
     if rows.is_empty():
         return None
-    held = {name: binding(name, result.worst, result.timeline) for name in rows["policy"]}
+    held = {name: binding(name, result.worst, result.timeline, result.misses) for name in rows["policy"]}
     rows = with_marks(rows, choice, attain).with_columns(
         binding=pl.col("policy").replace_strict(held, return_dtype=pl.String)
     )
@@ -58,8 +59,8 @@ def section(result: Evaluation) -> Section | None:
             "Risk: the worse of two grades. Missed requests: over half of those the target allows 1, over 80 % 2, over "
             "all of them 3, over twice as many 4; at least 2 where the 90 % interval of attainment reaches below the "
             "target. Worst hour: misses over 1, 2, 5, 10 times the share the target allows.",
-            "Binding constraint: the pool with most of the misses, and the commonest cause, by rule, in the policy's "
-            "worst windows.",
+            "Binding constraint: the pool with most of the misses, the tier and limit that most of them are beyond, "
+            "and the commonest cause in the policy's worst windows.",
         ),
     )
 
@@ -101,20 +102,29 @@ def _steps(attained: float, attain: float, steps: tuple[float, ...]) -> int:
     return sum(over > step * (1 + 1e-9) for step in steps)  # 1 - 0.99 is not 0.01
 
 
-def binding(policy: str, worst: pl.DataFrame, timeline: pl.DataFrame) -> str | None:
-    """'chat/us: demand spike': where most was missed and why; null where nothing was missed."""
+def binding(policy: str, worst: pl.DataFrame, timeline: pl.DataFrame, misses: pl.DataFrame) -> str | None:
+    """'chat/us: interactive-fast TTFT; demand spike': where and what was missed most, and why; null: nothing was."""
     own = named(timeline.filter(pl.col("policy") == policy))
     by_pool = own.group_by("pool").agg(missed=(pl.col("arrived") - pl.col("attained")).sum())
     most = by_pool.filter(pl.col("missed") > 0).sort("missed", "pool", descending=[True, False])
     if most.is_empty():
         return None
     pool = str(most["pool"][0])
-    where = pool.removesuffix("/shared")
-    causes = named(worst).filter(policy=policy, pool=pool) if worst.width else worst
-    if causes.is_empty():
-        return where
-    sums = causes.group_by("cause").agg(pl.col("missed").sum()).sort("missed", "cause", descending=[True, False])
-    return f"{where}: {sums['cause'][0]}"
+    limit = _most(misses, policy, pool, "tier", "limit")
+    cause = _most(worst, policy, pool, "cause")
+    what = f"{limit[0]} {LIMITS.get(limit[1], limit[1])}" if limit else ""
+    said = "; ".join(part for part in (what, *cause) if part)
+    return pool.removesuffix("/shared") + (f": {said}" if said else "")
+
+
+def _most(rows: pl.DataFrame, policy: str, pool: str, *columns: str) -> tuple[str, ...]:
+    """The values of the columns with most misses in a policy's pool; () where there are no rows."""
+    mine = named(rows).filter(policy=policy, pool=pool) if rows.width else rows
+    if mine.is_empty():
+        return ()
+    sums = mine.group_by(*columns).agg(pl.col("missed").sum())
+    best = sums.sort("missed", *columns, descending=[True, *[False] * len(columns)]).row(0, named=True)
+    return tuple(str(best[name]) for name in columns)
 
 
 def finding(rows: pl.DataFrame, choice: Choice) -> str:
