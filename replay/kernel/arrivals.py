@@ -13,7 +13,7 @@ from .holding import defer, hold, take_heart, travel
 from .inflight import make_room
 from .lanes import fits, nearest_up
 from .queues import append, enqueue, free_slot
-from .replica import shorten
+from .start import shorten
 from .state import State
 from .view import best_row, look, lowest, publish, utilisation
 

@@ -19,13 +19,14 @@ from . import layout as k
 from .arrivals import arrive, reach, send, stand_still, take_arrival
 from .clients import lose_patience
 from .ends import off_if_empty
+from .finish import finish
 from .fleetops import activate, arrange, drain, look_at_all, lose, lose_queue, turned_away
 from .handle import opened, routed
 from .heap import announce, drop_first
 from .holding import beat, release, release_by_rule
 from .moving import depart_all, land, migrate
 from .queues import free_slot
-from .replica import finish, start
+from .start import start
 from .state import State
 from .view import publish
 

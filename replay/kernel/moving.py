@@ -7,12 +7,13 @@ from .arrivals import receive, reconsider, send, stand_still
 from .batch import count_out, stop_decoding, take_end_out, unfilled
 from .cache import let_go, own_blocks
 from .ends import off_if_empty, write_out
+from .finish import finish
 from .heap import announce
 from .holding import travel
 from .lanes import fits, received
 from .outlive import foretell
 from .queues import free_slot
-from .replica import finish, shorten
+from .start import shorten
 from .state import State
 from .view import publish
 
