@@ -254,6 +254,5 @@ class Lifecycle(Slots):
         """It drains for what follows it: the driver is told when it is off."""
         self.state.rep.awaited[slot] = 1
         self.actions_s.append(t)
-        if self.state.rep.state[slot] != k.STARTING:
-            self.lives.note(int(self.state.rep.record[slot]), t, "draining")
+        self.lives.note(int(self.state.rep.record[slot]), t, "draining")
         self.ask(k.DRAIN, t, slot)
