@@ -229,7 +229,7 @@ class TestPlan:
         fleet = replace(FLEET, inventory={"eu": {PROFILE.gpu: 5}})
         rate = sustained(fleet, HISTORY)
         problem = hourly_problem(
-            fleet, rate, np.array([5500.0, 2000.0]), seen(), vm_cost=10, start_cost=150, local=1.0
+            fleet, rate, np.array([5500.0, 2000.0]), seen(), vm_cost=rate * 0 + 10, start_cost=rate * 0 + 150, local=1.0
         )  # fmt: skip
         assert problem.now[0, :, 0].tolist() == [4, 4]
         assert problem.cap[:, 0].tolist() == [5, np.inf]
@@ -242,7 +242,13 @@ class TestPlan:
     def test_what_a_pools_bound_cuts_leaves_the_others_alone(self):
         demand = np.array([2500.0, 9000.0])
         problem = hourly_problem(
-            FLEET, sustained(FLEET, HISTORY), demand, seen(), vm_cost=10, start_cost=150, local=1.0
+            FLEET,
+            sustained(FLEET, HISTORY),
+            demand,
+            seen(),
+            vm_cost=np.full(2, 10),
+            start_cost=np.full(2, 150),
+            local=1.0,
         )
         found, why = counts(problem, FLEET)
         assert found.tolist() == [3, 6]

@@ -19,7 +19,7 @@ def problem(demand, rate, now=None, **more):
         "regions": tuple(f"r{r}" for r in range(shape[1])),
         "types": tuple(f"g{g}" for g in range(shape[2])),
         "now": np.zeros(shape, np.int64) if now is None else np.array(now),
-        "vm_cost": np.full(shape[2], 10.0),
+        "vm_cost": np.full((shape[0], shape[2]), 10.0),
         "start_cost": np.full((shape[0], shape[2]), 150.0),
         "gpus": np.ones((shape[0], shape[2])),
         "cap": np.full((shape[1], shape[2]), np.inf),
@@ -50,7 +50,7 @@ def price(p, x):
     total = 0.0
     for m, r, g in np.ndindex(*p.now.shape):
         change = int(x[m, r, g]) - int(p.now[m, r, g])
-        total += float(p.vm_cost[g]) * change + float(p.start_cost[m, g]) * max(0, change)
+        total += float(p.vm_cost[m, g]) * change + float(p.start_cost[m, g]) * max(0, change)
     return total
 
 
@@ -105,7 +105,7 @@ def small(rng):
     rate[:, 0] = rng.choice([400.0, 600.0], m)
     return problem(
         rng.choice([0.0, 200.0, 450.0, 900.0, 1300.0], (m, r)), rate, now=rng.integers(0, 4, (m, r, g)),
-        vm_cost=rng.choice([4.0, 10.0, 17.0], g), start_cost=rng.choice([0.0, 30.0, 150.0], (m, g)),
+        vm_cost=rng.choice([4.0, 10.0, 17.0], (m, g)), start_cost=rng.choice([0.0, 30.0, 150.0], (m, g)),
         gpus=rng.choice([1.0, 2.0], (m, g)),
         cap=np.where(rng.random((r, g)) < 0.5, np.inf, rng.integers(0, 7, (r, g))),
         floor=rng.integers(0, 2, (m, r)).astype(np.float64),
@@ -183,7 +183,7 @@ def test_a_fleet_of_several_types_and_regions():
     rate = rng.uniform(500, 4000, (10, 3))
     demand = rng.uniform(0, 20_000, (10, 5))
     p = problem(
-        demand, rate, now=rng.integers(0, 8, (10, 5, 3)), vm_cost=np.array([10.0, 6.0, 4.0]), local=0.7,
+        demand, rate, now=rng.integers(0, 8, (10, 5, 3)), vm_cost=np.array([[10.0, 6.0, 4.0]] * 10), local=0.7,
         gpus=rng.choice([1.0, 2.0, 4.0], (10, 3)), cap=np.array([[np.inf, 60.0, 40.0]] * 5),
     )  # fmt: skip
     x = solve(p)

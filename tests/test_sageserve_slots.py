@@ -1,5 +1,6 @@
 """SageServe on pools of several GPU types: what may start where, plans by type, steps towards them, replays."""
 
+import itertools
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from three_hours import PROFILE as SMALL
 from three_hours import rows, stored
 
 from lmaas.policies import evaluate
+from lmaas.policies.sageserve.costs import parsed, start_costs, vm_costs
 from lmaas.policies.sageserve.planner import counts, hourly_problem
 from lmaas.policies.sageserve.slots import slots_of, standing, sustained
 from lmaas.policies.sageserve.strategies import LtI, LtU
@@ -21,7 +23,7 @@ from lmaas.replay.profile import find_profile
 A100 = find_profile("llama-3.1-8b/a100/tp1")
 MIXED = Fleet((Pool("a", "eu", PROFILE, mixed=((A100, 1),)), Pool("a", "us", PROFILE)), regions=("eu", "us"))
 KNOWN = replace(HISTORY, own={("a", A100.name): 400.0})
-COSTS = {"vm_cost": 10, "start_cost": 150, "local": 1.0}
+COSTS = {"vm_cost": np.full(3, 10.0), "start_cost": np.full(3, 150.0), "local": 1.0}
 
 
 def looking(own=3, others=1, away=2, **more):
@@ -67,6 +69,83 @@ def test_a_type_is_planned_only_where_a_pool_may_start_it():
     found, why = counts(problem, short)
     assert found[2] == 2 and "us is to serve 100% of its demand itself" in why
     assert counts(replace(problem, local=0.5), short) == (pytest.approx(np.array([1, 0, 2])), None)
+
+
+def priced(profile, usd, cold_s):
+    startup_s = profile.startup_s.model_copy(update={"cold": cold_s})
+    return profile.model_copy(update={"usd_per_gpu_hour": usd, "startup_s": startup_s})
+
+
+def test_costs_are_by_gpu_type():
+    """The cheapest replica's are the numbers given; a start wastes what a replica costs while it starts."""
+    dear, cheap = priced(PROFILE, 3.0, 200.0), priced(A100, 1.5, 100.0)
+    slots = ((0, dear), (0, cheap), (1, dear))
+    assert vm_costs(10.0, slots).tolist() == [20.0, 10.0, 20.0]
+    assert start_costs(150.0, slots).tolist() == [600.0, 150.0, 600.0]
+    named = f"{PROFILE.gpu}=30 {A100.gpu}=7"
+    assert vm_costs(named, slots).tolist() == start_costs(named, slots).tolist() == [30.0, 7.0, 30.0]
+    assert vm_costs(10.0, ((0, dear), (0, priced(A100, None, 100.0)))).tolist() == [10.0, 10.0]  # one has no price
+    assert start_costs(150.0, ((0, dear), (0, priced(A100, 1.5, 0.0)))).tolist() == [150.0, 150.0]
+    with pytest.raises(ValueError, match=rf"vm_cost names no cost of {A100.gpu}; the pools may run on {A100.gpu}, H"):
+        vm_costs(f"{PROFILE.gpu}=30", slots)
+
+
+@pytest.mark.parametrize("cost", ["", "H100", "=3", "H100=dear", "H100=1e9", "H100=nan", "H100=1 A100"])
+def test_costs_that_cannot_be_are_refused(cost):
+    with pytest.raises(ValueError, match="or one a GPU type, such as 'A100-SXM-80GB=10'"):
+        parsed("vm_cost", cost)
+
+
+def test_the_plan_weighs_types_by_their_own_costs():
+    """2,000 tokens/s in eu: two H100s at 1,000 or five A100s at 400.
+
+    Alike: 2 · (10 + 150) is less than 5 · (10 + 150). By type: 2 · (30 + 150) is more than 5 · (10 + 20).
+    """
+    demand = np.array([2000.0, 0.0])
+    for costs, plan in (
+        ({}, [2, 0, 1]),
+        ({"vm_cost": f"{PROFILE.gpu}=30 {A100.gpu}=10", "start_cost": f"{PROFILE.gpu}=150 {A100.gpu}=20"}, [0, 5, 1]),
+    ):
+        policy = LtI(**costs)
+        state = policy.start(MIXED, KNOWN)
+        problem = hourly_problem(MIXED, state.rate, demand, looking(0, 0, 0), local=1.0, **state.costs)
+        assert counts(problem, MIXED)[0].tolist() == plan
+
+
+def test_plans_on_several_types_are_the_best_of_all():
+    """By trying all: Σ α·δ + σ·max(0, δ) with a type's own α and σ, on what the regions' GPUs hold."""
+    rng, rate = np.random.default_rng(5), np.array([1000.0, 400.0, 1000.0])
+    every = np.array(list(itertools.product(range(7), repeat=3)))
+    kinds = set()
+    for _ in range(60):
+        usd, cold_s = rng.choice([0.5, 1.0, 3.0], 2), rng.choice([30.0, 100.0, 300.0], 2)
+        own, other = (priced(p, u, s) for p, u, s in zip((PROFILE, A100), usd, cold_s, strict=True))
+        held = rng.integers(2, 6, 2)
+        fleet = replace(
+            MIXED, pools=(Pool("a", "eu", own, mixed=((other, 1),)), Pool("a", "us", own)),
+            inventory={"eu": {own.gpu: int(held[0]), other.gpu: int(held[1])}},
+        )  # fmt: skip
+        demand, now = rng.choice([300.0, 900.0, 1700.0, 2600.0], 2), rng.integers(0, 3, 3)
+        alpha = 10 * np.array([usd[0], usd[1], usd[0]]) / usd.min()
+        wasted = usd * cold_s
+        sigma = 150 * np.array([wasted[0], wasted[1], wasted[0]]) / wasted.min()
+        state = LtI().start(fleet, KNOWN)
+        look = looking(*now.tolist())
+        found, why = counts(hourly_problem(fleet, state.rate, demand, look, local=1.0, **state.costs), fleet)
+        served = np.stack([every[:, :2] @ rate[:2], every[:, 2] * rate[2]], axis=1)
+        fits = (every[:, 0] <= held[0]) & (every[:, 1] <= held[1])
+        pools = (every[:, :2].sum(axis=1) >= 1) & (every[:, 2] >= 1)
+        fine = every[(served >= demand).all(axis=1) & fits & pools]
+        change = fine - now
+        costs = (alpha * change + sigma * np.maximum(change, 0)).sum(axis=1)
+        if not len(costs):
+            assert why
+            continue
+        got = found - now
+        assert why is None
+        assert (alpha * got + sigma * np.maximum(got, 0)).sum() == pytest.approx(costs.min())
+        kinds.add(tuple((found[:2] > 0).tolist()))
+    assert kinds == {(True, False), (False, True), (True, True)}
 
 
 def goal(policy, plan):

@@ -22,10 +22,10 @@ class Problem:
     """What is to be planned, for m services, r regions and g GPU types.
 
     now i8[m, r, g]: replicas there are; demand f8[m, r], ρ, and rate f8[m, g], θ, in tokens/s (0: the service does not
-    run on it); vm_cost f8[g], α, of a replica and hour, start_cost f8[m, g], σ, of a start; gpus f8[m, g] a replica;
-    cap f8[r, g]: GPUs of a region; floor, most f8[m, r]: replicas of a pool, of all types; local: ε, the share of its
-    demand that a region must serve itself. there bool[m, r, g]: which of them are there at all; None: all. inf: no
-    bound.
+    run on it); f8[m, g] each: vm_cost, α, of a replica and hour (the paper's is by type alone: a replica fills a
+    machine there), start_cost, σ, of a start, and gpus a replica; cap f8[r, g]: GPUs of a region; floor, most f8[m, r]:
+    replicas of a pool, of all types; local: ε, the share of its demand that a region must serve itself. there
+    bool[m, r, g]: which of them are there at all; None: all. inf: no bound.
     """
 
     services: tuple[str, ...]
@@ -46,7 +46,8 @@ class Problem:
     def cost(self, replicas: np.ndarray) -> float:
         """Σ α·δ + σ·max(0, δ), δ = replicas - now (papers: the ILP's objective)."""
         delta = replicas - self.now
-        return float((self.vm_cost * delta).sum() + (self.start_cost[:, None, :] * np.maximum(delta, 0)).sum())
+        starts = self.start_cost[:, None, :] * np.maximum(delta, 0)
+        return float((self.vm_cost[:, None, :] * delta).sum() + starts.sum())
 
 
 def solve(problem: Problem) -> np.ndarray:
@@ -57,7 +58,7 @@ def solve(problem: Problem) -> np.ndarray:
     plans that cost the same (within a thousandth of α a replica) it is the one on earlier types, then in earlier
     regions, then of earlier services. A search is cut at NODES (seen: gaps below 0.3 %). Infeasible: no plan.
     """
-    alpha = np.broadcast_to(problem.vm_cost, problem.now.shape)
+    alpha = np.broadcast_to(problem.vm_cost[:, None, :], problem.now.shape)
     sigma = np.broadcast_to(problem.start_cost[:, None, :], problem.now.shape)
     found = _minimum(problem, alpha + _place(problem), sigma)
     if found is None:

@@ -44,32 +44,35 @@ def by_pool(rows: pl.DataFrame, fleet: Fleet) -> np.ndarray:
 
 
 def hourly_problem(
-    fleet: Fleet, rate: np.ndarray, demand: np.ndarray, seen: Seen, *, vm_cost: float, start_cost: float, local: float
-) -> Problem:
+    fleet: Fleet, rate: np.ndarray, demand: np.ndarray, seen: Seen, *, vm_cost: np.ndarray, start_cost: np.ndarray,
+    local: float,
+) -> Problem:  # fmt: skip
     """The ILP of the fleet as it stands: a slot is a service, region and GPU type.
 
-    rate: θ by slot, demand: ρ by pool, tokens/s. Caps are the regions' inventories, floors and bounds the pools' own.
+    rate: θ by slot, demand: ρ by pool, tokens/s; vm_cost: α, start_cost: σ, by slot. Caps are the regions'
+    inventories, floors and bounds the pools' own.
     """
     pools, slots = fleet.pools, slots_of(fleet)
     services = tuple(dict.fromkeys(pool.service for pool in pools))
     regions = tuple(dict.fromkeys(pool.region for pool in pools))
     types = tuple(dict.fromkeys(profile.gpu or "GPU" for _, profile in slots))
     shape = (len(services), len(regions), len(types))
-    now, theta, gpus = np.zeros(shape, np.int64), np.zeros((shape[0], shape[2])), np.zeros((shape[0], shape[2]))
-    there = np.zeros(shape, np.bool_)
+    now, there = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+    theta, gpus, alpha, sigma = (np.zeros((shape[0], shape[2])) for _ in range(4))
     wanted, floor, most = np.zeros(shape[:2]), np.zeros(shape[:2]), np.zeros(shape[:2])
-    for slot, standing_now, its_rate in zip(slots, standing(fleet, seen), rate, strict=True):
+    for slot, standing_now, *its in zip(slots, standing(fleet, seen), rate, vm_cost, start_cost, strict=True):
         m, r, g = place(fleet, slot, services, regions, types)
         now[m, r, g], there[m, r, g] = standing_now, True
-        theta[m, g], gpus[m, g] = its_rate, slot[1].gpus_per_replica
+        theta[m, g], alpha[m, g], sigma[m, g] = its
+        gpus[m, g] = slot[1].gpus_per_replica
     for p, pool in enumerate(pools):
         m, r, _ = place(fleet, (p, pool.profile), services, regions, types)
         wanted[m, r], floor[m, r] = demand[p], pool.minimum
         most[m, r] = np.inf if pool.maximum is None else pool.maximum
     inventory = [[fleet.inventory[r].get(g, 0) if r in fleet.inventory else np.inf for g in types] for r in regions]
     return Problem(
-        services, regions, types, now, wanted, theta, np.full(shape[2], vm_cost),
-        np.where(theta > 0, start_cost, 0.0), gpus, np.array(inventory, np.float64), floor, most, local, there,
+        services, regions, types, now, wanted, theta, alpha, sigma, gpus, np.array(inventory, np.float64), floor, most,
+        local, there,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from ..autoscalers.base import not_negative
 from ..prepare import Prepared
 from ..told import Told
 from .base import Run, Unified, let_in
+from .costs import parsed, start_costs, vm_costs
 from .planner import by_pool, counts, demand_ahead, hourly_problem, latest
 from .slots import Slot, measured, slots_of, standing, sustained
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 HOUR_S = 3600.0
 MINUTE_S = 60.0
 MOST_BUFFER = 100.0
-LEAST_COST, MOST_COST = 1e-3, 1e6  # HiGHS' gap is 1e-6, and a cost of 1e20 is infinite to it
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Hour(Run):
     """What a strategy keeps of the hour it is in."""
 
     rate: np.ndarray = field(default_factory=lambda: np.zeros(0))  # θ by slot, prompt tokens/s
+    costs: dict[str, np.ndarray] = field(default_factory=dict)  # α and σ by slot, as hourly_problem takes them
     goal: np.ndarray | None = None  # i8[slots], the hour's plan; what is left to it is the budget
     planned_s: float = -np.inf
     batch: np.ndarray = field(default_factory=lambda: np.zeros(0))  # prompt tokens of the tier since the last plan
@@ -78,7 +79,8 @@ class Planner(Told, Unified):
 
     The paper's: ARIMA(3,1,2) on interactive prompt tokens a minute, ρ the largest of the minutes from 20 to 60 ahead
     plus `batch_buffer` of the last hour's batch tokens, the ILP with the share `local` (ε) and the regions' GPUs. The
-    artifact's: `vm_cost` (α), `start_cost` (σ), ε = 1. Ours: θ is μ, the prompt tokens a replica sustains within the
+    artifact's: `vm_cost` (α), `start_cost` (σ), ε = 1, on its one GPU type; by type they are given, or go with the
+    replicas' prices (costs). Ours: θ is μ, the prompt tokens a replica sustains within the
     SLO, with `headroom` on top of ρ (the artifact counts a replica for half its measured rate); coefficients are fitted
     once a day on the past week and the forecast rolled on every hour (the artifact's is in-sample); batch requests that
     near their deadline are released whatever u is. A pool runs on its own profile and on those of other GPU types that
@@ -88,8 +90,8 @@ class Planner(Told, Unified):
     forecaster: str = "arima-312"
     batch_buffer: float = 0.1  # share of the last hour's batch prompt tokens added to ρ
     batch_deadline_s: float = 86_400.0  # of batch requests without their own: released once 0.8 of it has passed
-    vm_cost: float = 10.0  # α, of a replica for an hour
-    start_cost: float = 150.0  # σ, of a start
+    vm_cost: float | str = 10.0  # α, of a replica for an hour: of the cheapest, or of each GPU type
+    start_cost: float | str = 150.0  # σ, of a start, alike
     local: float = 1.0  # ε, share of its demand that a region serves itself
 
     horizon: ClassVar[Horizon] = Horizon()
@@ -107,12 +109,13 @@ class Planner(Told, Unified):
         if self.batch_buffer > MOST_BUFFER:
             raise ValueError(f"batch_buffer is {self.batch_buffer}; a share from 0 to {MOST_BUFFER:g}")
         for name, cost in (("vm_cost", self.vm_cost), ("start_cost", self.start_cost)):
-            if cost != 0 and not LEAST_COST <= cost <= MOST_COST:
-                raise ValueError(f"{name} is {cost}; 0, or a number from {LEAST_COST:g} to {MOST_COST:,.0f}")
+            parsed(name, cost)
 
     def start(self, fleet: Fleet, history: History) -> Hour:
-        """θ of every pool."""
-        return Hour.of(fleet, rate=sustained(fleet, history), batch=np.zeros(len(fleet.pools)))  # type: ignore[return-value]
+        """θ, α and σ of what pools may run on."""
+        rate, slots = sustained(fleet, history), slots_of(fleet)
+        costs = {"vm_cost": vm_costs(self.vm_cost, slots), "start_cost": start_costs(self.start_cost, slots)}
+        return Hour.of(fleet, rate=rate, costs=costs, batch=np.zeros(len(fleet.pools)))  # type: ignore[return-value]
 
     def fitted(self, ready: Prepared, inputs: "Inputs") -> Prepared:
         """With θ of the profiles that pools mix in."""
@@ -134,9 +137,7 @@ class Planner(Told, Unified):
             return replace(NOTHING, release=self.due(t, seen))
         rho = (rho + self.batch_buffer * state.batch / max(t - (state.since_s or 0.0), MINUTE_S)) * (1 + self.headroom)
         state.batch, state.since_s = np.zeros_like(state.batch), t
-        problem = hourly_problem(
-            state.fleet, state.rate, rho, seen, vm_cost=self.vm_cost, start_cost=self.start_cost, local=self.local
-        )
+        problem = hourly_problem(state.fleet, state.rate, rho, seen, local=self.local, **state.costs)
         state.goal, why = counts(problem, state.fleet)
         if why and not state.notes:
             state.notes.append(f"at t={t:g} s, for the first time, no plan met the hour's demand: {why}")
