@@ -23,7 +23,8 @@ from kernel import PROFILE, requests
 from lmaas.replay.engine import Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import find_profile
-from lmaas.replay.routers import ROUTERS, Router, find_router
+from lmaas.replay.routernames import find_router
+from lmaas.replay.routers import ROUTERS, Router
 
 LINEAR = (
     "least-kv",

@@ -11,7 +11,7 @@ from lmaas.analysis.trace import Trace
 from lmaas.replay.fleet import SHARED
 from lmaas.replay.fleetfile import FleetSpec, read_fleet
 from lmaas.replay.profile import find_profile
-from lmaas.replay.routers import check_router
+from lmaas.replay.routernames import check_router
 from lmaas.replay.slo import Slo, parse_slos
 
 from .collect import collect

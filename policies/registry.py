@@ -6,7 +6,7 @@ from typing import Any
 from lmaas.analysis.calls import check_parameters, parse_call
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.registry import Registry
-from lmaas.replay.routers import short_name
+from lmaas.replay.routernames import short_name
 
 POLICIES = Registry(
     "policy",

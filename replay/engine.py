@@ -25,7 +25,8 @@ from .profile import Profile
 from .protocol import NOTHING, Actions, Seen
 from .requests import NO_EXTENSION, Extension, Requests, arrivals
 from .room import grow, make_room
-from .routers import Router, ready
+from .routernames import ready
+from .routers import Router
 from .world import World, anticipated, state_of, world_of
 
 __all__ = ["NEVER", "NO_EXTENSION", "Controller", "Extension", "Outcome", "Replay", "Requests", "compiled"]

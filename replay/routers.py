@@ -1,14 +1,10 @@
 """Routers: one jitted function each, asked once an arrival for a replica of the pool (docs/routers.md)."""
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf, isfinite
-from pathlib import Path
 from typing import Any
 
-from lmaas.analysis.calls import check_parameters, parse_call
-from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.registry import Registry
 
 from . import columns as c
@@ -40,7 +36,6 @@ REPLAY_SEED = -1.0  # as a router's parameter `seed`: the replay's own
 SEEDS = 1 << 32
 MOST_REFUSED = 1_000_000_000  # requests: more than are ever held
 FARTHEST = 10_000  # iterations of a projected KV map
-LARGEST = sys.float_info.max  # whole numbers may be larger
 SHORTEST_S = 1e-3  # between heartbeats: what is held is asked for at each, so a day has 86 million
 PLAIN = (c.WAITING, c.RUNNING, c.PREFILL_TOKENS, c.MAX_SEQS, c.KV_CAPACITY_TOKENS, c.PROFILE, c.INDEX)
 ASKED_FOR = (c.OUTSTANDING_TOKENS, c.EXPECTED_TOKENS, c.KV_TOKENS)
@@ -176,68 +171,6 @@ class Router:
     def summary(self) -> str:
         """What it does, in a line."""
         return (self.route.__doc__ or "").strip().partition("\n")[0]
-
-
-def find_router(text: str) -> Router:
-    """The router a user names: NAME or FILE.py:NAME, either with (PARAMETER=VALUE, ...).
-
-    UserError: 2 for a name or parameter that is not there or cannot be, 5 for a file that holds no such router.
-    """
-    from .routerfile import as_router, load_router
-
-    name, given = parse_call(text, "router")
-    path, colon, attribute = name.rpartition(":")
-    if name.endswith(".py") or path.endswith(".py"):
-        router = load_router(Path(path if colon else name), attribute if colon else "")
-    else:
-        router = as_router(ROUTERS.load(name), f"router '{name}'")
-    check_parameters(given, list(router.params), f"router '{name}'")
-    values = {p: _value(f"router '{text}': {p}", value, router.params[p]) for p, value in given.items()}
-    if given.get("seed") == REPLAY_SEED:
-        raise UserError(f"router '{text}': seed is {REPLAY_SEED:g}; it must be {SEED}", Exit.USAGE)
-    try:
-        return replace(router, params={**router.params, **values}) if given else router
-    except ValueError as error:
-        raise UserError(f"router '{text}': {error}", Exit.USAGE) from None
-
-
-def check_router(text: str) -> None:
-    """UserError where `find_router` would raise one; a built-in's plain name costs no import of numba."""
-    if text not in ROUTERS.builtin:
-        find_router(text)
-
-
-def ready(router: str | Router, seed: int) -> Router:
-    """The router to replay with: compiled, its seed set."""
-    from .jit import compile_route
-
-    found = find_router(router) if isinstance(router, str) else router
-    compile_route(found.route)
-    own = found.params.get("seed")
-    if not isinstance(own, int | float):
-        return found
-    return replace(found, params={**found.params, "seed": float(int(seed if own < 0 else own) % SEEDS)})
-
-
-def short_name(text: str) -> str:
-    """A router's name beside a policy's: a file without its folders."""
-    name, colon, rest = text.strip().partition(".py:")
-    return f"{Path(name).name}{colon}{rest}" if colon else name
-
-
-def _value(what: str, value: Any, default: float | Table) -> float | Table:
-    """The value, which must be of the default's kind."""
-    if isinstance(default, int | float):
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
-            return float(value)
-        raise UserError(f"{what}={value!r} is no number", Exit.USAGE)
-    rows = value if isinstance(value, list | tuple) else []
-    widths = {len(row) if isinstance(row, list | tuple) else 0 for row in rows}
-    if len(widths) != 1 or widths == {0}:
-        raise UserError(
-            f"{what}={value!r} is no table; write rows of equal length, such as [[3, 1], [1, 2]]", Exit.USAGE
-        )
-    return [[float(_value(what, x, 0.0)) for x in row] for row in rows]  # type: ignore[arg-type]
 
 
 def _shown(value: float | Table) -> str:

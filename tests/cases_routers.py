@@ -19,7 +19,8 @@ from reference import Latency, Replica, Request, Rules, Shape
 from lmaas.replay.engine import NEVER, Controller, Extension, Replay
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.protocol import Actions
-from lmaas.replay.routers import ROUTERS, ready
+from lmaas.replay.routernames import ready
+from lmaas.replay.routers import ROUTERS
 from lmaas.replay.steplaw import step_law
 
 GIVEN = {

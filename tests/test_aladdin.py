@@ -17,7 +17,7 @@ from lmaas.policies.aladdin.workers import shapes, shapes_of
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import Latency, find_profile, profiles
 from lmaas.replay.protocol import History, Seen, SeenReplicas, SeenRequests
-from lmaas.replay.routers import find_router
+from lmaas.replay.routernames import find_router
 from lmaas.replay.steplaw import decode_steps, prefill_steps, step_law
 
 H100 = find_profile("llama-3.1-8b/h100/tp1")

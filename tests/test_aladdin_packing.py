@@ -11,7 +11,7 @@ from reference_packing import WatchedFleet
 from lmaas.replay import profile as profiles
 from lmaas.replay.engine import Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool
-from lmaas.replay.routers import find_router
+from lmaas.replay.routernames import find_router
 from lmaas.replay.steplaw import step_law
 
 CASES = 6 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 16

@@ -82,7 +82,7 @@ def test_a_read_only_install_replays(tmp_path):
         (folder / "__pycache__").touch()  # a file where the folder would be: root may write to read-only folders
     program = (
         "import lmaas.replay.kernel.loop as loop, lmaas.replay.routers as routers; "
-        "print(loop.__file__); print(routers.ready('round-robin', 0).route.stats.cache_path)"
+        "print(loop.__file__); print(routernames.ready('round-robin', 0).route.stats.cache_path)"
     )
     nowhere = {"HOME": "/dev/null/x", "XDG_CACHE_HOME": "/dev/null/y", "PYTHONPATH": str(tmp_path)}
     where, cache = run(sys.executable, "-c", program, cwd=tmp_path, **nowhere).stdout.split()

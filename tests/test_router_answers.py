@@ -17,7 +17,8 @@ from lmaas.replay.engine import NEVER, Controller, Replay, Requests
 from lmaas.replay.fleet import Fleet, Hold, Pool
 from lmaas.replay.profile import Startup, find_profile
 from lmaas.replay.protocol import NOTHING, Actions
-from lmaas.replay.routers import Router, find_router
+from lmaas.replay.routernames import find_router
+from lmaas.replay.routers import Router
 
 FIXTURES = ROOT / "tests" / "fixtures"
 WRONG = f"{FIXTURES}/wrong_routers.py"

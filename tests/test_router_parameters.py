@@ -9,7 +9,8 @@ from conftest import ROOT
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.cli.main import main
-from lmaas.replay.routers import FARTHEST, ROUTERS, SEED, SHORTEST_S, Range, Router, find_router
+from lmaas.replay.routernames import find_router
+from lmaas.replay.routers import FARTHEST, ROUTERS, SEED, SHORTEST_S, Range, Router
 
 FIXTURES = ROOT / "tests" / "fixtures"
 PARAMETERS = [(name, parameter) for name in ROUTERS.builtin for parameter in find_router(name).params]

@@ -27,7 +27,8 @@ from lmaas.replay.engine import NEVER, Controller, Replay, Requests
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import find_profile
 from lmaas.replay.protocol import Actions
-from lmaas.replay.routers import ROUTERS, Router, find_router, ready
+from lmaas.replay.routernames import find_router, ready
+from lmaas.replay.routers import ROUTERS, Router
 from lmaas.replay.routing import steps
 
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -296,7 +297,7 @@ def test_a_users_router_is_read_anew_when_its_file_changes(tmp_path):
 
 def test_a_users_router_survives_being_touched_and_moved(tmp_path):
     """What numba cached of a file is still of use when its time or its folder changes."""
-    code = "import sys; from lmaas.replay.routers import find_router; print(find_router(sys.argv[1]).params)"
+    code = "import sys; from lmaas.replay.routernames import find_router; print(find_router(sys.argv[1]).params)"
     before, after = tmp_path / "one", tmp_path / "two"
     before.mkdir()
     shutil.copy(FIXTURES / "my_router.py", before / "own.py")

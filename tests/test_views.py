@@ -14,7 +14,8 @@ from test_kernel import pressed
 
 from lmaas.replay import columns as c
 from lmaas.replay.kernel import layout as k
-from lmaas.replay.routers import Router, find_router
+from lmaas.replay.routernames import find_router
+from lmaas.replay.routers import Router
 
 EXAMPLES = 10 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 40
 quick = settings(

@@ -10,7 +10,7 @@ import polars as pl
 
 from lmaas.analysis.errors import UserError
 from lmaas.replay.conservation import ConservationError
-from lmaas.replay.routers import find_router
+from lmaas.replay.routernames import find_router
 
 from ..brought import suited
 from ..equal import scales

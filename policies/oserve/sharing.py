@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lmaas.replay.routers import Router, find_router, short_name
+from lmaas.replay.routernames import find_router, short_name
+from lmaas.replay.routers import Router
 
 LEAST = "weighted-least"
 WEIGHTED = ("weighted", LEAST)  # routers that have shares to be set
