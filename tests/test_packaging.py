@@ -81,7 +81,7 @@ def test_a_read_only_install_replays(tmp_path):
     for folder in [path for path in (tmp_path / "lmaas").rglob("*") if path.is_dir()]:
         (folder / "__pycache__").touch()  # a file where the folder would be: root may write to read-only folders
     program = (
-        "import lmaas.replay.kernel.loop as loop, lmaas.replay.routers as routers; "
+        "import lmaas.replay.kernel.loop as loop, lmaas.replay.routernames as routernames; "
         "print(loop.__file__); print(routernames.ready('round-robin', 0).route.stats.cache_path)"
     )
     nowhere = {"HOME": "/dev/null/x", "XDG_CACHE_HOME": "/dev/null/y", "PYTHONPATH": str(tmp_path)}
