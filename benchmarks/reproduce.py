@@ -12,37 +12,30 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import date
 from importlib.metadata import version
 
-from reproduce_replay import KEPT, ROOT, costs, facts, trace_file
-from reproduce_rows import ABLATIONS, PAPERS, ROWS, SETTINGS, Ablation, Row, Setting
-from reproduce_search import NEAR, All, Found, Kept, Tuned, code_digest, explore, tuned
+from reproduce_cases import CASES, OF, cases_table, tiers_table
+from reproduce_replay import KEPT, ROOT, Point, costs, facts, trace_file
+from reproduce_rows import ABLATIONS, FLEETS, PAPERS, ROWS, SETTINGS, Ablation, Row, Setting
+from reproduce_search import NEAR, All, Found, Kept, Tuned, as_it_comes, code_digest, explore, tuned
+from reproduce_text import change, said_hours, table
 
 from lmaas.policies.knobs import knob_of
 from lmaas.policies.registry import parse_policy
 
+Once = Callable[[list[tuple[Setting, str]]], dict[tuple[Setting, str], Point]]  # each as it comes
 PAGE, MARK = ROOT / "docs" / "reproduction.md", "<!-- what follows is printed by benchmarks/reproduce.py -->"
 FAR = 0.15  # how far GPU-hours may be apart and the tails still be compared
 NAMES = {
     "azure-conv": "Azure 2023, conversations", "azure-code": "Azure 2023, code", "sample": "bundled sample",
-    "fortnight": "ServeGen, 14 days",
+    "fortnight": "ServeGen, 14 days", "sample, 82 h": "bundled sample, hours 34 to 82",
 }  # fmt: skip
 
 
 # --- words ---
-
-
-def said_hours(hours: float) -> str:
-    """GPU-hours, with as many digits as differences between policies need."""
-    return f"{hours:,.2f}" if hours < 100 else f"{hours:,.0f}"
-
-
-def change(ours: float | None, theirs: float | None) -> str:
-    """Ours against theirs."""
-    return f"{ours / theirs - 1:+.1%}" if ours is not None and theirs else "–"
 
 
 def gpu_hours(ours: Tuned, theirs: Tuned) -> str:
@@ -94,12 +87,6 @@ MEASURES = {
 }
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def of_policy(text: str, found: Tuned | str) -> list[str]:
     """What a policy came to at its own value of the knob, and tuned (POLICY_HEAD)."""
     if isinstance(found, str):
@@ -141,13 +128,15 @@ def described(kept: Kept, name: str, setting: Setting) -> str:
         shipped, changes, times = setting.profile
         with_ = [f"{key} {value:,}" for key, value in changes] + ([f"decode_kv x {times:g}"] if times != 1 else [])
         profile = f"`{shipped}` with {', '.join(with_)}"
+    cold = "the profiles' cold starts" if setting.cold_s is None else f"cold start {setting.cold_s:g} s"
+    each = " in each tier" if setting.each_tier else ""
     parts = [
         f"{said['requests']:,} requests replayed in {said['pools']} pools", profile, f"load {setting.load:g}x",
         "SLO " + (", ".join(setting.slo) or "by tier"),
         "default windows" if setting.window_s is None else f"windows of {setting.window_s:g} s",
-        "the profiles' cold starts" if setting.cold_s is None else f"cold start {setting.cold_s:g} s",
-        *(["prefill and decode lanes, 50 GB/s"] if setting.fleet else []),
-        f"target {setting.attain:.0%} (at most {said['possible']:.2%} can be attained)",
+        *([] if "startup_s" in (setting.fleet or "") else [cold]),
+        *(words for words, text in FLEETS.items() if text == setting.fleet),
+        f"target {setting.attain:.0%}{each} (at most {said['possible']:.2%} can be attained)",
     ]  # fmt: skip
     return f"**{name}**: {NAMES[setting.trace]}; " + "; ".join(parts) + "."
 
@@ -171,7 +160,9 @@ def comparisons(kept: Kept, all_: All, names: list[str], papers: list[str]) -> I
             own = [row for row in rows if row.paper == paper]
             if own:
                 body = table(POLICY_HEAD, [of_policy(text, found[setting, text]) for text in _texts(own)])
-                parts = [described(kept, name, setting), body, *(_against(setting, row, found) for row in own)]
+                tiers = [tiers_table([found[setting, text] for text in _texts(own)])] if setting.each_tier else []
+                against = [_against(setting, row, found) for row in own]
+                parts = [described(kept, name, setting), body, *tiers, *against]
                 yield section(f"{name}, {paper}", *parts)
 
 
@@ -246,12 +237,15 @@ def written(page: str, made: list[str]) -> str:
     return head + MARK + "\n\n" + "".join(f"{one}\n\n" for one in (lead.strip(), *sections.values()) if one)[:-1]
 
 
-def sections(kept: Kept, all_: All, given: argparse.Namespace) -> Iterator[str]:
+def sections(kept: Kept, all_: All, once: Once, given: argparse.Namespace) -> Iterator[str]:
     """All that was asked for; settings before ablations, which show what was found there."""
     names = given.settings or list(SETTINGS)
     yield from comparisons(kept, all_, names, given.papers)
     if not given.no_ablations:
         yield from ablations(all_, tuple(one for one in ABLATIONS if one.paper in given.papers and one.of in names))
+        if "SageServe" in given.papers and OF in names:
+            found = once([pair for case in CASES for pair in case.pairs])
+            yield section(f"{OF}: what SageServe's figures depend on", cases_table(CASES, found))
     if "PreServe" in given.papers and "conversations" in names and trace_file("azure-conv"):
         yield overhead_said(kept, "conversations")
 
@@ -275,8 +269,12 @@ def main() -> None:
             found.update(zip(new, searches.map(lambda pair: tuned(kept, *pair), new), strict=True))
             return found
 
+        def once(asked: list[tuple[Setting, str]]) -> dict[tuple[Setting, str], Point]:
+            new = list(dict.fromkeys(asked))
+            return dict(zip(new, searches.map(lambda pair: as_it_comes(kept, *pair), new), strict=True))
+
         made = []
-        for text in sections(kept, all_, given):
+        for text in sections(kept, all_, once, given):
             made.append(text)
             print(text, flush=True)
         print(f"{kept.made} replays, {time.perf_counter() - began:,.0f} s", file=sys.stderr)

@@ -109,6 +109,15 @@ Found = dict[tuple[Setting, str], Tuned | str]
 All = Callable[[list[tuple[Setting, str]]], Found]  # what was found so far, with these policies tuned
 
 
+def as_it_comes(kept: Kept, setting: Setting, text: str) -> Point:
+    """The policy with its own value of the knob."""
+    policy = parse_policy(text).policy
+    knob = knob_of(policy)
+    assert knob is not None
+    found: Point = kept.ask(replayed, setting, text, knob.inside(getattr(policy, knob.name)))
+    return found
+
+
 def tuned(kept: Kept, setting: Setting, text: str) -> Tuned | str:
     """The policy at the setting's attainment, or why there is nothing to say."""
     try:

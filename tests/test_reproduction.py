@@ -5,24 +5,30 @@ import re
 import sys
 from concurrent.futures import Future
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
+import numpy as np
+import polars as pl
 import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import reproduce
 import reproduce_search
-from reproduce_replay import Point, facts, profile_of, replayed
-from reproduce_rows import ABLATIONS, ROWS, SETTINGS, Row
-from reproduce_search import Kept, Tuned, tuned
+from reproduce_cases import CASES, NAMES, cases_table, tiers_table
+from reproduce_replay import Point, begun, binned_hours, by_tier, facts, profile_of, replayed
+from reproduce_rows import ABLATIONS, FLEETS, ROWS, SETTINGS, Row
+from reproduce_search import Kept, Tuned, as_it_comes, tuned
 
 from lmaas.policies.knobs import knob_of
 from lmaas.policies.registry import POLICIES, parse_policy
 from lmaas.replay.profile import find_profile
 
-ASKED = {text for row in ROWS for text in (row.policy, *row.against)} | {
-    text for one in ABLATIONS for _, text, _ in one.cases
-}
+ASKED = (
+    {text for row in ROWS for text in (row.policy, *row.against)}
+    | {text for one in ABLATIONS for _, text, _ in one.cases}
+    | {text for case in CASES for _, text in case.pairs}
+)
 
 
 class Pool:
@@ -195,6 +201,73 @@ def test_a_replay_of_the_sample_is_a_point():
     setting = SETTINGS["sample"]
     one = replayed(setting, "static-mean", 0.0)
     assert 0 < one.attainment < 1
+    assert one.gpu_hours * 0.99 < one.binned_hours + one.tail_hours  # a constant fleet: every bin has as many
     assert one.norm_p99_s > 0
     assert facts(setting)["pools"] == 9
     assert Point(**json.loads(json.dumps(asdict(one)))) == one
+
+
+def test_a_fleet_has_words():
+    """A setting's description says what its fleet is."""
+    assert {setting.fleet for setting in SETTINGS.values()} <= {None, *FLEETS.values()}
+
+
+def test_what_is_replayed_as_it_comes_has_the_policys_own_knob(kept):
+    assert as_it_comes(kept, SETTING, "hpa").value == 0.0
+    assert as_it_comes(kept, SETTING, "sageserve-lt-u(headroom=1)").value == 1.0
+
+
+def test_hours_by_bins_count_the_most_of_each_and_nothing_lent_or_outside():
+    """One replica, for a while two; then a lent one; then one that drains."""
+    spans = pl.DataFrame(
+        {
+            "pool": [0, 0, 0, 0],
+            "state": ["active", "starting", "donated", "draining"],
+            "from_s": [0.0, 300.0, 900.0, 1800.0],
+            "to_s": [900.0, 400.0, 1800.0, 9000.0],
+        }
+    )
+    pool = SimpleNamespace(profile=SimpleNamespace(gpus_per_replica=4))
+    run, fleet = SimpleNamespace(spans=spans), SimpleNamespace(pools=[pool])
+    assert binned_hours(run, fleet, np.array([0.0, 900.0, 1800.0])) == 2 * 4 / 4
+    assert binned_hours(run, fleet, np.array([0.0, 900.0, 1800.0, 2700.0])) == 3 * 4 / 4  # what begins on an edge
+
+
+def test_tiers_count_who_never_ended_as_late_for_ever():
+    rows = pl.DataFrame(
+        {
+            "scored_tier": ["batch"] + ["interactive-fast"] * 20,
+            "attained": [True] + [True] * 15 + [False] * 5,
+            "ttft_s": [7.0] + [float(k) for k in range(19)] + [None],
+            "e2e_s": [9.0] + [2.0 * k for k in range(19)] + [None],
+        }
+    )
+    found = by_tier(rows)
+    assert found["batch"] == [1.0, 7.0, 7.0, 9.0]
+    assert found["interactive-fast"] == found["interactive"] == [0.75, np.inf, 18.0, 36.0]
+
+
+def test_the_first_hours_of_a_trace(tmp_path, monkeypatch):
+    monkeypatch.setattr("reproduce_replay.KEPT", tmp_path / "kept")
+    pl.DataFrame({"arrival_s": [0.0, 3599.0, 3600.0]}).write_parquet(tmp_path / "t.parquet")
+    path = begun(tmp_path / "t.parquet", 1)
+    assert pl.read_parquet(path)["arrival_s"].to_list() == [0.0, 3599.0]
+    assert begun(tmp_path / "t.parquet", 1) == path
+
+
+def test_cases_are_compared_with_both_baselines():
+    case = CASES[0]
+    hours = dict(zip(NAMES, (200.0, 100.0, 50.0, 80.0, 120.0), strict=True))
+    points = [Point(0.0, 0.97, hours[name], binned_hours=2 * hours[name]) for name in NAMES]
+    said = cases_table((case,), dict(zip(case.pairs, points, strict=True))).splitlines()[-1]
+    assert "97.0%, 100 (200), -50.0%" in said
+    assert "97.0%; -60.0%; -20.0%; -20.0%" in said
+
+
+def test_tiers_are_shown_as_it_comes_and_tuned():
+    tiers = {name: [1.0, 1.5, 2.5, 3.5] for name in ("interactive-fast", "batch", "interactive")}
+    found = Tuned("hpa", 0.99, (Point(0.0, 0.9, 10.0, tiers=tiers), Point(0.5, 0.99, 15.0, usd_month=7.0, tiers=tiers)))
+    own, at = tiers_table([found, "failed: by itself"]).splitlines()[2:]
+    assert own == "| `hpa` | 1.5 | – | 1.5 | 2.5, 3.5 | 0.0 | 0.00 | 0.0 | – |"
+    assert at.startswith("| tuned |")
+    assert at.endswith("| 7 |")
