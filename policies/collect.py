@@ -26,6 +26,7 @@ from .replays import Replays
 from .results import Evaluation, why_denied
 from .roomy import Roomy
 from .runner import Run
+from .spot import spots
 from .worst import worst_windows
 
 
@@ -82,6 +83,7 @@ def collect(
         equal=equal.table,
         backtest=tested,
         commitment=reserved,
+        spot=spots(runs, ready.fleet),
         misses=misses(runs),
         worst=pl.concat([worst_windows(run, ready, roomy) for run in runs]),
         differences=differences(scored, attain, draws, equal.fleets, ready.seed) if draws else pl.DataFrame(),

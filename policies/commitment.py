@@ -41,9 +41,7 @@ def commitments(runs: list[Run], fleet: Fleet) -> tuple[pl.DataFrame, list[str]]
 
 def _of_run(run: Run, fleet: Fleet) -> pl.DataFrame | None:
     used, length_s, price = usage(run.timeline, fleet)
-    hours = float((used * length_s[:, None]).sum() / HOUR_S)
-    replayed = run.scores["gpu_hours_provisioned"] - run.scores["gpu_hours_tail"]
-    if abs(hours - replayed) > NEAR * replayed + 1e-9:
+    if not adds_up(run, float((used * length_s[:, None]).sum() / HOUR_S)):
         return None
     rows: list[dict[str, Any]] = []
     demanded = float((used * price).T.dot(length_s).sum())
@@ -61,6 +59,12 @@ def _of_run(run: Run, fleet: Fleet) -> pl.DataFrame | None:
             }
         )  # fmt: skip
     return pl.DataFrame(rows, schema=COMMITMENT)
+
+
+def adds_up(run: Run, hours: float) -> bool:
+    """Whether GPU-hours by window are those of the replay; where pools mix shapes they are not."""
+    replayed = run.scores["gpu_hours_provisioned"] - run.scores["gpu_hours_tail"]
+    return bool(abs(hours - replayed) <= NEAR * replayed + 1e-9)
 
 
 def usage(timeline: pl.DataFrame, fleet: Fleet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,9 +20,9 @@ class Evaluation:
     policy, metric, le, count; gates: gate, policy, value, threshold, passed; requests: policy -> one row a request.
     failures: policy -> reason, where a policy ended early. equal: static fleets at policies' GPU-hours (equal.EQUAL);
     differences: with their intervals (differences.DIFFERENCES); worst: windows with most misses (worst.WORST);
-    misses: which limits were missed (misses.MISSES);
-    backtest: the recorded fleet's replay beside observed latencies (backtest.BACKTEST); spare: what a loss costs
-    (spare.SPARE); commitment: with reserved GPUs (commitment.COMMITMENT); blocks: policy and paired.STORED, for
+    misses: which limits were missed (misses.MISSES); backtest: the recorded fleet's replay beside observed latencies
+    (backtest.BACKTEST); spare: what a loss costs (spare.SPARE); commitment: with reserved GPUs (commitment.COMMITMENT);
+    spot: with spot ones (spot.SPOT); blocks: policy and paired.STORED, for
     intervals between runs. exit_code: 0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth
     full, else empty: matched (matched.MATCHED), worth (worth.WORTH), causes (full.causes.DONE), worst_hours
     (full.causes.hours), seeds (full.seeds.SCORES), sensitivity (full.sensitivity.SENSITIVITY) and break_even
@@ -50,6 +50,7 @@ class Evaluation:
     backtest: pl.DataFrame = field(default_factory=pl.DataFrame)
     spare: pl.DataFrame = field(default_factory=pl.DataFrame)
     commitment: pl.DataFrame = field(default_factory=pl.DataFrame)
+    spot: pl.DataFrame = field(default_factory=pl.DataFrame)
     blocks: pl.DataFrame = field(default_factory=pl.DataFrame)
     causes: pl.DataFrame = field(default_factory=pl.DataFrame)
     worst_hours: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -82,6 +83,7 @@ class Evaluation:
             "backtest": self.backtest.to_dicts(),
             "spare": self.spare.to_dicts(),
             "commitment": self.commitment.to_dicts(),
+            "spot": self.spot.to_dicts(),
             "causes": self.causes.to_dicts(),
             "worst_hours": self.worst_hours.to_dicts(),
             "seeds": self.seeds.to_dicts(),

@@ -75,7 +75,7 @@ def worst_windows(run: Run, ready: Prepared, roomy: Roomy | None = None) -> pl.D
     pools: dict[str, _Requests] = {}
     rows = []
     for window in worst.iter_rows(named=True):
-        pool = _pool(window, ready.fleet)
+        pool = pool_of(window, ready.fleet)
         name = "/".join(str(window[key]) for key in POOL)
         if name not in pools:
             pools[name] = _Requests(run.rows.filter(pl.col("pool") == name))
@@ -186,7 +186,7 @@ def _forecast_off(run: Run, window: Mapping[str, Any]) -> float | None:
     return None if not sums[0] else float(sums[1] / sums[0] - 1)
 
 
-def _pool(window: Mapping[str, Any], fleet: Fleet) -> Pool:
+def pool_of(window: Mapping[str, Any], fleet: Fleet) -> Pool:
     """By service and region; of silos the pool they are parts of."""
     named = [p for p in fleet.pools if (p.service, p.region) == (window["service"], window["region"])]
     return next((p for p in named if p.lane == window["lane"]), named[0])

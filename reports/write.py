@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TABLES = ("scores", "groups", "timeline", "forecasts", "histogram", "gates")
 FORECAST_TABLES = ("windows", "scores", "series", "weights", "notes")
 FULL = (  # where there is one
-    "matched", "worth", "equal", "differences", "worst", "misses", "backtest", "spare", "commitment", "blocks",
+    "matched", "worth", "equal", "differences", "worst", "misses", "backtest", "spare", "commitment", "spot", "blocks",
     "causes", "worst_hours", "seeds", "sensitivity", "break_even",
 )  # fmt: skip
 REQUESTS = (

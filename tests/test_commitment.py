@@ -11,6 +11,7 @@ from three_hours import PROFILE, rows, stored
 
 from lmaas.policies import evaluate
 from lmaas.policies.commitment import COMMITMENT, RATIOS, break_even, commitments, reserve
+from lmaas.policies.spot import SPOT, spots
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.profile import Profile
 from lmaas.replay.spending import MONTH_H
@@ -77,6 +78,23 @@ def test_by_hand():
     assert dear["reserved_gpus"] == 0 and dear["saving"] == 0
 
 
+def test_spot_by_hand():
+    """As above: eu has 2 GPUs always and 4 more in one hour of four; us none always, 2 in two."""
+    made = run([(1.0, 1.0), (1.0, 1.0), (3.0, 0.0), (1.0, 0.0)], tail=5.0)
+    table = spots([made], fleet())
+    assert table.schema == SPOT and table["ratio"].to_list() == list(RATIOS)
+    half = table.row(by_predicate=pl.col("ratio") == 0.5, named=True)
+    assert (half["base_gpus"], half["spot_gpus"], half["spot_share"]) == (2, 4.0, 0.5)
+    assert half["base_usd_per_month"] == pytest.approx(2.0 * 2 * MONTH_H)
+    assert half["usd_per_month"] == pytest.approx(2.0 * (8 + 0.5 * 8) / 4 * MONTH_H)
+    assert half["saving"] == pytest.approx(0.25)
+    assert table["saving"][-1] == pytest.approx(0.0)  # as dear as on demand
+    fixed = spots([run([(2.0, 1.0)] * 4)], fleet())
+    assert (fixed["saving"] == 0).all() and (fixed["spot_gpus"] == 0).all()
+    assert spots([made], fleet(price=None)).is_empty()
+    assert spots([run([(1.0, 1.0)], "mixed", hours=9.0)], fleet()).is_empty()
+
+
 def test_what_cannot_be_told():
     assert commitments([run([(1.0, 1.0)])], fleet(price=None))[0].is_empty()
     table, notes = commitments([run([(1.0, 1.0)]), run([(1.0, 1.0)], "mixed", hours=9.0)], fleet())
@@ -109,5 +127,7 @@ def test_an_evaluation_tells_it(tmp_path):
     assert (on_demand["saving"].abs() < 1e-9).all()
     for policy, usd in on_demand.select("policy", "usd_per_month").iter_rows():
         assert usd == pytest.approx(month[policy], rel=1e-6)
-    assert "Reserved and on-demand GPUs" in texts(found)
+    at_full = found.spot.filter(pl.col("ratio") == 1.0)
+    assert dict(at_full.select("policy", "usd_per_month").iter_rows()) == pytest.approx(month, rel=1e-6)
+    assert "Reserved, spot and on-demand GPUs" in texts(found) and "interruptions are in none" in texts(found)
     assert len(EvaluationMetrics.model_validate(found.metrics()).commitment) == 2 * len(RATIOS)

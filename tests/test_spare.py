@@ -66,6 +66,21 @@ def test_a_region_lost_is_everybodys_loss(tight):
     assert regions["arrived"].n_unique() == 1
 
 
+def test_what_is_beyond_the_base_is_taken_back_at_once(home, trace, tight):
+    assert not tight.spare["lost"].is_in(["spot"]).any()  # a fixed fleet has nothing beyond
+    scaling = of(home, trace, "hpa(target=4)")
+    spot, one = (scaling.spare.filter(lost=what) for what in ("spot", "replica"))
+    assert spot.height and (one["taken"] == 1).all() and spot["taken"].max() > 1
+    for row in spot.iter_rows(named=True):
+        at = scaling.timeline.filter(policy=row["policy"], service=row["service"], region=row["region"])
+        beyond = at.with_columns(n=pl.col("active") - int(at["provisioned"].min() + 1e-9))
+        then = beyond.filter(pl.col("start_s") == row["start_s"] - 150.0)["n"][0]
+        assert 0 < row["taken"] <= round(then)
+    assert (spot["attained_lost"] < spot["attained"] - 0.01).any()
+    assert (spot["attained_lost"] < spot["attained"] + 0.01).all()
+    assert "taken back at once" in texts(scaling)
+
+
 def test_it_is_reported(tight):
     shown = texts(tight)
     assert "When something fails (N+1)" in shown and "N+1: with one replica lost at its busiest hour 0 of 4" in shown
@@ -103,6 +118,6 @@ def test_the_replica_with_most_requests_at_that_moment():
             "e2e_s": [1.0, 1.0, 1.0, 10.0, 10.0, None],
         }
     )  # fmt: skip
-    assert _most_used(table, "p", 5.0) == 1
-    assert _most_used(table, "p", 50.0) == 0  # nothing runs: the one that served most
-    assert _most_used(table, "q", 5.0) is None
+    assert _most_used(table, "p", 5.0) == [1]
+    assert _most_used(table, "p", 50.0) == [0, 1]  # nothing runs: the one that served most
+    assert _most_used(table, "q", 5.0) == []

@@ -1,4 +1,4 @@
-"""Reserved GPUs: what policies cost a month at every price of a reservation, and where another becomes the cheapest."""
+"""Reserved and spot GPUs: what policies cost a month at every price of them, and where another becomes the cheapest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmaas.policies.commitment import break_even
 from .. import figures
 from ..format import percent, text
 from ..palette import policy_styles
-from ..section import Column, Figure, Section, table
+from ..section import Column, Figure, Section, Table, table
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
@@ -26,6 +26,17 @@ COLUMNS = (
     Column("usd_per_month", "$ a month", "usd"),
     Column("saving", "Saved", "share"),
 )
+SPOT_COLUMNS = (
+    Column("policy", "Policy"),
+    Column("ratio", "Spot / on-demand price", "share"),
+    Column("base_gpus", "GPUs always on", "count"),
+    Column("base_usd_per_month", "Their $ a month", "usd"),
+    Column("spot_gpus", "Most on spot", "number"),
+    Column("spot_share", "Of its GPU-hours", "share"),
+    Column("usd_per_month", "$ a month", "usd"),
+    Column("saving", "Saved", "share"),
+)
+SPOT_SHOWN = (0.3, 0.5, 0.7)  # prices of the table; the others are in spot.parquet
 
 
 def section(result: Evaluation) -> Section | None:
@@ -41,14 +52,34 @@ def section(result: Evaluation) -> Section | None:
     )
     return Section(
         "commitment",
-        "Reserved and on-demand GPUs",
+        "Reserved, spot and on-demand GPUs",
         finding(break_even(result.commitment, result.scores, attain), result),
         figures=(Figure(_spec(rows, names, result), caption, shown),),
+        tables=_spot(result, names),
         notes=(
             "A reserved GPU is paid for all the time, one on demand while provisioned; a reservation is for one GPU "
             "type in one region. How many to reserve is chosen knowing what the evaluated part used: a bound.",
+            *SPOT_NOTE[: result.spot.height],
         ),
     )
+
+
+SPOT_NOTE = (
+    "Spot: what a pool has in every window is on demand, what comes and goes beyond that is spot. Neither prices of "
+    "spot nor how often it is interrupted are known here, and interruptions are in none of these figures; the section "
+    "on failures replays that all are taken back at once when they are most.",
+)
+
+
+def _spot(result: Evaluation, names: list[str]) -> tuple[Table, ...]:
+    """Nothing where pools mix shapes, or prices are missing."""
+    rows = (
+        result.spot.filter(pl.col("policy").is_in(names), pl.col("ratio").is_in(SPOT_SHOWN)) if names else result.spot
+    )
+    if rows.is_empty():
+        return ()
+    ordered = rows.sort(pl.col("policy").cast(pl.Enum(names)), "ratio")
+    return (table("With spot GPUs for what comes and goes", ordered, SPOT_COLUMNS, "spot.parquet"),)
 
 
 def _shown(result: Evaluation) -> list[str]:

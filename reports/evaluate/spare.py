@@ -1,4 +1,4 @@
-"""N+1: the busiest hour with a replica, or a region, lost."""
+"""N+1: the busiest hour with a replica, all spot GPUs, or a region lost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from ..section import Column, Section, table
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
+SPOT = (
+    "Spot: all replicas beyond those that the pool has in every window are taken back at once when they are most, "
+    "without notice; scored is the hour that follows. How often that happens is not known here.",
+)
 COLUMNS = (
     Column("what", "Lost", brief=True),
     Column("time", "Hour from", brief=True),
@@ -29,9 +33,14 @@ def section(result: Evaluation) -> Section | None:
     if result.spare.is_empty():
         return None
     clock = Clock(result.trace.epoch)
-    pool = pl.format("a replica of {}/{}/{}", "service", "region", "lane").str.strip_suffix("/shared")
+    pool = pl.format("{}/{}/{}", "service", "region", "lane").str.strip_suffix("/shared")
+    what = {
+        "region": pl.format("region {}", "region"),
+        "spot": pl.format("spot of {}: {}", pool, "taken"),
+        "replica": pl.format("a replica of {}", pool),
+    }
     shown = result.spare.with_columns(
-        what=pl.when(pl.col("lost") == "region").then(pl.format("region {}", "region")).otherwise(pool),
+        what=pl.coalesce(pl.when(pl.col("lost") == lost).then(said) for lost, said in what.items()),
         time=pl.col("start_s").map_elements(clock.write, return_dtype=pl.String),
         verdict=pl.when("holds").then(pl.lit("yes")).otherwise(pl.lit("no")),
     )
@@ -45,6 +54,7 @@ def section(result: Evaluation) -> Section | None:
             "Each pool loses the replica that serves most requests, as its own busiest hour (most tokens) begins; a "
             "region is lost for the busiest hour of all. The policy answers by its rules. It holds where the hour "
             "still attains the target, or what it attained without the loss.",
+            *SPOT[: result.spare["lost"].is_in(["spot"]).any()],
         ),
     )
 
@@ -53,13 +63,19 @@ def told(table: pl.DataFrame) -> str:
     """What the losses come to, in a sentence."""
     parts = []
     drop = (pl.col("attained") - pl.col("attained_lost")).alias("drop")
-    replicas, regions = (
-        table.filter(pl.col("lost") == what).sort(drop, descending=True) for what in ("replica", "region")
+    replicas, spot, regions = (
+        table.filter(pl.col("lost") == what).sort(drop, descending=True) for what in ("replica", "spot", "region")
     )
     if replicas.height:
         worst, held = replicas.row(0, named=True), int(replicas["holds"].sum())
         parts.append(
             f"with one replica lost at its busiest hour {held} of {replicas.height} pools hold; the worst is "
+            f"{worst['service']}/{worst['region']}, {share(worst['attained_lost'])} for {share(worst['attained'])}"
+        )
+    if spot.height:
+        worst, held = spot.row(0, named=True), int(spot["holds"].sum())
+        parts.append(
+            f"with all spot replicas taken back at once {held} of {spot.height} pools hold; the worst is "
             f"{worst['service']}/{worst['region']}, {share(worst['attained_lost'])} for {share(worst['attained'])}"
         )
     if regions.height:
