@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -60,9 +59,3 @@ class Steady(Planned):
         known = demand.filter((pl.col("issued_s") <= t) & (pl.col("start_s") <= t + state.lead_s))
         near = pl.col("start_s") + state.window_s * WHOLE > t
         return peak_actions(self.plan_all(known, state).filter(near), state.fleet)
-
-
-def by_headroom_alone(policy: Any) -> bool:
-    """Whether its plan is Planned's: that of any other such policy but for the headroom."""
-    rule = type(policy).plan_all
-    return rule is Planned.plan_all or (rule is Steady.plan_all and not policy.hysteresis)

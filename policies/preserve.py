@@ -1,7 +1,10 @@
 """PreServe (ICSE'26, arXiv 2504.03702): scale on forecast token demand and on anticipated load, route on the latter."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import polars as pl
 
 from lmaas.replay.anticipation import PAPER, Anticipation
 from lmaas.replay.fleet import PREFILL, Fleet
@@ -9,15 +12,16 @@ from lmaas.replay.protocol import NOTHING, Actions, History, Seen
 
 from .hysteresis import Steady
 from .knobs import check_switches
-from .planning import PlanState
+from .planning import PlanState, common_start, latest_issued, own_counts
 from .tier2 import Memory, Thresholds, change, looks
 
 
 @dataclass(frozen=True)
 class TieredState(PlanState):
-    """Tier-1's, and what Tier-2 remembers of each pool."""
+    """Tier-1's, what Tier-2 remembers of each pool, and the fleet that stands in for a plan where there is none."""
 
     pools: tuple[Memory, ...]
+    still: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class PreServe(Steady):
 
     router: str = "preserve"
     lengths: str = "trees"
+    tier1: bool = True  # without it: Tier-2 alone, which corrects the common start and its headroom in every window
     tier2: bool = True  # without it: Tier-1 alone, the paper's baseline Proactive
     lookahead: int = 100  # iterations
     overload: float = 0.95  # share of KV
@@ -44,7 +49,9 @@ class PreServe(Steady):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_switches(tier2=self.tier2)
+        check_switches(tier1=self.tier1, tier2=self.tier2)
+        if not self.tier1 and (not self.tier2 or self.hysteresis):
+            raise ValueError("tier1 is false: nothing plans; leave tier2 on and hysteresis off, or write static")
         check_anticipation(self.lookahead, self.extension, self.control_s)
         if not (self.overload > 0 and 0 <= self.overload_share < 1 and 0 <= self.scale_in <= 1):
             raise ValueError(
@@ -65,7 +72,24 @@ class PreServe(Steady):
     def start(self, fleet: Fleet, history: History) -> TieredState:
         """Tier-1's state, and no overload known."""
         one = super().start(fleet, history)
-        return TieredState(one.mu, one.fleet, one.window_s, one.lead_s, tuple(Memory() for _ in fleet.pools))
+        there = [n + pool.beside for n, pool in zip(common_start(fleet, history), fleet.pools, strict=True)]
+        still = tuple(math.ceil(n * (1 + self.headroom) - 1e-9) for n in there)
+        return TieredState(one.mu, one.fleet, one.window_s, one.lead_s, tuple(Memory() for _ in fleet.pools), still)
+
+    def initial(self, fleet: Fleet, history: History, state: PlanState) -> Sequence[int] | None:
+        """The common start; without Tier-1 with the headroom on it."""
+        return None if self.tier1 or not isinstance(state, TieredState) else own_counts(fleet, state.still)
+
+    def plan_all(self, demand: pl.DataFrame, state: PlanState) -> pl.DataFrame:
+        """Replicas per window and pool; without Tier-1 the same in all."""
+        if self.tier1 or not isinstance(state, TieredState):
+            return super().plan_all(demand, state)
+        pools = pl.DataFrame(
+            [(pool.service, pool.region, pool.lane, n) for pool, n in zip(state.fleet.pools, state.still, strict=True)],
+            schema={"service": pl.String, "region": pl.String, "lane": pl.String, "replicas": pl.Int64}, orient="row",
+        )  # fmt: skip
+        starts = latest_issued(demand, state.lead_s).select("start_s").unique()
+        return starts.join(pools, how="cross").sort("start_s", "service", "region", "lane")
 
     def adopt(self, t: float, counts: Mapping[int, int], fresh: bool, seen: Seen, state: TieredState) -> Actions:
         """Tier-1's word: the count where a window begins, else at least what the next one needs."""

@@ -11,8 +11,9 @@ import polars as pl
 from lmaas.replay.fleet import Fleet, Pool
 
 from .guard import checked_plan
-from .hysteresis import by_headroom_alone
-from .planning import WHOLE, PlanState, latest_issued, needs, placed
+from .hysteresis import Steady
+from .planning import WHOLE, Planned, PlanState, latest_issued, needs, placed
+from .preserve import PreServe
 from .window_response import Response
 from .window_table import Table
 
@@ -64,6 +65,14 @@ def plan_settings(
         wants = checked_plan(policies[k].plan_all(forecasts, states[k]))
         plans.append(Plans(pl.DataFrame({"setting": [k], "factor": [1.0]}), _complete(wants, fleet, grid)))
     return plans
+
+
+def by_headroom_alone(policy: Any) -> bool:
+    """Whether its plan is Planned's: that of any other such policy but for the headroom."""
+    rule = type(policy).plan_all
+    if rule is Planned.plan_all:
+        return True
+    return rule in (Steady.plan_all, PreServe.plan_all) and not policy.hysteresis and getattr(policy, "tier1", True)
 
 
 def _complete(wants: pl.DataFrame, fleet: Fleet, grid: Grid) -> pl.DataFrame:

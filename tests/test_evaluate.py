@@ -30,8 +30,8 @@ def trace(home):
     return stored(home, rows(), "plain")
 
 
-PRESERVES = ["preserve", "preserve(tier2=false)", "preserve-artifact", "preserve-hybrid"]
-REACTS = {"preserve", "preserve-artifact", "preserve-hybrid", "hpa"}  # within the first window
+PRESERVES = ["preserve", "preserve(tier2=false)", "preserve(tier1=false)", "preserve-artifact", "preserve-hybrid"]
+REACTS = {"preserve", "preserve(tier1=false)", "preserve-artifact", "preserve-hybrid", "hpa"}  # within the first window
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_every_policy_reports(result):
         "hpa",
         "oracle",
     ]
-    assert result.scores["foresight"].to_list() == [False] * 8 + [True]
+    assert result.scores["foresight"].to_list() == [False] * 9 + [True]
     assert result.failures == {}
     assert result.exit_code == Exit.OK
 

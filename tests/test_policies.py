@@ -111,7 +111,8 @@ def test_hpa_keeps_to_the_pools_bounds():
     policy, state = hpa()
     state.memory[1] = (0.5, state.memory[1][1])
     assert policy.react(0, seen(4, 0, 40), state).replicas[1] == 5  # the pool's maximum
-    assert policy.react(0, seen(4, 0, 0), hpa()[1]).replicas[0] == 1  # its minimum
+    eager, fresh = hpa(Hpa(target=10.0, down_window_s=0))
+    assert eager.react(0, seen(4, 0, 0), fresh).replicas[0] == 1  # its minimum
 
 
 def test_hpa_takes_the_mean_at_the_sustained_rate():

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lmaas.analysis.errors import UserError
 from lmaas.policies.hysteresis import steadied
 from lmaas.policies.planning import TOKENS
 from lmaas.policies.preserve import PreServe
@@ -157,6 +158,25 @@ class TestTiersTogether:
         for policy in (PreServe(), PreServeArtifact()):
             state = policy.start(FLEET, history())
             assert policy.react(10.0, replace(seen(flat(1.0)), closer=None), state) == NOTHING
+
+    def test_without_tier1_every_window_begins_with_the_same_fleet(self):
+        """Four were there, and half as many on top: Tier-2 moves them until the next window."""
+        policy, state = self.start(tier1=False, headroom=0.5)
+        assert policy.initial(FLEET, history(), state) == [6]
+        demand = history().window_demand.with_columns(start_s=pl.Series([0.0, 600.0, 600.0]), issued_s=pl.lit(-900.0))
+        plan = policy.plan_all(demand, state)
+        assert plan.rows() == [(0.0, "a", "eu", SHARED, 6), (600.0, "a", "eu", SHARED, 6)]
+        assert PreServe(headroom=0.5).initial(FLEET, history(), state) is None
+        assert policy.adopt(600.0, {0: 6}, True, seen(flat(0.5)), state) == Actions({0: 6})
+        assert policy.react(610.0, seen(flat(1.0, 0.5, 0.5, 0.5, 0.5, 0.5)), state) == Actions({0: 7})
+        assert policy.react(620.0, seen(flat(*[0.1] * 7)), state) == Actions({0: 3})  # four of 7 - 0.7 / 0.3 = 4.67 go
+        kept = PreServe(tier1=False).start(FLEET, history())
+        assert PreServe(tier1=False).initial(FLEET, history(), kept) == [4]
+
+    @pytest.mark.parametrize("text", ["tier1=false, tier2=false", "tier1=false, hysteresis=true"])
+    def test_without_tier1_there_must_be_tier2_and_no_plan_to_steady(self, text):
+        with pytest.raises(UserError, match="tier1 is false: nothing plans; leave tier2 on"):
+            parse_policy(f"preserve({text})")
 
     def test_without_tier2_nobody_reacts(self):
         policy = parse_policy("preserve(tier2=false)").policy

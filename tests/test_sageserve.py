@@ -116,6 +116,14 @@ class TestBudget:
         assert did(policy, state, t=75.0, u=(0.29, 0.5), active=(7, 2)) == ({}, {0: 1})
         assert did(policy, self.at(policy), u=(0.89, 0.1), active=(6, 2)) == ({}, {})
 
+    def test_without_a_look_at_utilisation_the_plan_is_spent_and_no_more(self):
+        """Goals 6 and 2 of four each: one more, one fewer, whatever u is; at the plan not even an emergency counts."""
+        for policy in (LtU(by_utilisation=False), LtUA(by_utilisation=False)):
+            assert did(policy, self.at(policy), u=(0.1, 0.95)) == ({0: 5}, {1: 1})
+            state = self.at(policy)
+            assert did(policy, state, u=(0.1, 0.95), starting=(1, 0)) == ({}, {1: 1})  # one action at a time
+            assert did(policy, self.at(policy), u=(0.99, 0.1), active=(6, 2)) == ({}, {})
+
     def test_lt_ua_goes_by_what_came_of_what_was_foretold(self):
         policy = LtUA()
 

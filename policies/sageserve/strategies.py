@@ -14,6 +14,7 @@ from lmaas.replay.protocol import NOTHING, Actions, History, Seen
 
 from ..ahead import Horizon
 from ..autoscalers.base import not_negative
+from ..knobs import check_switches
 from ..prepare import Prepared
 from ..told import Told
 from .base import Run, Unified, let_in
@@ -206,17 +207,18 @@ class LtU(Planner):
 
     The paper's: out while the budget is above 0 and u > high, in while it is below 0 and u < low. The artifact's: with
     none left one more where u > `emergency`, given back later. `defer_in` = false is the artifact, too: it gives
-    replicas away at the hour, at once, and defers only scale-outs.
+    replicas away at the hour, at once, and defers only scale-outs. So is `by_utilisation` = false (its
+    short_term_scaling): the budget is spent one action at a time whatever u is, and nothing beyond it.
     """
 
     emergency: float = 0.9  # u above which a replica beyond the plan is asked for
     defer_in: bool = True
+    by_utilisation: bool = True
 
     def __post_init__(self) -> None:
         Planner.__post_init__(self)
         not_negative(emergency=self.emergency)
-        if not isinstance(self.defer_in, bool):
-            raise ValueError(f"defer_in is {self.defer_in}; true or false")
+        check_switches(defer_in=self.defer_in, by_utilisation=self.by_utilisation)
 
     def begin_hour(self, t: float, seen: Seen, state: Hour) -> Actions:
         """Nothing, or what is to be given away."""
@@ -229,10 +231,12 @@ class LtU(Planner):
         if state.goal is None:
             return {}
         u, left, found = self.utilisation(seen), state.budget(seen), {}
-        beyond, free = self.beyond(t, u, state), state.free(seen, t)
+        beyond = self.beyond(t, u, state) if self.by_utilisation else np.zeros(len(u), np.int64)
+        out, back = (u > self.high, u < self.low) if self.by_utilisation else np.ones((2, len(u)), np.bool_)
+        free = state.free(seen, t)
         for p, mine in enumerate(state.by_pool):
             most, least = mine[int(np.argmax(left[mine]))], mine[int(np.argmin(left[mine]))]
-            step = 1 if left[most] > 0 and u[p] > self.high else -1 if left[least] < 0 and u[p] < self.low else 0
+            step = 1 if left[most] > 0 and out[p] else -1 if left[least] < 0 and back[p] else 0
             step = int(beyond[p]) if not left[mine].any() else step
             if free[p] and step:
                 found[most if step > 0 else least] = step
