@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task, labelled
+from lmaas.analysis.forecasting.forecaster import FORECASTERS, SCHEMA, Forecaster, Task, labelled, or_last
+from lmaas.analysis.forecasting.notes import counted
 from lmaas.analysis.windows import DAY_S, DEFAULT_ORIGIN, count_windows, refuse_too_many, window_index
 
 from .typed import Types
@@ -67,18 +68,16 @@ def forecast_ahead(
         due = (n + first) % step == 0 and n + first >= 0
         if not due and (sparse or n < -first // 2):
             continue
-        seen = counts[:, :n].copy()
-        issued = np.asarray(forecaster.issue(seen, state), np.float64)
+        seen = counts[:, :n]
+        issued = forecaster.issue(seen.copy(), state)
         if due and cut_s + (n + first) * window_s < end_s:
-            value = np.maximum(np.where(np.isfinite(issued), issued, seen[:, -1]), 0.0)
+            value = or_last(issued, seen, task)
             known = np.flatnonzero(born < n)
             parts.append(_Issue(n + first, known, value[:, known]))
     if notes is not None:
         said = model if isinstance(model, str) else type(model).__name__
-        notes |= {
-            f"{said}, {horizon.window_s:g} s windows: {len(of)} of {series.height} series {what}"
-            for what, of in task.fallbacks.items()
-        }
+        fallen = {what: len(of) for what, of in task.fallbacks.items()}
+        notes |= counted(said, horizon.window_s, fallen, series.height)
     return _rows(series, parts, cut_s, horizon) if parts else pl.DataFrame(schema=SCHEMA)
 
 

@@ -48,13 +48,16 @@ class Inputs:
         return self._once((model, lead_s), lambda: self._forecast(model, lead_s))  # type: ignore[no-any-return]
 
     def _forecast(self, model: str, lead_s: float) -> pl.DataFrame:
-        from lmaas.analysis.forecasting.rolling import forecast, truth
+        from lmaas.analysis.forecasting.notes import by_kind
+        from lmaas.analysis.forecasting.rolling import issue, truth
 
         ready = self.ready
         window_s, cut_s, end_s = ready.window_s, ready.cut_s, ready.horizon_s
         if model == TRUTH:
             return truth(ready.requests, window_s=window_s, cut_s=cut_s, end_s=end_s)
-        return forecast(ready.requests, window_s=window_s, cut_s=cut_s, end_s=end_s, lead_s=lead_s, model=model)
+        made = issue(ready.requests, window_s=window_s, cut_s=cut_s, end_s=end_s, leads_s=[lead_s], model=model)
+        self._notes |= by_kind(made.notes, model, window_s, made.series)
+        return made.rows
 
     def ahead(self, model: str, horizon: Horizon, error: float = 0.0) -> pl.DataFrame:
         """Forecasts of a horizon (ahead.forecast_ahead), or the truth, off by `error`."""

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
+from forecast_data import KEY
 from requests_data import table, traffic
-from test_forecast import KEY
 
 from lmaas.analysis.forecasting.forecaster import FORECASTERS, Task
 from lmaas.analysis.forecasting.models import trees

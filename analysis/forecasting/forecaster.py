@@ -99,3 +99,15 @@ class Forecaster(Protocol):
         Called at one boundary after the other; `seen` is a fresh array of what is known there, so values of
         the last windows may differ from those at the issue before (Known).
         """
+
+
+def or_last(issued: np.ndarray, seen: np.ndarray, task: Task) -> np.ndarray:
+    """f8[aheads, series] >= 0: what a model issued, the last value where that is no number, which `task` is told.
+
+    seen, f8[series, ended windows >= 1]: of a series without demand in it nothing is said.
+    """
+    value = np.asarray(issued, dtype=np.float64)
+    lacking = ~np.isfinite(value)
+    for s in np.flatnonzero(lacking.any(axis=0) & seen.any(axis=1)):
+        task.fell_back("issued no number at times; the last value there", int(s))
+    return np.maximum(np.where(lacking, seen[:, -1], value), 0.0)

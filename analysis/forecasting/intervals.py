@@ -10,6 +10,10 @@ MEMORY_DAYS = 7
 # errors of forecasts so far ahead overlap
 FEW = 40
 STEP = 0.005  # by which a level follows its misses (adaptive conformal inference, Gibbs and Candes 2021)
+SLOW = 24  # windows ahead above which it follows less, in proportion: what comes back late must move it less
+# a level keeps this share of its distance to 0 or 1, whichever is nearer (90 % ends at 99 %): the last errors of all
+# are outliers, and tell nothing of how often
+KEPT = 0.1
 SHAPE = 0.7  # errors grow with the forecast to this power: between Poisson's 0.5 and 1 of bursts that scale
 
 
@@ -19,7 +23,7 @@ class Intervals:
     A quantile is the point plus the same quantile (finite-sample rank, (n + 1) q) of the scaled errors of the last
     MEMORY_DAYS days of forecasts so far ahead whose windows had ended at issue. Scale: level^(1 - SHAPE) *
     forecast^SHAPE, level the mean of the last day. Learned anew every hour. Where quantiles were too often above or
-    below what came, the level that is looked up moves (STEP), so that coverage holds where errors drift.
+    below what came, the level that is looked up moves (STEP, SLOW, KEPT), so that coverage holds where errors drift.
     """
 
     def __init__(self, aheads: Sequence[int], metrics: Sequence[str], day: int, quantiles: Sequence[float]) -> None:
@@ -56,12 +60,13 @@ class Intervals:
         return np.concatenate([point[None], band])
 
     def _follow(self, last: np.ndarray) -> None:
+        q = np.array(self.quantiles)[:, None]
+        least, most = KEPT * q, 1.0 - KEPT * (1.0 - q)
         for a, due in enumerate(self.due):
             if len(due) == (due.maxlen or 1):
-                step = STEP / max(1.0, self.aheads[a] / 6)  # what comes back late must move it less
-                known = np.isfinite(due[0])
-                missed = np.array(self.quantiles)[:, None] - (last <= due[0])
-                self.levels[:, a] = np.clip(self.levels[:, a] + step * np.where(known, missed, 0.0), 0.001, 0.999)
+                step = STEP / max(1.0, self.aheads[a] / SLOW)
+                missed = np.where(np.isfinite(due[0]), q - (last <= due[0]), 0.0)
+                self.levels[:, a] = np.clip(self.levels[:, a] + step * missed, least, most)
 
     def _learn(self, seen: np.ndarray) -> np.ndarray:
         n, memory = seen.shape[1], MEMORY_DAYS * self.day

@@ -11,7 +11,7 @@ import polars as pl
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.windows import DAY_S, KNOWN_METRICS, METRICS, Known, count_windows, demand, known_demand
 
-from .forecaster import FORECASTERS, Forecaster, Task, as_issued
+from .forecaster import FORECASTERS, Forecaster, Task, as_issued, or_last
 from .intervals import Intervals
 from .notes import notes
 
@@ -31,7 +31,7 @@ WEIGHTS = {
 
 @dataclass(frozen=True)
 class Issued:
-    """What one model issued: rows of SCHEMA, and notes (service, origin, metric, note) on what it could not do.
+    """What one model issued: rows of SCHEMA, and notes (notes.NOTES) on what it could not do.
 
     weights: of a model that weighs others, horizon_s, service, origin, metric, member, weight at the last issue.
     """
@@ -39,6 +39,7 @@ class Issued:
     rows: pl.DataFrame
     notes: pl.DataFrame
     weights: pl.DataFrame
+    series: int  # services and origins
 
 
 def forecast(
@@ -103,7 +104,8 @@ def issue(
     ]
     keys = ["start_s", "service", "origin", "metric", "issued_s", "quantile"]
     table = pl.concat(parts).sort(keys, descending=[False] * 4 + [True, False], nulls_last=False)
-    return Issued(table, notes(known, task), _weights(state, task, window_s))
+    pairs = known.series.height // len(KNOWN_METRICS)
+    return Issued(table, notes(known, task), _weights(state, task, window_s), pairs)
 
 
 def truth(requests: pl.DataFrame, *, window_s: float, cut_s: float, end_s: float) -> pl.DataFrame:
@@ -148,8 +150,7 @@ def _issue_all(
         progress(done / len(boundaries))
         seen = known.at(n)
         kept = _totals(seen, np.add) if quantiles else seen
-        issued = np.asarray(forecaster.issue(seen.copy(), state), dtype=np.float64)
-        point = np.maximum(np.where(np.isfinite(issued), issued, seen[:, -1]), 0.0)
+        point = or_last(forecaster.issue(seen.copy(), state), seen, task)
         point = np.where(born < n, _totals(point.T, np.add).T, np.nan)
         made = bands.add(kept, point)
         for a, ahead in enumerate(task.aheads):

@@ -222,5 +222,5 @@ def _to_floor(scores: pl.DataFrame, on: list[str]) -> pl.DataFrame:
 
 
 def _labelled(issued: dict[str, Issued], table: str) -> pl.DataFrame:
-    parts: list[pl.DataFrame] = [getattr(i, table) for i in issued.values()]
+    parts: list[pl.DataFrame] = [getattr(i, table).drop("kind", "model", strict=False) for i in issued.values()]
     return pl.concat(p.select(pl.lit(n).alias("model"), pl.all()) for n, p in zip(issued, parts, strict=True))
