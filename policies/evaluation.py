@@ -19,7 +19,7 @@ from .depth import Deep, check_depth, deepen
 from .equal import Equals, beside_policies
 from .full.bench import Bench
 from .full.crew import cores
-from .full.kept import Kept, question_of
+from .full.kept import Kept, pruned, question_of
 from .gates import Gate, check_services, parse_gates
 from .inputs import Inputs
 from .prepare import prepare
@@ -172,6 +172,7 @@ def evaluate(
     if compared:
         result = with_spare(result, everyone, ended.runs, ready, inputs, say)
     if depth == "full":
+        pruned(kept)
         bench = Bench(trace, world, Kept(kept, question_of(trace, ready, train_fraction)), ready, inputs)
         ran = [named for named in everyone if named.name in ended.runs]
         number = check_depth(depth, fidelity, seeds)

@@ -2,7 +2,9 @@
 
 import json
 import operator
+import os
 import shutil
+import time
 
 import pytest
 from planted import benched, trace
@@ -12,7 +14,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.policies import evaluate, worth
 from lmaas.policies.full import sensitivity
 from lmaas.policies.full.crew import Crew
-from lmaas.policies.full.kept import Kept, known
+from lmaas.policies.full.kept import UNUSED_S, Kept, known, pruned
 from lmaas.policies.registry import parse_policy
 
 BASE = "last-value(router=round-robin)"
@@ -135,3 +137,19 @@ def test_errors_of_workers_come_back_as_they_were(tmp_path):
         with pytest.raises(UserError, match="the same command goes on from there") as error:
             crew.each([operator.attrgetter("asked")] * 2, lambda share: None)
     assert error.value.code == Exit.ENVIRONMENT
+
+
+def test_what_nobody_asked_for_in_a_month_goes(tmp_path):
+    kept = Kept(tmp_path, "q")
+    for k in range(3):
+        kept.put({"k": k}, {"left": k})
+    month_ago = time.time() - UNUSED_S - 60
+    for path in tmp_path.iterdir():
+        os.utime(path, (month_ago, month_ago))
+    assert kept.get({"k": 1}) == {"left": 1}  # asked for again
+    (tmp_path / "notes.txt").write_text("of somebody else")
+    os.utime(tmp_path / "notes.txt", (month_ago, month_ago))
+    removed, freed = pruned(tmp_path)
+    assert removed == 2 and freed > 0 and pruned(tmp_path) == (0, 0)
+    assert [kept.get({"k": k}) for k in range(3)] == [None, {"left": 1}, None] and (tmp_path / "notes.txt").exists()
+    assert pruned(tmp_path, 0.0)[0] == 1 and pruned(None) == (0, 0) and pruned(tmp_path / "none") == (0, 0)

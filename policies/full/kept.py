@@ -1,6 +1,8 @@
 """Finished replays, kept in the workspace: a command that was stopped goes on from where it was."""
 
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +24,7 @@ from ..registry import Named
 from ..told import TRUTH
 
 Found = dict[str, Any]  # what JSON can hold
+UNUSED_S = 30 * 86_400.0  # what nobody asked for in a month is of another version of the tool, or forgotten
 PACKAGES = ("numpy", "polars", "numba", "scipy", "statsforecast", "xgboost-cpu", "xgboost")
 
 
@@ -51,6 +54,7 @@ class Kept:
         said = self._said(asked)
         try:
             held = json.loads(self._path(said).read_bytes())
+            os.utime(self._path(said))  # used now: `pruned` goes by it
             whole = held["asked"] == said and held["check"] == _digest(_text(held["found"]))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
@@ -72,6 +76,20 @@ class Kept:
     def _path(self, said: str) -> Path:
         assert self.folder is not None
         return self.folder / f"{_digest(said)}.json"
+
+
+def pruned(folder: Path | None, unused_s: float = UNUSED_S) -> tuple[int, int]:
+    """(replays removed, their bytes): those that nobody asked for in that long; a file that cannot be is left."""
+    removed = freed = 0
+    for path in folder.glob("*.json") if folder is not None else ():
+        try:
+            found = path.stat()
+            if time.time() - found.st_mtime >= unused_s:
+                path.unlink()
+                removed, freed = removed + 1, freed + found.st_size
+        except OSError:
+            continue
+    return removed, freed
 
 
 def _text(value: Any) -> str:
