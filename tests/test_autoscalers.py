@@ -220,6 +220,7 @@ class TestLlumnix:
         assert counts(Llumnix(), at(running=100, kv_fraction=0.74)) == [4]  # 1,040 free blocks: 10.4 each
         assert counts(Llumnix(), at(running=100, kv_fraction=0.76)) == [5]  # 9.6
         assert counts(Llumnix(), at(running=90, waiting=10, kv_fraction=0.7)) == [5]  # (1,200 - 320) / 100
+        assert counts(Llumnix(), at(running=900, waiting=900, kv_fraction=1.0)) == [5]  # one a look
 
     def test_scales_in_where_sixty_would_be_left(self):
         assert counts(Llumnix(), at(running=20, kv_fraction=0.4)) == [3]  # (3,000 - 1,600) / 20 = 70

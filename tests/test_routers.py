@@ -30,6 +30,7 @@ from lmaas.replay.protocol import Actions
 from lmaas.replay.routernames import find_router, ready
 from lmaas.replay.routers import ROUTERS, Router
 from lmaas.replay.routing import steps
+from lmaas.replay.routing.scored import scored
 
 FIXTURES = ROOT / "tests" / "fixtures"
 FLEET = Fleet((Pool("s", "r", find_profile("llama-3.1-8b/h100/tp1")),))
@@ -236,6 +237,32 @@ def test_prefix_aware_goes_where_the_prompt_is_cached():
     off = replace(FLEET, prefix_cache=False)
     one, two = (Replay(table, off, [4], name).run().record for name in ("prefix-aware", "least-requests"))
     assert (one == two).all()
+
+
+def scores_of(*replicas):
+    """llm-d's, of a prompt of 100 tokens; replicas: (waiting, share of KV in use, prompt tokens cached)."""
+    view, request = np.zeros((len(replicas), c.VIEW_COLUMNS)), np.zeros(c.REQUEST_COLUMNS)
+    request[c.INPUT_TOKENS] = 100.0
+    for row, (waiting, busy, matched) in zip(view, replicas, strict=True):
+        row[c.WAITING], row[c.KV_TOKENS], row[c.KV_CAPACITY_TOKENS] = waiting, 1000.0 * busy, 1000.0
+        row[c.MATCHED_TOKENS] = matched
+    none, found = np.zeros((0, 0)), np.zeros(len(replicas))
+    params = np.array(list(find_router("scored").params.values()))
+    assert scored(request, view, none, none, np.zeros(0, np.int64), params, np.zeros(0), found) == c.SCORES
+    return [round(-score, 12) for score in found.tolist()]
+
+
+def test_llm_d_weighs_cached_prefix_queue_and_kv_by_hand():
+    """2 · cached/prompt + (most - own)/(most - fewest) + (1 - KV use); over 5 waiting or 0.8 of KV are left out.
+
+    Queue and KV: kubernetes-sigs/gateway-api-inference-extension, scorer/queue.go, scorer/kvcache_utilization.go.
+    """
+    calm = [(0, 0.5, 0), (4, 0.2, 80), (2, 0.7, 32)]
+    assert scores_of(*calm) == pytest.approx([0 + 1 + 0.5, 1.6 + 0 + 0.8, 0.64 + 0.5 + 0.3])
+    full = [(6, 0.0, 100), (0, 0.81, 100)]
+    assert scores_of(*calm, *full) == [1.5, 2.4, 1.44, -np.inf, -np.inf]  # nor is six the longest queue then
+    assert scores_of(*full) == pytest.approx([2 + 0 + 1, 2 + 1 + 0.19])  # all are full: all count
+    assert scores_of((5, 0.8, 0), (5, 0.0, 0)) == [0 + 1 + 0.2, 0 + 1 + 1]  # at the limits, queues alike
 
 
 def test_kappa_reaches_the_weights():

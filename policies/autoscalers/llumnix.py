@@ -17,9 +17,10 @@ from .base import Autoscaler, PoolSeen, Run, not_negative
 class Llumnix(Autoscaler):
     """+1 where the mean freeness is below up_freeness, -1 where it were above down_freeness without one of them.
 
-    freeness = (free blocks - blocks that waiting prompts need) / requests, over all replicas. Ours: a waiting prompt
-    needs the mean prompt's blocks (single queues are not looked into), and starting replicas count as free, so that
-    one lack is not answered every ten seconds; both thresholds are multiplied by 1 + headroom. Its dispatch is the
+    freeness = (free blocks - blocks that waiting prompts need) / requests, over all replicas. Its code adds empty
+    replicas until the mean passes, and gives an empty one infinite blocks: the first one always does. Ours: a waiting
+    prompt needs the mean prompt's blocks (single queues are not looked into), and starting replicas count as free, so
+    that one lack is not answered every ten seconds; both thresholds are multiplied by 1 + headroom. Its dispatch is the
     router `llumnix`. Thresholds and the rule: AlibabaPAI/llumnix, global_scheduler/scaling_scheduler.py (OSDI'24),
     `avg_load`, where load is minus freeness.
 

@@ -26,7 +26,8 @@ def scored(
     whole blocks). Queue: (most - own) / (most - fewest) waiting requests, 1 where all are alike. KV: 1 - share in use.
     Replicas with more than queue_over waiting or more than kv_over of KV in use are left out, unless all are. Ties to
     the lowest index (llm-d: by chance). O(replicas · log hashes). Scorers, thresholds and default weights of llm-d and
-    the Gateway API inference extension.
+    kubernetes-sigs/gateway-api-inference-extension, pkg/epp/scheduling/framework/plugins/scorer (queue.go,
+    kvcache_utilization.go) and multi/prefix.
     """
     n, left = replicas.shape[0], 0
     for i in range(n):
