@@ -13,7 +13,7 @@ from .instants import Period
 from .quality import Quality, assess
 from .selection import selected
 from .trace import Trace, TraceMeta
-from .workload import latency_load, lengths, load, prefix, sessions, spatial, temporal
+from .workload import latency_load, lengths, load, prefix, scales, sessions, spatial, temporal
 from .workload import tables as described
 from .workload.findings import findings
 from .workload.given import Given, in_memory
@@ -108,8 +108,8 @@ def check_groupings(by: Sequence[str], meta: TraceMeta) -> tuple[str, ...]:
 def _analyze(trace: Trace, window_s: float | None, by: tuple[str, ...] | None) -> Analysis:
     meta = trace.meta
     if window_s is None:
-        window_s = load.default_window_s(meta.span_s, meta.quantum_s)
-    load.check_window(window_s, meta.span_s, meta.quantum_s)
+        window_s = scales.default_window_s(meta.span_s, meta.quantum_s)
+    scales.check_window(window_s, meta.span_s, meta.quantum_s)
     tables = _tables(trace, window_s, by)
     said = findings(tables, meta)
     if by is not None:

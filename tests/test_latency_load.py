@@ -8,7 +8,7 @@ from trace_data import storer, table
 
 from lmaas.analysis import analyze
 from lmaas.analysis.workload.latency_load import MIN_N, findings
-from lmaas.analysis.workload.load import EDGE
+from lmaas.analysis.workload.scales import EDGE
 
 HOUR_S = 3600.0
 

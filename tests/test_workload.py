@@ -19,6 +19,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.synth import SynthSpec
 from lmaas.analysis.synth_draw import draw
 from lmaas.analysis.workload import load as workload_load
+from lmaas.analysis.workload import scales as workload_scales
 from lmaas.analysis.workload import temporal
 from lmaas.analysis.workload.columns import COLUMNS
 from lmaas.analysis.workload.lengths import P999_MIN_ROWS, latency
@@ -59,7 +60,7 @@ def planted(days, rhythm, rate=0.3, offset=0.0) -> pl.DataFrame:
 
 @pytest.mark.parametrize(("quantum_s", "base_s"), [(0.001, 1.0), (1.0, 1.0), (3.0, 60.0), (7.0, 300.0), (1e5, 1e5)])
 def test_windows_hold_a_whole_number_of_steps_of_the_clock_or_many(quantum_s, base_s):
-    assert workload_load.base_scale_s(quantum_s) == base_s
+    assert workload_scales.base_scale_s(quantum_s) == base_s
 
 
 def test_poisson_arrivals_are_called_exponential(store):
@@ -92,26 +93,26 @@ def test_poisson_arrivals_have_dispersion_one_and_no_rhythm(store):
 @given(st.lists(st.floats(0, 5000), min_size=2, max_size=200), st.integers(0, 3))
 def test_scales_equal_counting_one_by_one(times, base):
     at = np.sort(np.array(times))
-    base_s = workload_load.SCALES_S[base]
-    finest = workload_load.counts(table(arrival_s=at).lazy(), base_s).collect()
+    base_s = workload_scales.SCALES_S[base]
+    finest = workload_scales.counts(table(arrival_s=at).lazy(), base_s).collect()
     found = workload_load.scales(finest, base_s, at[0], at[-1])
     for s in found.iter_rows(named=True):
         w = s["window_s"]
-        a, b = workload_load.whole(w, at[0], at[-1])
+        a, b = workload_scales.whole(w, at[0], at[-1])
         counts = np.array([((at >= k * w) & (at < (k + 1) * w)).sum() for k in range(a, b)])
         assert s["windows"] == len(counts)
         assert s["peak_rps"] == counts.max() / w
         assert s["empty_share"] == pytest.approx((counts == 0).mean())
         if s["dispersion"] is not None:
             assert s["dispersion"] == pytest.approx(counts.var(ddof=1) / counts.mean())
-    assert set(found["window_s"]) <= {s for s in workload_load.SCALES_S if s >= base_s}
+    assert set(found["window_s"]) <= {s for s in workload_scales.SCALES_S if s >= base_s}
 
 
 def test_whole_windows_leave_out_the_edges():
-    assert workload_load.whole(60.0, 0.0, 3501.7) == (0, 58)
-    assert workload_load.whole(60.0, 30.0, 150.0) == (1, 2)
-    assert workload_load.whole(60.0, 30.0, 50.0) == (1, 1)
-    assert workload_load.whole(DAY_S, 0.4, 4 * DAY_S - 0.3) == (0, 4)  # four days, as anyone would say
+    assert workload_scales.whole(60.0, 0.0, 3501.7) == (0, 58)
+    assert workload_scales.whole(60.0, 30.0, 150.0) == (1, 2)
+    assert workload_scales.whole(60.0, 30.0, 50.0) == (1, 1)
+    assert workload_scales.whole(DAY_S, 0.4, 4 * DAY_S - 0.3) == (0, 4)  # four days, as anyone would say
 
 
 @pytest.mark.parametrize("offset", [0.0, -5.0, 5.5])
@@ -178,8 +179,8 @@ def test_load_is_zero_filled_and_loses_nothing(store):
 @settings(max_examples=100, deadline=None)
 @given(st.floats(0, 1e12), st.sampled_from([1e-6, 0.001, 1.0, 3.0, 60.0, 1e6]))
 def test_default_window_is_always_usable(span_s, quantum_s):
-    window = workload_load.default_window_s(span_s, quantum_s)
-    workload_load.check_window(window, span_s, quantum_s)
+    window = workload_scales.default_window_s(span_s, quantum_s)
+    workload_scales.check_window(window, span_s, quantum_s)
     assert window <= max(600.0, 24 * span_s / 20_000, quantum_s)  # the next round number: an hour to a day at most
 
 

@@ -15,10 +15,9 @@ import polars as pl
 from lmaas.analysis.trace import Trace
 from lmaas.analysis.workload.buckets import COARSE, FINE, bucket
 from lmaas.analysis.workload.given import IN_MEMORY_ROWS
-from lmaas.analysis.workload.lengths import tpot_s
-from lmaas.analysis.workload.load import SCALES_S, base_scale_s
+from lmaas.analysis.workload.scales import SCALES_S, base_scale_s
 from lmaas.analysis.workload.summary import ADDED, observed
-from lmaas.analysis.workload.tables import DIMENSIONS, OTHERS, TOP, answered, named, totals
+from lmaas.analysis.workload.tables import DIMENSIONS, OTHERS, TOP, answered, named, totals, tpot_s
 
 F8 = npt.NDArray[np.float64]
 BLOCKS = 24  # of the shorter trace, where its time steps allow

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from .buckets import quantiles
-from .load import whole
+from .scales import whole
 
 if TYPE_CHECKING:
     from lmaas.analysis.trace import TraceMeta

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from .buckets import quantiles
-from .tables import COLUMNS, answered, collected
+from .tables import COLUMNS, LATENCIES, answered, collected, tpot_s
 
 if TYPE_CHECKING:
     from .given import Given
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 P999_MIN_ROWS = 10_000  # fewer leave fewer than ten values above it
-LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
 MIN_CORRELATION_ROWS = 3
 
 
@@ -71,13 +70,6 @@ def _from_joint(given: "Given") -> pl.DataFrame:
         r = pl.col("ab") / (pl.col("aa") * pl.col("bb")).sqrt()
         parts.append(sums.sort("name").with_columns(by=pl.lit(by), spearman=r))
     return pl.concat(parts).with_columns(_known(), exact=pl.lit(False)).select(COLUMNS["correlation"].keys())
-
-
-def tpot_s() -> pl.Expr:
-    """(e2e − ttft)/(output − 1) per request; null for a single token or where a part is missing."""
-    return pl.when(pl.col("output_tokens") > 1).then(
-        (pl.col("e2e_s") - pl.col("ttft_s")) / (pl.col("output_tokens").cast(pl.Float64) - 1)
-    )
 
 
 def lengths(table: pl.LazyFrame, groups: Mapping[str, pl.Expr]) -> pl.LazyFrame:

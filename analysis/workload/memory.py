@@ -12,7 +12,7 @@ from scipy.stats import chi2
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
-from .load import WEEK_S
+from .scales import WEEK_S
 from .series import Series, log_rate, regular, rhythm
 from .words import duration
 

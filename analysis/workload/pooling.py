@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from lmaas.analysis.trace import TraceMeta
 
-from .load import whole
+from .scales import whole
 from .skew import MEASURES
 from .words import duration
 

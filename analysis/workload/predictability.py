@@ -12,7 +12,7 @@ from lmaas.analysis.forecasting.models.auto import Auto
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S, HOUR_S
 
-from .load import WEEK_S
+from .scales import WEEK_S
 from .series import Series, regular
 from .words import duration
 

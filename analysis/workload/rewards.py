@@ -12,7 +12,7 @@ import polars as pl
 from scipy.stats import gamma
 
 from . import pooling, predictability, types
-from .load import whole
+from .scales import whole
 from .words import duration
 
 if TYPE_CHECKING:

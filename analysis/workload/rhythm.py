@@ -9,7 +9,7 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 from lmaas.analysis.windows import DAY_S
 
-from .load import EDGE
+from .scales import EDGE
 from .series import Series, log_rate, regular
 
 F8 = npt.NDArray[np.float64]

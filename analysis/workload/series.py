@@ -8,7 +8,7 @@ import polars as pl
 
 from lmaas.analysis.windows import DAY_S
 
-from .load import SCALES_S, WEEK_S, whole
+from .scales import SCALES_S, WEEK_S, whole
 
 F8 = npt.NDArray[np.float64]
 

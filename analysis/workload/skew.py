@@ -9,7 +9,7 @@ import polars as pl
 from lmaas.analysis.trace import TraceMeta
 
 from .inequality import effective, gini
-from .load import whole
+from .scales import whole
 from .tables import NONE, OTHERS
 from .words import duration
 

@@ -15,9 +15,8 @@ import polars as pl
 from lmaas.analysis.windows import HOUR_S
 
 from .buckets import COARSE, bucket
-from .lengths import LATENCIES, tpot_s
-from .load import SCALES_S, base_scale_s, counts
-from .tables import OTHERS, TOP, answered, collected, named
+from .scales import SCALES_S, base_scale_s, counts
+from .tables import LATENCIES, OTHERS, TOP, answered, collected, named, tpot_s
 
 TENANTS = 200  # told apart in loads by tenant; the rest together
 TENANT_S = 60.0

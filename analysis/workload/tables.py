@@ -12,6 +12,7 @@ from lmaas.analysis.windows import DEFAULT_ORIGIN
 
 DIMENSIONS = ("service", "region", "tier", "tenant")
 GROUPINGS = ("service", "region", "tier")  # what lengths and latencies are told apart by, unless asked otherwise
+LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
 TOP = 20  # groups of a dimension shown by name; the rest is one row, OTHERS
 OTHERS = "(others)"
 NONE = "(none)"  # rows whose source names no tenant or tier
@@ -123,6 +124,13 @@ COLUMNS: dict[str, dict[str, str]] = {
 def answered() -> pl.Expr:
     """Rows whose lengths and latencies are those of a complete answer: status ok or not given."""
     return pl.col("status").is_null() | (pl.col("status").cast(pl.String) == "ok")
+
+
+def tpot_s() -> pl.Expr:
+    """(e2e − ttft)/(output − 1) per request; null for a single token or where a part is missing."""
+    return pl.when(pl.col("output_tokens") > 1).then(
+        (pl.col("e2e_s") - pl.col("ttft_s")) / (pl.col("output_tokens").cast(pl.Float64) - 1)
+    )
 
 
 def named(dimension: str) -> pl.Expr:
