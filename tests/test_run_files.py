@@ -15,6 +15,7 @@ from lmaas.analysis.workspace import Workspace
 from lmaas.reports import schema
 from lmaas.reports.document import dumps
 from lmaas.reports.evaluate import policies
+from lmaas.reports.schema.scored import Scores
 from lmaas.reports.write import check_requests_out, ending, recording, write_analysis, write_evaluation, write_requests
 
 # ---- what a run leaves behind
@@ -114,7 +115,7 @@ AT_TIMES = ["slo_attainment_low", "slo_attainment_high", "headroom_matched", "gp
 
 
 def test_the_schema_knows_every_score_and_every_score_is_in_the_metrics():
-    fields = list(schema.Scores.model_fields)
+    fields = list(Scores.model_fields)
     assert [name for name in fields if name not in AT_TIMES] == scores().columns
     assert [name for name in fields if name in AT_TIMES] == AT_TIMES
     published = schema.schema("evaluate")
