@@ -1,22 +1,24 @@
-"""OServe against its own parts on the same GPUs: attainment, goodput and P99s of each ablation of its paper.
+"""OServe against its own parts and its paper's baselines on the same GPUs: attainment, goodput, P99s and GPU-hours.
 
     .venv/bin/python benchmarks/oserve.py [SETTING ...]
 
 Traces are looked for beside the checkout (../shared/traces). Prints the tables of docs/reproduction.md.
 """
 
+import json
 import os
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from reproduce_replay import trace_file
 
 from lmaas.analysis.ingest import open_trace
@@ -29,14 +31,14 @@ from lmaas.policies.oserve.search import fillings
 from lmaas.policies.prepare import Prepared, prepare
 from lmaas.policies.registry import parse_policy
 from lmaas.policies.runner import run_policy
-from lmaas.replay.slo import parse_slos
+from lmaas.replay.slo import NO_TIER, parse_slos, thresholds
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A trace, a shape to begin with, and the GPUs that every policy has."""
+    """Traces of the same hour as one, a shape to begin with, and the GPUs that every policy has."""
 
-    trace: str
+    traces: tuple[str, ...]
     profile: str
     load: float
     slo: str
@@ -45,13 +47,16 @@ class Setting:
 
 GPT = "gpt-oss-120b/h100/tp1/mxfp4"
 SETTINGS = {
-    "conversations, tight": Setting("azure-conv", GPT, 20.0, "ttft<1s, tpot<25ms", 16),
-    "conversations, tight, overloaded": Setting("azure-conv", GPT, 24.0, "ttft<1s, tpot<25ms", 16),
-    "conversations, lenient": Setting("azure-conv", "llama-3.1-70b/h200/tp1/fp8", 6.0, "ttft<2s, tpot<100ms", 16),
-    "code": Setting("azure-code", "llama-3.1-70b/h200/tp1/fp8", 3.0, "ttft<2s, tpot<100ms", 16),
+    "conversations, tight": Setting(("azure-conv",), GPT, 20.0, "ttft<1s, tpot<25ms", 16),
+    "conversations, tight, overloaded": Setting(("azure-conv",), GPT, 24.0, "ttft<1s, tpot<25ms", 16),
+    "conversations, lenient": Setting(("azure-conv",), "llama-3.1-70b/h200/tp1/fp8", 6.0, "ttft<2s, tpot<100ms", 16),
+    "code": Setting(("azure-code",), "llama-3.1-70b/h200/tp1/fp8", 3.0, "ttft<2s, tpot<100ms", 16),
+    "conversations and code": Setting(("azure-conv", "azure-code"), GPT, 14.0, "ttft<1s, tpot<25ms", 16),
 }
 PARTS = {  # the paper's ablation, step by step; then what else is ours or could be
     "homogeneous, static": "deployment=homogeneous, switching=none, router=least-outstanding",
+    "homogeneous, static, round robin": "deployment=homogeneous, switching=none, router=round-robin",
+    "homogeneous, static, least requests": "deployment=homogeneous, switching=none, router=least-requests",
     "homogeneous, re-chosen, from disk": "deployment=homogeneous, switching=reload, router=least-outstanding",
     "heterogeneous, by load": "switching=reload, router=least-outstanding",
     "heterogeneous, by KV in use": "switching=reload, router=least-kv",
@@ -63,17 +68,23 @@ PARTS = {  # the paper's ablation, step by step; then what else is ours or could
     "true demand": "forecaster=truth",
     "true demand and lengths": "forecaster=truth, lengths=true",
 }
+BASELINES = {  # on replicas of the best single shape: policy, whether their number may fall
+    "Llumnix, constant, migrating": ("llumnix(migrate=true)", False),
+    "NVIDIA Dynamo's planner": ("dynamo(tpot_s={tpot_s})", True),
+}
 
 
-def readied(setting: Setting) -> Prepared | None:
+def readied(setting: Setting, fleet: Path | None = None) -> Prepared | None:
     """The trace made ready; None: it is not there."""
-    path = trace_file(setting.trace)
-    if path is None:
+    paths = [path for name in setting.traces if (path := trace_file(name)) is not None]
+    if len(paths) < len(setting.traces):
         return None
     with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "trace.csv"
+        pl.concat([pl.read_csv(path) for path in paths]).sort("TIMESTAMP").write_csv(path)
         trace = open_trace(str(path), Workspace.open(Path(name) / "home"), say=lambda text: None)
         return prepare(
-            trace, slos=parse_slos((setting.slo,)), attain=0.99, profile=setting.profile, fleet=None,
+            trace, slos=parse_slos((setting.slo,)), attain=0.99, profile=setting.profile, fleet=fleet,
             train_fraction=0.5, warmup_s=600.0, window_s=None, load=setting.load, seed=0,
         )  # fmt: skip
 
@@ -97,15 +108,38 @@ def rows(setting: Setting, ready: Prepared) -> Iterator[str]:
     """A line a policy."""
     inputs = Inputs(ready)
     for label, parts in PARTS.items():
-        text = f"oserve(gpus={setting.gpus}{', ' if parts else ''}{parts})"
-        began = time.process_time()
-        run = run_policy(parse_policy(text), ready, inputs, lambda share: None)
-        s = run.scores
-        print(f"{label}: {time.process_time() - began:.1f} s CPU", file=sys.stderr)
-        yield (
-            f"| {label} | {s['slo_attainment']:.2%} | {s['goodput_rps']:.1f} | {s['ttft_p99_s']:.2f} | "
-            f"{1000 * s['tpot_p99_s']:.0f} | {s['e2e_p99_s']:.1f} | {s['scale_actions']} |"
-        )
+        yield row(label, f"oserve(gpus={setting.gpus}{', ' if parts else ''}{parts})", ready, inputs)
+    for label, (text, may_fall) in BASELINES.items():
+        alike = of_best_shape(setting, ready, inputs, may_fall)
+        limits = thresholds(parse_slos((setting.slo,)), "default", NO_TIER)
+        yield row(label, text.format(tpot_s=limits.tpot_s), alike, Inputs(alike))
+
+
+def row(label: str, text: str, ready: Prepared, inputs: Inputs) -> str:
+    """One replay's."""
+    began = time.process_time()
+    s = run_policy(parse_policy(text), ready, inputs, lambda share: None).scores
+    print(f"{label}: {time.process_time() - began:.1f} s CPU", file=sys.stderr)
+    return (
+        f"| {label} | {s['slo_attainment']:.2%} | {s['goodput_rps']:.1f} | {s['ttft_p99_s']:.2f} | "
+        f"{1000 * s['tpot_p99_s']:.0f} | {s['e2e_p99_s']:.1f} | {s['gpu_hours_provisioned']:.2f} | "
+        f"{s['scale_actions']} |"
+    )
+
+
+def of_best_shape(setting: Setting, ready: Prepared, inputs: Inputs, may_fall: bool) -> Prepared:
+    """The same trace on as many replicas of the best single shape as the GPUs hold, at most."""
+    fitted, _ = suited(ready, parse_policy(f"homogeneous(gpus={setting.gpus})").policy, inputs)
+    (pool,) = fitted.fleet.pools
+    with tempfile.TemporaryDirectory() as name:
+        profile, fleet = Path(name) / "shape.json", Path(name) / "fleet.yaml"
+        profile.write_text(pool.profile.model_dump_json())
+        n = pool.initial
+        counts = {"replicas": n, "min": 1 if may_fall else n, "max": n}
+        fleet.write_text(json.dumps({"pools": [{"service": pool.service, **counts}]}))
+        alike = readied(replace(setting, profile=str(profile)), fleet)
+    assert alike is not None
+    return alike
 
 
 def main() -> None:
@@ -125,10 +159,10 @@ def main() -> None:
             f"**{name}**: {setting.gpus} GPUs, `{setting.profile}` and its kin, load {setting.load:g}x, {setting.slo}; "
             f"begins with {begins}; {bound(division)}.\n"
         )
-        print("| | attained | goodput, requests/s | TTFT p99, s | TPOT p99, ms | E2E p99, s | actions |")
-        print("| --- | --- | --- | --- | --- | --- | --- |")
-        for row in rows(setting, ready):
-            print(row, flush=True)
+        print("| | attained | goodput, requests/s | TTFT p99, s | TPOT p99, ms | E2E p99, s | GPU-hours | actions |")
+        print("|" + " --- |" * 8)
+        for line in rows(setting, ready):
+            print(line, flush=True)
         print()
 
 

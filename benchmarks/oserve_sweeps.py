@@ -150,15 +150,21 @@ def limits_of(slo: list[str]) -> tuple[float, float, float]:
     return ttft, tpot, e2e
 
 
-def by_flow(mix: Mix, given: argparse.Namespace) -> tuple[float, float]:
-    """Requests/s of the mix that OServe's flow serves at most: with replicas of one shape, with any deployment."""
-    made, rng = shapes(given.model, given.gpu), np.random.default_rng(1)
-    gpus, parts = np.array([profile.gpus_per_replica for profile in made]), []
+def parts(mix: Mix, slo: list[str]) -> list[Lengths]:
+    """Requests of each type, to load-test with."""
+    rng, found = np.random.default_rng(1), []
     for lengths in mix.types:
         tokens = np.maximum(1, np.array(lengths) * rng.lognormal(0, JITTER, (4000, 2))).astype(np.int64)
-        limits = [np.full(len(tokens), limit) for limit in limits_of(given.slo)]
-        parts.append(Lengths(tokens[:, 0], tokens[:, 1], *limits, np.zeros(len(tokens), np.int64)))
-    capacity = capacities(made, parts, given.attain)
+        limits = [np.full(len(tokens), limit) for limit in limits_of(slo)]
+        found.append(Lengths(tokens[:, 0], tokens[:, 1], *limits, np.zeros(len(tokens), np.int64)))
+    return found
+
+
+def by_flow(mix: Mix, given: argparse.Namespace) -> tuple[float, float]:
+    """Requests/s of the mix that OServe's flow serves at most: with replicas of one shape, with any deployment."""
+    made = shapes(given.model, given.gpu)
+    gpus = np.array([profile.gpus_per_replica for profile in made])
+    capacity = capacities(made, parts(mix, given.slo), given.attain)
 
     def most(deployments: list[tuple[int, ...]]) -> float:
         low, high = 0.0, MOST_RATE

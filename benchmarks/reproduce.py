@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import platform
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -220,7 +221,7 @@ def machine() -> str:
     """What was asked, where and with what it was measured."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("polars", "numba", "statsforecast", "xgboost-cpu"))
     where = f"{date.today()}, {platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    asked = " ".join(("reproduce.py", *sys.argv[1:]))
+    asked = shlex.join(("reproduce.py", *sys.argv[1:]))
     return f"`{asked}`: {where}, {versions}; code {code_digest()}"
 
 

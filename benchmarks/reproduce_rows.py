@@ -125,6 +125,7 @@ ROWS = (
         "Aladdin", "conversations", "aladdin",
         (*CONSTANT, "last-value", "hpa", "preserve(scale_in=0)", *BOUNDS), ("GPU-hours", "tail"), PACKS,
     ),
+    Row("Aladdin", "sample", "aladdin", (*CONSTANT, "last-value", "hpa", "oracle"), figure=PACKS),
     Row("Aladdin", "split", "aladdin", (*CONSTANT, "last-value", "hpa", "oracle"), ("GPU-hours", "decode"), DECODES),
     *(
         Row("Aladdin", setting, "aladdin", CONSTANT[:1], ("GPU-hours", "decode"), DECODES)
