@@ -19,7 +19,8 @@ from datetime import date
 from importlib.metadata import version
 
 from reproduce_cases import CASES, OF, cases_table, tiers_table
-from reproduce_replay import KEPT, ROOT, Point, costs, facts, trace_file
+from reproduce_costs import PARTS, costs, overhead
+from reproduce_replay import KEPT, ROOT, Point, facts, trace_file
 from reproduce_rows import ABLATIONS, FLEETS, PAPERS, ROWS, SETTINGS, Ablation, Row, Setting
 from reproduce_search import NEAR, All, Found, Kept, Tuned, as_it_comes, code_digest, explore, tuned
 from reproduce_text import change, said_hours, table
@@ -205,14 +206,13 @@ def ablations(all_: All, chosen: tuple[Ablation, ...]) -> Iterator[str]:
 def overhead_said(kept: Kept, name: str) -> str:
     """PreServe's overhead beside ours."""
     found = kept.ask(costs, SETTINGS[name])
-    parts = ", ".join(f"{key} {1e6 * found[key]:,.1f} µs" for key in ("alone", "batch", "route", "forecast"))
-    cost = found["alone"] + found["route"] + found["forecast"]
-    batched = cost - found["alone"] + found["batch"]
+    parts = ", ".join(f"{key} {1e6 * found[key]:,.2f} µs" for key in (PARTS[0], "batch", *PARTS[1:]))
     said = (
         f"PreServe's figure: 0.23 % of the service time. Ours on {name}, CPU time a request: {parts} "
         "(length predicted alone, or with all others in a batch; what the router adds to a replay with round robin; "
-        f"its share of forecasts). Mean service time {found['service']:.2f} s: with lengths predicted alone "
-        f"{cost / found['service']:.3%}, in a batch {batched / found['service']:.5%}."
+        "what the load anticipator and Tier-2's looks add to that, on the same fleet at every instant; its share of "
+        f"forecasts and of Tier-1). Mean service time {found['service']:.2f} s: all of it with lengths predicted alone "
+        f"{overhead(found):.3%}, in a batch {overhead(found, 'batch'):.5%}."
     )
     return section("Overhead", said)
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -190,34 +189,3 @@ def facts(setting: Setting) -> dict[str, float]:
     """What can be said of a setting without a policy."""
     ready, _ = readied(setting)
     return {"requests": ready.replayed.height, "pools": len(ready.fleet.pools), "possible": possible_share(ready)}
-
-
-ALONE = 200  # requests whose length is predicted one at a time, as a gateway would
-
-
-def costs(setting: Setting) -> dict[str, float]:
-    """CPU time a request: length predicted alone and in a batch, route, share of forecasts; mean service time."""
-    ready, _ = readied(setting)
-    inputs, n = Inputs(ready), ready.replayed.height  # fresh: nothing of it was made before
-    policy = parse_policy("preserve")
-    predictor = inputs.predictor("trees")
-    batch_s = spent(lambda: predictor.predict(ready.replayed)) / n
-    alone_s = spent(lambda: [predictor.predict(ready.replayed[k : k + 1]) for k in range(ALONE)]) / ALONE
-    state = policy.policy.start(ready.fleet, ready.history)
-    forecast_s = spent(lambda: inputs.demand(policy.policy.forecaster, state.lead_s)) / n
-    cpu_s, service_s = {}, 0.0
-    for router in ("round-robin", policy.router):
-        named = parse_policy("preserve", router)
-        run_policy(named, ready, inputs, lambda share: None)
-        began = time.process_time()
-        rows = run_policy(named, ready, inputs, lambda share: None).rows
-        cpu_s[router], service_s = (time.process_time() - began) / n, float(rows["e2e_s"].mean() or 0.0)  # type: ignore[arg-type]
-    route_s = max(cpu_s[policy.router] - cpu_s["round-robin"], 0.0)
-    return {"alone": alone_s, "batch": batch_s, "route": route_s, "forecast": forecast_s, "service": service_s}
-
-
-def spent(what: Callable[[], object]) -> float:
-    """CPU seconds."""
-    began = time.process_time()
-    what()
-    return time.process_time() - began

@@ -11,17 +11,25 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import ROOT
+from three_hours import PROFILE, rows, stored
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import reproduce
+import reproduce_costs
 import reproduce_search
 from reproduce_cases import CASES, NAMES, cases_table, tiers_table
-from reproduce_replay import Point, begun, binned_hours, by_tier, facts, profile_of, replayed
-from reproduce_rows import ABLATIONS, FLEETS, ROWS, SETTINGS, Row
+from reproduce_costs import LOOKS, PARTS, ROUTES, TURNS, overhead
+from reproduce_replay import Point, begun, binned_hours, by_tier, facts, profile_of, replayed, trace_file
+from reproduce_rows import ABLATIONS, FLEETS, LENGTH_ERROR, ROWS, SETTINGS, Row
 from reproduce_search import Kept, Tuned, as_it_comes, tuned
 
+from lmaas.policies.inputs import Inputs
 from lmaas.policies.knobs import knob_of
+from lmaas.policies.prepare import prepare
+from lmaas.policies.reacting import anticipation_of
 from lmaas.policies.registry import POLICIES, parse_policy
+from lmaas.policies.runner import run_policy
+from lmaas.policies.told import off
 from lmaas.replay.profile import find_profile
 
 ASKED = (
@@ -69,6 +77,56 @@ def test_every_row_can_be_asked_for():
     for text in ASKED:
         if text.partition("(")[0] in POLICIES and (tiers or not {"tier2", "scale_in"} & set(re.findall(r"\w+", text))):
             assert knob_of(parse_policy(text).policy), text
+
+
+def test_the_overhead_is_of_all_parts():
+    found = {"alone": 1e-3, "batch": 1e-6, "service": 4.0} | dict.fromkeys(PARTS[1:], 2e-3)
+    assert PARTS == ("alone", "route", "anticipate", "forecast", "plan")
+    assert overhead(found) == pytest.approx(9e-3 / 4)
+    assert overhead(found, "batch") == pytest.approx(8.001e-3 / 4)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Three hours of two services, made ready."""
+    home = tmp_path_factory.mktemp("small")
+    (home / "profile.json").write_text(json.dumps(PROFILE))
+    return prepare(
+        stored(home, rows(), "small"), slos=(), attain=0.99, profile=str(home / "profile.json"), fleet=None,
+        train_fraction=0.5, warmup_s=600.0, window_s=300.0, load=1.0, seed=0,
+    )  # fmt: skip
+
+
+def test_what_is_measured_differs_in_the_router_and_in_looking_ahead_alone(small):
+    """The same count in every pool at every time, with the map of the KV to come and without."""
+    assert [anticipation_of(parse_policy(text).policy).iterations for text in (TURNS, ROUTES, LOOKS)] == [0, 0, 100]
+    inputs, runs = Inputs(small), []
+    for named in map(parse_policy, (ROUTES, LOOKS)):
+        cheap = replace(named, policy=replace(named.policy, forecaster="last-value", lengths="median"))
+        runs.append(run_policy(cheap, small, inputs, lambda share: None))
+    columns = ["start_s", "service", "region", "provisioned"]
+    assert runs[0].timeline.select(columns).equals(runs[1].timeline.select(columns))
+    assert runs[0].rows["e2e_s"].equals(runs[1].rows["e2e_s"])
+
+
+def test_every_part_is_measured(small, monkeypatch):
+    monkeypatch.setattr(reproduce_costs, "readied", lambda setting: (small, None))
+    monkeypatch.setattr(reproduce_costs, "ALONE", 3)
+    monkeypatch.setattr(reproduce_costs, "TIMES", 1)
+    found = reproduce_costs.costs(SETTING)
+    assert found.keys() == {*PARTS, "batch", "service"}
+    assert found["alone"] > found["batch"] > 0
+    assert min(found["forecast"], found["plan"], found["service"], overhead(found)) > 0
+
+
+def test_the_injected_length_error_is_the_published_one():
+    """PreServe publishes an MAE of 78.25 tokens; the second half of the hour is replayed."""
+    path = trace_file("azure-conv")
+    if path is None:
+        pytest.skip("azure-llm-2023 is not beside the checkout")
+    tokens = pl.read_csv(path)["GeneratedTokens"].to_numpy().astype(float)
+    tokens = tokens[len(tokens) // 2 :]
+    assert abs(off(tokens, LENGTH_ERROR, 0) - tokens).mean() == pytest.approx(78.25, abs=4)
 
 
 def test_profiles_are_what_the_setting_says(tmp_path):
