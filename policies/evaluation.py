@@ -130,7 +130,7 @@ def evaluate(
     seconds. Raises UserError: 2 for a name or value that is wrong, 4 for a trace with nothing to replay, 5 for an
     impossible fleet. A policy that fails while it runs is named in `failures`; the others still report.
     fidelity: request (the replay) or window (docs/policies.md), which says how far it is from the replay.
-    depth: full takes many replays (docs/metrics.md), in `jobs` processes (default: as many as there are cores; else
+    depth: full takes many replays (docs/depth.md), in `jobs` processes (default: as many as there are cores; else
     policies replayed at once, 1), under `seeds` seeds (default 3); announce is told beforehand how many. kept: a folder
     where finished ones are kept, so that an evaluation that was stopped goes on from there. check: conservation
     is checked while policies are replayed, at about twice the time (docs/replay.md).

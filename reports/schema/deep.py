@@ -85,7 +85,7 @@ class Seed(Open):
 
 
 class Sensitivity(Open):
-    """One policy at one value of one assumption; definitions: docs/metrics.md."""
+    """One policy at one value of one assumption; definitions: docs/depth.md."""
 
     factor: str
     gpu: str | None = Field(description="whose price; null: of no one GPU type")
