@@ -24,14 +24,12 @@ def costs(setting: Setting) -> dict[str, float]:
     ready, _ = readied(setting)
     policy = parse_policy(ROUTES).policy
     state = policy.start(ready.fleet, ready.history)
-    Inputs(ready).demand(policy.forecaster, state.lead_s)  # compiles
-    inputs, n = Inputs(ready), ready.replayed.height  # fresh: nothing of it was made before
-    predictor = inputs.predictor("trees")
-    batch_s = spent(lambda: predictor.predict(ready.replayed)) / n
-    alone_s = spent(lambda: [predictor.predict(ready.replayed[k : k + 1]) for k in range(ALONE)]) / ALONE
-    forecast_s = spent(lambda: inputs.demand(policy.forecaster, state.lead_s)) / n
-    demand = inputs.demand(policy.forecaster, state.lead_s)
-    plan_s = spent(lambda: policy.plan_all(demand, state)) / n
+    inputs, n = Inputs(ready), ready.replayed.height
+    predictor, demand = inputs.predictor("trees"), inputs.demand(policy.forecaster, state.lead_s)
+    batch_s = least(lambda: predictor.predict(ready.replayed)) / n
+    alone_s = least(lambda: [predictor.predict(ready.replayed[k : k + 1]) for k in range(ALONE)]) / ALONE
+    forecast_s = least(lambda: Inputs(ready).demand(policy.forecaster, state.lead_s)) / n  # anew each time
+    plan_s = least(lambda: policy.plan_all(demand, state)) / n
     replay_s, service_s = {}, 0.0
     for text in (TURNS, ROUTES, LOOKS):
         replay_s[text], service_s = replay_cost(text, ready, inputs)
@@ -43,11 +41,11 @@ def costs(setting: Setting) -> dict[str, float]:
 
 
 def replay_cost(text: str, ready: Prepared, inputs: Inputs) -> tuple[float, float]:
-    """(CPU time a request of a replay, the least of TIMES after one that compiles; mean time in service), s."""
+    """(CPU time a request of a replay, after one that compiles; mean time in service), s."""
     named = parse_policy(text)
     run = run_policy(named, ready, inputs, lambda share: None)
-    least = min(spent(lambda: run_policy(named, ready, inputs, lambda share: None)) for _ in range(TIMES))
-    return least / ready.replayed.height, float(run.rows["e2e_s"].mean() or 0.0)  # type: ignore[arg-type]
+    replay_s = least(lambda: run_policy(named, ready, inputs, lambda share: None))
+    return replay_s / ready.replayed.height, float(run.rows["e2e_s"].mean() or 0.0)  # type: ignore[arg-type]
 
 
 def overhead(found: dict[str, float], length: str = "alone") -> float:
@@ -55,8 +53,11 @@ def overhead(found: dict[str, float], length: str = "alone") -> float:
     return sum(found[length if part == "alone" else part] for part in PARTS) / found["service"]
 
 
-def spent(what: Callable[[], object]) -> float:
-    """CPU seconds."""
-    began = time.process_time()
-    what()
-    return time.process_time() - began
+def least(what: Callable[[], object]) -> float:
+    """CPU seconds, the least of TIMES."""
+    spent = []
+    for _ in range(TIMES):
+        began = time.process_time()
+        what()
+        spent.append(time.process_time() - began)
+    return min(spent)
