@@ -46,6 +46,7 @@ CASES = (
     Case("`reroute=false`", _in(NAMES, "reroute=false")),
     Case("`forecaster=truth`", _in(PLANNED, "forecaster=truth")),
     Case("`batch_buffer=1`", _in(PLANNED, "batch_buffer=1")),
+    Case("`by_utilisation=false`", _in(PLANNED[1:], "by_utilisation=false")),
     Case("the artifact's thresholds (0.5, 0.25)", _in(NAMES, "high=0.5, low=0.25")),
     Case(
         "all of the artifact's form but for θ",
@@ -74,8 +75,9 @@ def cases_table(cases: tuple[Case, ...], found: dict[tuple[Setting, str], Point]
             f"{change(one.gpu_hours, reactive.gpu_hours)}; {change(one.binned_hours, reactive.binned_hours)}"
             for one in planned
         ]
-    head = ["", "siloed: attained, GPU-hours (binned)", "reactive: the same, change"]
-    return table(head + [f"{name}: attained; changes" for name in PLANNED], lines)
+    head = ["", "siloed: attained, GPU-hours (binned)", "reactive: the same, against siloed"]
+    of = "attained; against siloed; against reactive; binned, against reactive"
+    return table(head + [f"{name}: {of}" for name in PLANNED], lines)
 
 
 def _own(one: Point) -> str:
