@@ -43,15 +43,17 @@ def requests_of(path: Path) -> pl.DataFrame:
 
 def measured(
     path: Path, model: str, horizons: tuple[float, ...], quantiles: tuple[float, ...]
-) -> tuple[float, float, pl.DataFrame]:
-    """(seconds, CPU seconds, scores by horizon and metric) of one model through the second half."""
+) -> tuple[float, float, pl.DataFrame, pl.DataFrame]:
+    """(seconds, CPU seconds, scores by horizon and metric, and by SERIES) of one model through the second half."""
     requests = requests_of(path)
     first, end = requests["arrival_s"].min(), requests["arrival_s"].max()
     span = {"window_s": WINDOW_S, "cut_s": first + (end - first) / 2, "end_s": end}
     began, cpu = time.perf_counter(), time.process_time()
     made = issue(requests, leads_s=[h - WINDOW_S for h in horizons], model=model, quantiles=quantiles, **span)
     spent = time.perf_counter() - began, time.process_time() - cpu
-    return *spent, scored(against(model, made.rows, requests, span), ["model", "horizon_s", "metric"])
+    windows = against(model, made.rows, requests, span)
+    keys = ["model", "horizon_s", "metric"]
+    return *spent, scored(windows, keys), scored(windows, [*keys, "service", "origin"])
 
 
 def main() -> None:
@@ -68,7 +70,7 @@ def main() -> None:
         if given.trace is None:
             subprocess.run([sys.executable, str(RESAMPLE), *MAKE, "-o", str(path)], check=True, capture_output=True)
         for what, quantiles in (("points", ()), ("with intervals", QUANTILES)):
-            wall, cpu, _ = measured(path, "auto", (WINDOW_S,), quantiles)
+            wall, cpu, *_ = measured(path, "auto", (WINDOW_S,), quantiles)
             met = "met" if cpu < DEFAULT_S else "NOT met"
             print(f"auto, next window, {what}: {wall:.0f} s, {cpu:.0f} s of CPU in one process "
                   f"(bound {DEFAULT_S:.0f} s: {met})", flush=True)  # fmt: skip
@@ -89,25 +91,29 @@ def zoo(path: Path, models: list[str]) -> None:
         for model, future in futures.items():
             done[model] = future.result()
             print(f"  {model}: {done[model][0]:.0f} s, {done[model][1]:.0f} s of CPU", file=sys.stderr, flush=True)
-    wall, cpu = time.perf_counter() - began, sum(c for _, c, _ in done.values())
+    wall, cpu = time.perf_counter() - began, sum(spent for _, spent, *_ in done.values())
     met = "met" if cpu / 2 < ZOO_S else "NOT met"
     print(f"all {len(models)} models, four horizons, intervals: {wall:.0f} s, {cpu:.0f} s of CPU in two processes "
           f"(bound {ZOO_S:.0f} s: {met} by CPU time)")  # fmt: skip
-    table(pl.concat(scores for _, _, scores in done.values()), {m: cpu for m, (_, cpu, _) in done.items()})
+    whole, series = (pl.concat(found[k] for found in done.values()) for k in (2, 3))
+    table(whole, series, {m: cpu for m, (_, cpu, *_) in done.items()})
 
 
-def table(scores: pl.DataFrame, cpu: dict[str, float]) -> None:
-    """WAPE of total tokens, and over the last value's; coverage."""
-    of = scores.filter(pl.col("metric") == "total_tokens")
+def table(scores: pl.DataFrame, series: pl.DataFrame, cpu: dict[str, float]) -> None:
+    """WAPE of total tokens, and over the last value's; coverage by horizon, and of the series held least."""
+    of, each = (rows.filter(pl.col("metric") == "total_tokens") for rows in (scores, series))
     floor = dict(of.filter(pl.col("model") == "last-value").select("horizon_s", "wape").iter_rows())
     head = "".join(f" {h / 3600:.3g} h |" for h in HORIZONS_S)
-    print(f"| model | CPU s |{head} in 80 % | in 95 % |\n|---|---|{'---|' * (len(HORIZONS_S) + 2)}")
+    print(f"| model | CPU s |{head} in 80 % | worst | in 95 % | worst |\n|---|---|{'---|' * (len(HORIZONS_S) + 4)}")
     for (model,), rows in of.sort("model").group_by("model", maintain_order=True):
         wape = dict(rows.select("horizon_s", "wape").iter_rows())
         cells = "".join(f" {wape[h]:.3f} ({wape[h] / floor.get(h, 1):.2f}) |" for h in HORIZONS_S)
-        c80, c95 = rows["coverage_80"], rows["coverage_95"]
-        print(f"| `{model}` | {cpu[str(model)]:.0f} |{cells} {100 * c80.min():.0f} to {100 * c80.max():.0f} | "
-              f"{100 * c95.min():.0f} to {100 * c95.max():.0f} |")  # fmt: skip
+        mine = each.filter(pl.col("model") == model)
+        held = "".join(
+            f" {100 * rows[c].min():.1f} to {100 * rows[c].max():.1f} | {100 * mine[c].min():.1f} |"
+            for c in ("coverage_80", "coverage_95")
+        )
+        print(f"| `{model}` | {cpu[str(model)]:.0f} |{cells}{held}")
 
 
 if __name__ == "__main__":

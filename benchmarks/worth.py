@@ -1,7 +1,8 @@
 """What predictors are worth, as GPU-hours at equal attainment: `.venv/bin/python benchmarks/worth.py`.
 
 The bundled sample; Azure's conversations of 2023 and a fortnight resampled from ServeGen whose first week trains (where
-../shared is), with profiles that make pools range over several replicas. `--few` leaves out most injected errors.
+../shared is), with profiles that make pools range over several replicas. `--errors 30` injects fewer errors into
+the truth, and `--only` with none named leaves nothing beside them but the floors.
 """
 
 import argparse
@@ -86,7 +87,7 @@ def measure(which: str, given: argparse.Namespace, folder: Path, workspace: Work
         if share == 1.0 and sys.stderr.isatty():
             print(f"{name} ({time.perf_counter() - wall:.0f} s)", file=sys.stderr)
 
-    errors = (0.3,) if given.few else ERRORS
+    errors = [percent / 100 for percent in given.errors]
     found = worth(ready, inputs, given.attain, only=given.only, errors=errors, jobs=given.jobs, say=say)
     show(found)
     print(
@@ -122,7 +123,9 @@ def main() -> None:
     parser.add_argument("traces", nargs="*", choices=TRACES, default=TRACES)
     parser.add_argument("--trace", type=Path, help="the fortnight, where it is made already")
     parser.add_argument("--attain", type=float, default=0.99)
-    parser.add_argument("--few", action="store_true", help="of injected errors 30 %% alone")
+    parser.add_argument(
+        "--errors", type=float, nargs="*", default=[100 * e for e in ERRORS], help="injected into the truth, per cent"
+    )
     parser.add_argument("--only", nargs="*", help="predictors beside the floors and the truth")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()

@@ -1,6 +1,7 @@
 """`lmaas forecast`: what it writes and prints, and what it refuses."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ from evaluation_data import HOSTILE
 
 from lmaas.analysis.forecasting.study import SERIES
 from lmaas.cli.main import main
+from lmaas.reports.forecast.accuracy import finding
 from lmaas.reports.schema import KINDS
 
 
@@ -121,3 +123,20 @@ def test_horizons_are_drawn_in_a_unit_they_have(shortest_s, unit):
     from lmaas.reports.forecast.words import axis_unit
 
     assert axis_unit(shortest_s)[0] == unit
+
+
+def found(error, models=("auto", "trees")):
+    """A result whose models are off by so much, at ten minutes and a day, as far as its headline looks."""
+    rows = [(m, h, "total_tokens", w) for m, at in error.items() for h, w in zip((600.0, 86_400.0), at, strict=True)]
+    scores = pl.DataFrame(rows, schema=["model", "horizon_s", "metric", "wape"], orient="row")
+    return SimpleNamespace(scores=scores, settings={"models": list(models)})
+
+
+def test_the_headline_is_of_the_first_model_asked_for_and_others_are_better_in_hindsight():
+    error = {"trees": (0.10, 0.30), "auto": (0.11, 0.25), "last-value": (0.12, 0.2)}
+    assert finding(found(error)) == (
+        "10 min ahead auto is off by 11 % of total tokens (the last value by 12 %; best in hindsight trees, 10 %); "
+        "24 h ahead auto is off by 25 % of total tokens (the last value by 20 %)."
+    )
+    alone = {"last-value": (0.12, 0.2)}
+    assert "off by 12 % of total tokens;" in finding(found(alone, ["last-value"]))

@@ -181,6 +181,12 @@ def test_forecast_errors_follow_their_formulas():
     assert forecast.errors(nothing, "policy")["wape"].to_list() == [None]
 
 
+def test_where_no_worth_was_searched_the_section_says_how_it_is():
+    assert any("--depth full" in note for note in forecast.section(evaluation()).notes)
+    searched = evaluation(worth=pl.DataFrame({"part": ["demand"]}))
+    assert not any("--depth full" in note for note in forecast._told(searched).notes)
+
+
 def test_the_band_of_the_best_forecast_holds_nine_of_ten_windows():
     actual = [float(100 + k) for k in range(100)]
     rows = pl.DataFrame(

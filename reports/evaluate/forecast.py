@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 TITLE = "Forecast against actual"
 FEW = 20  # windows: with fewer a 5 % quantile is a guess
+NOT_SEARCHED = (
+    "How far a forecast is off is not what it costs: what each forecaster is worth in GPU-hours at equal attainment is "
+    "searched with --depth full."
+)
 DASHES = ("dash", "dot", "dashdot", "longdash")  # never solid: solid is what really came
 
 
@@ -78,6 +82,7 @@ def _told(result: Evaluation) -> Section | None:
         ),
         figures=(_figure(drawn, result),),
         notes=(
+            *((NOT_SEARCHED,) if result.worth.is_empty() else ()),
             "Each window's forecast was issued before it began, from what was known by then.",
             "Band: the best forecast of this series, times the 5 % and the 95 % quantile of actual over forecast in "
             "these windows: how far off it was, in hindsight, not what was foretold.",

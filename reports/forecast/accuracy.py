@@ -10,7 +10,7 @@ from .. import figures
 from ..format import percent, span, text
 from ..palette import series as styles
 from ..section import Column, Figure, Section, table
-from .words import MAIN, METRICS, SCORES, axis_unit, ordered, said, unbrief
+from .words import FLOOR, MAIN, METRICS, SCORES, axis_unit, ordered, said, unbrief
 
 if TYPE_CHECKING:
     from lmaas.analysis.forecasting.study import Forecasted
@@ -38,7 +38,8 @@ def section(result: Forecasted) -> Section:
         figures=tuple(_figure(result)),
         notes=(
             "Every forecast was issued so long before its window's end, from what was known then; no figure is of data "
-            "a model was fitted to.",
+            "a model was fitted to. The first model asked for headlines; that another was better here was known only "
+            "afterwards.",
             *(text(remark) for remark in result.remarks),
         ),
         brief=True,
@@ -46,19 +47,24 @@ def section(result: Forecasted) -> Section:
 
 
 def finding(result: Forecasted) -> str:
-    """The asked-for models' best at the shortest and longest horizon, beside the last value."""
+    """The first model asked for at the shortest and longest horizon, beside the last value and the best afterwards."""
     scores = result.scores.filter(pl.col("metric") == MAIN, pl.col("wape").is_not_null())
     if scores.is_empty():
         return "Nothing arrived in the forecast windows, so the forecasts have no relative error."
     horizons = scores["horizon_s"].unique().sort()
-    parts = []
-    for h in dict.fromkeys((horizons[0], horizons[-1])):
-        of = scores.filter(pl.col("horizon_s") == h)
-        best = of.sort("wape", maintain_order=True).row(0, named=True)
-        floor = of.filter(pl.col("model") == "last-value")["wape"].item()
-        beside = "" if best["model"] == "last-value" else f" (the last value by {percent(floor)})"
-        parts.append(f"{span(h)} ahead {text(best['model'])} is off by {percent(best['wape'])} of total tokens{beside}")
-    return "; ".join(parts)[:1].upper() + "; ".join(parts)[1:] + "."
+    ends = dict.fromkeys((horizons[0], horizons[-1]))
+    said = "; ".join(_said(result.settings["models"][0], scores.filter(pl.col("horizon_s") == h), h) for h in ends)
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _said(model: str, of: pl.DataFrame, horizon_s: float) -> str:
+    error = dict(of.sort("wape", maintain_order=True).select("model", "wape").iter_rows())
+    best = next(iter(error))
+    beside = [] if model == FLOOR else [f"the last value by {percent(error[FLOOR])}"]
+    if best not in (model, FLOOR):
+        beside.append(f"best in hindsight {text(best)}, {percent(error[best])}")
+    more = f" ({'; '.join(beside)})" if beside else ""
+    return f"{span(horizon_s)} ahead {text(model)} is off by {percent(error[model])} of total tokens{more}"
 
 
 def _figure(result: Forecasted) -> list[Figure]:
