@@ -4,7 +4,22 @@ from typing import Any
 
 import typer
 
-from .options import By, Compare, Format, Json, Map, Out, Since, TimeUnit, TracePath, Until, Where, Window, mapping
+from .options import (
+    By,
+    Compare,
+    Format,
+    Json,
+    Label,
+    Map,
+    Out,
+    Since,
+    TimeUnit,
+    TracePath,
+    Until,
+    Where,
+    Window,
+    mapping,
+)
 from .screen import Screen
 
 
@@ -20,6 +35,7 @@ def command(
     format: Format = None,
     map: Map = None,
     time_unit: TimeUnit = None,
+    label: Label = None,
     as_json: Json = False,
     out: Out = None,
 ) -> int:
@@ -39,6 +55,7 @@ def command(
     from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.trace import Trace
     from lmaas.analysis.workspace import Workspace
+    from lmaas.reports.marks import Marks
     from lmaas.reports.write import recording, write_analysis
 
     screen: Screen = ctx.obj
@@ -53,7 +70,7 @@ def command(
     workspace.use(opened)  # stays the current one
     groupings = None if by is None else [name.strip() for name in by.split(",")]
     asked = part | {"window_s": window, "by": groupings, "compare": compare}
-    with recording(workspace, "analyze", opened.meta.name, screen.argv, asked, out) as recorded:
+    with recording(workspace, "analyze", opened.meta.name, screen.argv, asked, out, Marks(label)) as recorded:
         result = analyze(opened, window_s=window, by=groupings, **part)
         written = write_analysis(result if against is None else compared(result, opened, against, **part), recorded)
     screen.present(written, "lmaas evaluate --policy preserve", as_json=as_json)

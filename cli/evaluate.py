@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from . import evaluate_options as opt
-from .options import Format, Json, Map, Out, TimeUnit, TracePath, Window, mapping
+from .options import DecideBy, Format, Json, Label, Map, Out, TimeUnit, TracePath, Window, mapping
 from .screen import Screen
 
 
@@ -35,6 +35,8 @@ def command(
     format: Format = None,
     map: Map = None,
     time_unit: TimeUnit = None,
+    label: Label = None,
+    decide_by: DecideBy = None,
     as_json: Json = False,
     out: Out = None,
 ) -> int:
@@ -49,9 +51,11 @@ def command(
     Every value that has a unit needs one: 500ms, 10m, 2x. `lmaas policies list` names the policies.
     """
     from lmaas.analysis.ingest import open_trace
+    from lmaas.analysis.quality import assess
     from lmaas.analysis.workspace import Workspace
     from lmaas.policies.evaluation import check_asked, evaluate
     from lmaas.replay.engine import compiled
+    from lmaas.reports.marks import Marks
     from lmaas.reports.write import check_requests_out, recording, write_evaluation
 
     screen: Screen = ctx.obj
@@ -75,13 +79,15 @@ def command(
     asked = {**question, "warmup_s": warmup, "window_s": window, "load": load, "seed": seed}
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
-    label = "-".join(policy or ["baselines"])
+    called, marks = "-".join(policy or ["baselines"]), Marks(label, decide_by)
     if not compiled():
         screen.say("compiling the replay kernel for this machine, once: about a quarter of a minute")
-    with recording(workspace, "evaluate", label, screen.argv, asked, out) as recorded:
+    with recording(workspace, "evaluate", called, screen.argv, asked, out, marks) as recorded:
         with screen.progress("replay") as progress:
             kept = workspace.root / "replays"
             result = evaluate(opened, **asked, jobs=jobs, kept=kept, progress=progress, announce=screen.say)
-        written = write_evaluation(result, recorded, gate_mode=gate_mode, requests_out=requests_out)
+        written = write_evaluation(
+            result, recorded, gate_mode=gate_mode, requests_out=requests_out, quality=assess(opened)
+        )
     screen.present(written, "lmaas policies list, to compare with another policy", as_json=as_json)
     return written.exit_code

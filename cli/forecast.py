@@ -7,7 +7,7 @@ import typer
 from typer import Option
 
 from .evaluate_options import TrainFraction
-from .options import Format, Json, Map, Out, TimeUnit, TracePath, Window, duration_s, mapping
+from .options import Format, Json, Label, Map, Out, TimeUnit, TracePath, Window, duration_s, mapping
 from .screen import Screen
 
 Models = Annotated[
@@ -39,6 +39,7 @@ def command(
     format: Format = None,
     map: Map = None,
     time_unit: TimeUnit = None,
+    label: Label = None,
     as_json: Json = False,
     out: Out = None,
 ) -> int:
@@ -54,6 +55,7 @@ def command(
     from lmaas.analysis import forecast
     from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
+    from lmaas.reports.marks import Marks
     from lmaas.reports.write import check_rows_out, recording, write_forecasts
 
     screen: Screen = ctx.obj
@@ -68,7 +70,7 @@ def command(
     }
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
-    with recording(workspace, "forecast", "-".join(asked["models"]), screen.argv, asked, out) as recorded:
+    with recording(workspace, "forecast", "-".join(asked["models"]), screen.argv, asked, out, Marks(label)) as recorded:
         with screen.progress("forecast") as progress:
             found = forecast(opened, **asked, progress=progress)
         written = write_forecasts(found, recorded, forecasts_out=forecasts_out)

@@ -110,6 +110,13 @@ Out = Annotated[
     typer.Option("--out", "--output-dir", metavar="DIR", help="Put the run directory here; default: in the workspace."),
 ]
 
+Label = Annotated[
+    str | None, typer.Option("--label", metavar="TEXT", help="Who may read the report, on its head: Internal.")
+]
+DecideBy = Annotated[
+    str | None, typer.Option("--decide-by", metavar="DATE", help="By when it is to be decided, on the report's head.")
+]
+
 
 def mapping(pairs: list[str] | None) -> dict[str, str] | None:
     """The `--map` options together; usage error where a field is mapped twice."""

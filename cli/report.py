@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json
+from .options import DecideBy, Json, Label
 from .screen import Screen, emit
 
 Runs = Annotated[
@@ -26,6 +26,8 @@ def command(
     runs: Runs,
     out: ReportOut = Path("report.html"),
     redact: Redact = None,
+    label: Label = None,
+    decide_by: DecideBy = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> int:
@@ -34,16 +36,19 @@ def command(
     \b
       lmaas report last
       lmaas report 7f3a 4e84 -o both.html
-      lmaas report last --redact tenants -o to_share.html
+      lmaas report last --redact tenants --label 'For customers' -o to_share.html
     """
     from lmaas.analysis.stored import find_run
     from lmaas.analysis.workspace import Workspace
     from lmaas.reports.format import many
+    from lmaas.reports.marks import Marks
     from lmaas.reports.render import render, write_rendered
 
     screen: Screen = ctx.obj
     workspace = Workspace.open()
-    content = render([find_run(run, workspace) for run in runs], workspace, redact)
+    marks = Marks(label, decide_by)
+    marks.check()
+    content = marks.over(render([find_run(run, workspace) for run in runs], workspace, redact))
     written = write_rendered(content, out, overwrite=overwrite)
     if as_json:
         emit(0, report=str(written), title=content["title"])

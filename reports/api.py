@@ -14,13 +14,25 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from lmaas import analysis, policies
 from lmaas.analysis.ingest import open_trace
-from lmaas.analysis.lengths import training
+from lmaas.analysis.lengths import predicting, training
+from lmaas.analysis.lengths.modelfile import load
+from lmaas.analysis.lengths.result import Lengths
+from lmaas.analysis.stored import find_run
 from lmaas.analysis.trace import Trace
 from lmaas.analysis.workspace import Workspace
+from lmaas.policies.compare_runs import RunsCompared
+from lmaas.policies.compare_runs import compare as runs_beside
+from lmaas.replay.calibration.calibrate import Calibration, labelled
+from lmaas.replay.calibration.calibrate import calibrate as calibration
+from lmaas.replay.calibration.engine import Given
+from lmaas.replay.calibration.log import read_log
 
+from .calibration import calibration_told
 from .document import document
+from .format import text
 from .html import fragment, html
-from .report import analysis_report, evaluation_report, forecast_report, lengths_report
+from .report import analysis_report, evaluation_report, forecast_report, lengths_report, plain_report
+from .runs_compared import runs_compared
 from .section import Report
 
 Source = str | Path | Trace | None
@@ -68,12 +80,15 @@ def _answering(
     @wraps(verb)
     def answer(source: Source, /, *args: P.args, **options: P.kwargs) -> Answer[R]:
         result = verb(opened(source), *args, **options)
-        shown = report(result, [])
-        call = _call(verb.__name__, source, args, options)
-        return Answer(result, replace(shown, sections=tuple(replace(s, code=call) if s.anchor == "reproduce" else s
-                                                            for s in shown.sections)))  # fmt: skip
+        return Answer(result, _reproducible(report(result, []), _call(verb.__name__, source, args, options)))
 
     return answer
+
+
+def _reproducible(report: Report, call: str) -> Report:
+    """The report with this call in place of a command."""
+    found = (replace(s, code=call) if s.anchor == "reproduce" else s for s in report.sections)
+    return replace(report, sections=tuple(found))
 
 
 def _call(verb: str, source: Source, args: tuple[Any, ...], options: dict[str, Any]) -> str:
@@ -81,6 +96,51 @@ def _call(verb: str, source: Source, args: tuple[Any, ...], options: dict[str, A
     first = source.meta.name if isinstance(source, Trace) else None if source is None else str(source)
     said = [repr(first), *map(repr, args), *(f"{name}={value!r}" for name, value in options.items())]
     return f"from lmaas.reports import api\napi.{verb}({', '.join(said)})"
+
+
+def predict(source: Source, /, model: str | Path) -> Answer[Lengths]:
+    """The output length of every request by a stored model (a file), as of its arrival; scored where it is known.
+
+    UserError (exit 2, 4) for what is no model or no trace.
+    """
+    result = predicting.predict(opened(source), *load(Path(model)))
+    return Answer(result, _reproducible(lengths_report(result, []), _call("predict", source, (str(model),), {})))
+
+
+def calibrate(
+    source: Source,
+    /,
+    *,
+    service: str | None = None,
+    fit_requests: int | None = None,
+    model: str | None = None,
+    gpu: str | None = None,
+    tp: int = 1,
+    **engine: Any,
+) -> Answer[Calibration]:
+    """A profile fitted to the first `fit_requests` (half) of a log with observed latencies, and judged by the rest.
+
+    engine: what is known of it, of `replay.calibration.engine.Given`: max_seqs, max_batch_tokens, kv_tokens, replicas,
+    block, router. model, gpu, tp: what it served and ran on. `replay.profilefile.write_profile(answer.result.profile,
+    path)` keeps it. UserError (exit 2, 4).
+    """
+    trace = opened(source)
+    found = calibration(read_log(trace, service), Given(**engine), trace.meta.name, fit_requests)
+    found = labelled(found, model, gpu, tp)
+    title = f"The engine behind {text(trace.meta.name)}, calibrated"
+    return Answer(found, plain_report("calibrate", title, calibration_told(found)))
+
+
+def compare(before: str | Path, after: str | Path, fail_if: Sequence[str] = ()) -> Answer[RunsCompared]:
+    """Two stored runs of evaluate, by name or folder: what changed, with intervals where both replayed the same.
+
+    `answer.result.exit_code` is 3 where a condition of `fail_if` failed. UserError (exit 2, 4).
+    """
+    workspace = Workspace.open()
+    found = runs_beside(find_run(str(before), workspace), find_run(str(after), workspace), fail_if)
+    return Answer(
+        found, plain_report("compare", f"{text(found.after)} against {text(found.before)}", runs_compared(found))
+    )
 
 
 analyze = _answering(analysis.analyze, analysis_report)

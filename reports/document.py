@@ -24,6 +24,7 @@ def document(report: Report) -> dict[str, Any]:
         "title": text(report.title),
         "facts": {name: text(value) for name, value in report.facts},
         "badge": list(report.badge) if report.badge else None,
+        "label": text(report.label),
         "sections": [_section(section) for section in report.sections],
     }
 

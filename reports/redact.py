@@ -8,8 +8,8 @@ or as part of a file's or run's name; so a tenant called like a word of the repo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -32,7 +32,9 @@ FORM = frozenset(
         "xanchor", "xaxis", "xref", "yanchor", "yaxis", "yref",
     )
 )  # fmt: skip
-_FORMATTED = re.compile(r"(%\{[^}]*\})")  # what Plotly fills in
+# what Plotly fills in, in its templates: elsewhere, or with another word, it is part of a name
+_FORMATTED = re.compile(r"(%\{(?:x|y|z|text|label|value|percent|customdata)(?:[:|[.][^}]*)?\})")
+TEMPLATES = ("hovertemplate", "texttemplate")
 Content = dict[str, Any]
 
 
@@ -90,8 +92,15 @@ def _found(names: Sequence[str], said: str) -> list[str]:
     return list(dict.fromkeys(pl.Series([said]).str.extract_many(names, overlapping=True)[0])) if names else []
 
 
-def replacing(labels: Mapping[str, str], said: str) -> Callable[[str], str]:
-    """Text of `said` -> text with labels for names, the longer name first."""
+class Replace(Protocol):
+    """Text -> text with labels for names; template: Plotly's, whose variables stay."""
+
+    def __call__(self, text: str, template: bool = False) -> str:
+        """The text without names."""
+
+
+def replacing(labels: Mapping[str, str], said: str) -> Replace:
+    """What replaces the names in parts of `said`, the longer name first."""
     forms = {form: label for name, label in labels.items() for form in _forms(name)}
     whole = sorted(_found(list(forms), said), key=lambda form: (-len(form), form))
     begun = set(_found([form[:LEAST_CUT] for form in forms if len(form) > LEAST_CUT], said)) if CUT in said else set()
@@ -104,8 +113,9 @@ def replacing(labels: Mapping[str, str], said: str) -> Callable[[str], str]:
             part = CUT.join([*(_uncut(piece, cut) for piece in ended), rest])
         return names.sub(lambda match: forms[match[0]], part)
 
-    def replace(text: str) -> str:
-        return "".join(part if k % 2 else plainly(part) for k, part in enumerate(_FORMATTED.split(text)))
+    def replace(text: str, template: bool = False) -> str:
+        parts = _FORMATTED.split(text) if template else [text]
+        return "".join(part if k % 2 else plainly(part) for k, part in enumerate(parts))
 
     return replace
 
@@ -149,17 +159,19 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _walked(value: Any, replace: Callable[[str], str], cells: bool = False) -> Any:
+def _walked(value: Any, replace: Replace, cells: bool = False, template: bool = False) -> Any:
     """`value` with every text of it replaced, but words of a format; in cells keys count as text, too."""
     if isinstance(value, str):
-        return replace(value)
+        return replace(value, template)
     if isinstance(value, list):
-        return [_walked(item, replace, cells) for item in value]
+        return [_walked(item, replace, cells, template) for item in value]
     if not isinstance(value, Mapping):
         return value
     if cells:
         return {replace(key): _walked(item, replace, cells) for key, item in value.items()}
     return {
-        key: item if key in FORM and not isinstance(item, Mapping) else _walked(item, replace, key == "rows")
+        key: item
+        if key in FORM and not isinstance(item, Mapping)
+        else _walked(item, replace, key == "rows", key in TEMPLATES)
         for key, item in value.items()
     }

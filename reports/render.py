@@ -61,6 +61,7 @@ def _joined(documents: Sequence[Content]) -> Content:
         "title": title,
         "facts": {"Runs": str(len(documents))},
         "badge": None,
+        "label": ", ".join(dict.fromkeys(document["label"] for document in documents if document.get("label"))),
         "sections": sections,
     }
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lmaas.analysis.trace import TraceMeta
 
 from .figures import Clock
 from .format import many, span, text
-from .section import Report, Section, Tone
+from .section import Column, Report, Section, Tone
 from .sections import ANALYZE, EVALUATE, FORECAST, LENGTHS, sections
 
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
     from lmaas.analysis.forecasting.study import Forecasted
     from lmaas.analysis.lengths.result import Lengths
+    from lmaas.analysis.quality import Quality
     from lmaas.policies.results import Evaluation
 
 TONES: dict[str, Tone] = {"GOOD": "good", "FAIR": "plain", "POOR": "bad"}
@@ -34,17 +36,23 @@ def analysis_report(result: Analysis, argv: Sequence[str], run: str = "") -> Rep
     )
 
 
-def evaluation_report(result: Evaluation, argv: Sequence[str], run: str = "") -> Report:
-    """The report of `lmaas evaluate`."""
+def evaluation_report(result: Evaluation, argv: Sequence[str], run: str = "", quality: Quality | None = None) -> Report:
+    """The report of `lmaas evaluate`; quality: of the trace, where it was judged."""
     settings = result.settings
     clock = Clock(result.trace.epoch)
     window = f"{clock.write(settings['cut_s'])} to {clock.write(settings['end_s'])}"
     return Report(
         "evaluate",
         f"Policies on {text(result.trace.name)}",
-        (*trace_facts(result.trace), ("Evaluated", window), *run_facts(run)),
+        (*trace_facts(result.trace), ("Evaluated", window), *run_facts(run), *_oddity(quality)),
         (*sections(EVALUATE, result), reproduce(argv, result.trace)),
+        None if quality is None else (quality.verdict, TONES[quality.verdict]),
     )
+
+
+def _oddity(quality: Quality | None) -> tuple[tuple[str, str], ...]:
+    """What the data's verdict is for, where it is not GOOD."""
+    return () if quality is None or quality.verdict == "GOOD" else (("The data", text(quality.findings[0])),)
 
 
 def lengths_report(result: Lengths, argv: Sequence[str], run: str = "") -> Report:
@@ -75,6 +83,18 @@ def forecast_report(result: Forecasted, argv: Sequence[str], run: str = "") -> R
         ),
         (*sections(FORECAST, result), reproduce(argv, result.trace)),
     )
+
+
+def plain_report(kind: Literal["calibrate", "compare"], title: str, found: Sequence[Section]) -> Report:
+    """Sections that stand without a run, every row and column of theirs, as a report."""
+    whole = [
+        replace(s, brief=True, tables=tuple(replace(t, columns=_brief(t.columns)) for t in s.tables)) for s in found
+    ]
+    return Report(kind, title, (("lmaas", version("lmaas")),), tuple(whole))
+
+
+def _brief(columns: Sequence[Column]) -> tuple[Column, ...]:
+    return tuple(replace(column, brief=True) for column in columns)
 
 
 def trace_facts(trace: TraceMeta) -> tuple[tuple[str, str], ...]:

@@ -84,11 +84,12 @@ class Section:
 class Report:
     """Sections in reading order, under a title and the facts that identify what was measured."""
 
-    kind: Literal["analyze", "evaluate", "forecast", "train", "predict"]
+    kind: Literal["analyze", "evaluate", "forecast", "train", "predict", "calibrate", "compare"]
     title: str
     facts: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
-    badge: tuple[str, Tone] | None = None
+    badge: tuple[str, Tone] | None = None  # the verdict on the data
+    label: str = ""  # who may read it, as the user put it
 
 
 def table(caption: str, rows: pl.DataFrame, columns: Sequence[Column], source: str = "") -> Table:

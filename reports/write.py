@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -20,6 +21,7 @@ from lmaas.analysis.workspace import Workspace, environment_errors
 
 from .document import document, dumps
 from .html import html
+from .marks import NO_MARKS, Marks
 from .report import analysis_report, evaluation_report, forecast_report
 from .section import Report
 from .spreadsheet import write_csv
@@ -27,6 +29,7 @@ from .spreadsheet import write_csv
 if TYPE_CHECKING:
     from lmaas.analysis.characterise import Analysis
     from lmaas.analysis.forecasting.study import Forecasted
+    from lmaas.analysis.quality import Quality
     from lmaas.policies.results import Evaluation
 
 TABLES = ("scores", "groups", "timeline", "forecasts", "histogram", "gates")
@@ -74,10 +77,12 @@ class Recording:
     out: Path | None
     argv: Sequence[str]
     began: float  # time.perf_counter()
+    marks: Marks = NO_MARKS
 
     def close(self, report: Report, metrics: Mapping[str, Any], trace: TraceMeta, exit_code: int) -> Written:
         """Write report and metrics, complete the manifest, move the folder to `out` where given."""
         run = self.run
+        report = self.marks.on(report, _started(run))
         metrics = plain(metrics)  # the same in the file and on the screen
         run.write_json("metrics.json", metrics)
         run.write_text("report.json", dumps(document(report)))
@@ -92,19 +97,32 @@ class Recording:
         return Written(self.out or run.path, report, metrics, exit_code)
 
 
+def _started(run: RunDir) -> str:
+    """When, as its manifest says: the report goes by what is stored."""
+    return str(json.loads((run.path / "manifest.json").read_bytes())["started"])
+
+
 @contextmanager
 def recording(
-    workspace: Workspace, verb: str, label: str, argv: Sequence[str], asked: Mapping[str, Any], out: Path | None
+    workspace: Workspace,
+    verb: str,
+    label: str,
+    argv: Sequence[str],
+    asked: Mapping[str, Any],
+    out: Path | None,
+    marks: Marks = NO_MARKS,
 ) -> Iterator[Recording]:
     """A run directory for what is computed inside; gone again where the user's input ends it.
 
-    A crash or an interrupt leaves it, with `exit_code: null` in its manifest.
+    A crash or an interrupt leaves it, with `exit_code: null` in its manifest. UserError (exit 2) for an `out` that
+    is not empty, and for marks that cannot be.
     """
     _check_out(out)
+    marks.check()
     began = time.perf_counter()
     run = RunDir.create(workspace, verb, label, argv, asked)
     try:
-        yield Recording(run, out, argv, began)
+        yield Recording(run, out, argv, began, marks)
     except UserError:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
@@ -140,15 +158,19 @@ def write_evaluation(
     *,
     gate_mode: Literal["fail", "warn"] = "fail",
     requests_out: Path | None = None,
+    quality: Quality | None = None,
 ) -> Written:
-    """The run of `lmaas evaluate`: TABLES as Parquet, metrics.json, report.json, report.html, and `requests_out`."""
+    """The run of `lmaas evaluate`: TABLES as Parquet, metrics.json, report.json, report.html, and `requests_out`.
+
+    quality: of the trace, for the report.
+    """
     for name in TABLES:
         recorded.run.write_table(f"{name}.parquet", getattr(result, name))
     for name in (name for name in FULL if getattr(result, name).width):
         recorded.run.write_table(f"{name}.parquet", getattr(result, name))
     if requests_out is not None:
         write_requests(result.requests, requests_out)
-    report = evaluation_report(result, recorded.argv, recorded.run.path.name)
+    report = evaluation_report(result, recorded.argv, recorded.run.path.name, quality)
     return recorded.close(report, result.metrics(), result.trace, ending(result.exit_code, gate_mode))
 
 

@@ -3,13 +3,17 @@
 import re
 
 import pytest
+from calibration_data import log_of, truth, written
 from conftest import ROOT
-from evaluation_data import HOSTILE, evaluation, meta
+from evaluation_data import HOSTILE, evaluation, meta, scores
 from report_data import report_of
 
 from lmaas.analysis.errors import UserError
+from lmaas.analysis.lengths.modelfile import save
+from lmaas.analysis.workspace import Workspace
 from lmaas.reports import api
 from lmaas.reports.html import fragment
+from lmaas.reports.write import recording, write_evaluation
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
 
@@ -51,3 +55,32 @@ def test_what_is_no_trace_is_the_users_error(home):
 def test_the_signature_is_the_verbs_own():
     assert "train_fraction" in str(__import__("inspect").signature(api.evaluate))
     assert api.analyze.__doc__ and api.analyze.__name__ == "analyze"
+
+
+def test_a_model_is_applied_and_runs_are_compared(log, tmp_path):
+    learnt = api.train("log.csv", kind="median").result
+    save(learnt.predictor, learnt.facts, tmp_path / "model.json")
+    told = api.predict("log.csv", tmp_path / "model.json")
+    assert told.result.predictions.height == 1200 and told.report.kind == "predict"
+    assert f"api.predict('log.csv', '{tmp_path / 'model.json'}')" in told.report.sections[-1].code
+    runs = []
+    for hours in ([400.0, 700.0], [300.0, 700.0]):
+        roles = {"preserve": "policy", "static-peak": "baseline"}
+        found = evaluation(roles, scores=scores(roles, gpu_hours_provisioned=hours))
+        with recording(Workspace.open(), "evaluate", "p", ["evaluate"], {}, None) as run:
+            runs.append(write_evaluation(found, run).run)
+    beside = api.compare(*runs, fail_if=["gpu_hours<-1%"])
+    assert beside.result.exit_code == 3
+    shown = beside._repr_html_()
+    assert "GPU-h" in shown and "<table>" in shown
+    beside.save(tmp_path / "compared.html")
+    assert "comparison</span>" in (tmp_path / "compared.html").read_text()
+
+
+def test_a_log_is_calibrated(log, tmp_path):
+    path = written(log_of(truth()), tmp_path / "observed.parquet")
+    found = api.calibrate(path, max_seqs=truth().max_seqs, max_batch_tokens=truth().max_batch_tokens)
+    assert found.result.tested_n > 0 and found.result.profile.provenance == "calibrated"
+    assert "TTFT" in found._repr_html_() and "calibrated" in found.report.title
+    with pytest.raises(UserError, match="observed"):
+        api.calibrate("log.csv")

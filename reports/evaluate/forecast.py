@@ -78,7 +78,7 @@ def _told(result: Evaluation) -> Section | None:
         finding(by_metric),
         tables=(
             _error_table(by_metric, "Error by policy and metric"),
-            _error_table(errors(rows, "policy", "service", "origin", "metric"), "Error by series"),
+            _error_table(errors(main_metric(rows), "policy", "service", "origin", "metric"), "Error by series"),
         ),
         figures=(_figure(drawn, result),),
         notes=(
@@ -100,19 +100,21 @@ def errors(rows: pl.DataFrame, *keys: str) -> pl.DataFrame:
     )  # fmt: skip
 
 
+def main_metric(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the metric listed first of those there are: tokens in all, else requests."""
+    found = (rows.filter(pl.col("metric") == metric) for metric in METRICS)
+    return next((of for of in found if of.height), rows.head(0))
+
+
 def largest(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows of the series with most tokens (or requests), of every policy that forecasts it."""
-    for metric in METRICS:
-        of = rows.filter(pl.col("metric") == metric)
-        if of.height:
-            top = (
-                of.group_by("service", "origin")
-                .agg(size=pl.col("actual").sum())
-                .sort(["size", "service", "origin"], descending=[True, False, False])
-            )
-            service, origin = top.select(pl.col("service").cast(pl.String), pl.col("origin").cast(pl.String)).row(0)
-            return of.filter(pl.col("service").cast(pl.String) == service, pl.col("origin").cast(pl.String) == origin)
-    return rows.head(0)
+    of = main_metric(rows)
+    if of.is_empty():
+        return of
+    size = of.group_by("service", "origin").agg(size=pl.col("actual").sum())
+    top = size.sort(["size", "service", "origin"], descending=[True, False, False])
+    service, origin = top.select(pl.col("service").cast(pl.String), pl.col("origin").cast(pl.String)).row(0)
+    return of.filter(pl.col("service").cast(pl.String) == service, pl.col("origin").cast(pl.String) == origin)
 
 
 def finding(by_metric: pl.DataFrame) -> str:
