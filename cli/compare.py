@@ -4,11 +4,17 @@ from typing import Annotated
 
 import typer
 
+from . import complete
 from .options import Json
 from .screen import Screen, emit
 
-Before = Annotated[str, typer.Argument(metavar="BEFORE", help="A run's name, its last four signs, `last`, or folder.")]
-After = Annotated[str, typer.Argument(metavar="AFTER", help="Likewise.")]
+Before = Annotated[
+    str,
+    typer.Argument(
+        metavar="BEFORE", help="A run's name, its last four signs, `last`, or folder.", autocompletion=complete.runs
+    ),
+]
+After = Annotated[str, typer.Argument(metavar="AFTER", help="Likewise.", autocompletion=complete.runs)]
 FailIf = Annotated[
     list[str] | None,
     typer.Option("--fail-if", metavar="CHANGE", help="Such as 'gpu_hours>+2%'; exit 3 where it is so. Repeatable."),

@@ -6,10 +6,10 @@ import typer
 
 from .options import Json
 from .screen import emit, printable
-from .settings import OFF, PROJECT, settings, user_file
+from .settings import OFF, PROJECT, defaults, settings, user_file
 
 app = typer.Typer(rich_markup_mode=None, help="Show options that are set without being typed.")
-Origin = Annotated[bool, typer.Option("--origin", help="Also where each comes from.")]
+Origin = Annotated[bool, typer.Option("--origin", help="Also where each comes from, and defaults.")]
 
 
 @app.callback()
@@ -23,11 +23,14 @@ def show(ctx: typer.Context, origin: Origin = False, as_json: Json = False) -> i
 
     \b
       lmaas config show --origin
+      lmaas config show --config night.toml
 
-    Order: option, LMAAS_<COMMAND>_<OPTION>, ./lmaas.toml, ~/.config/lmaas/config.toml, default.
+    Order: option, LMAAS_<COMMAND>_<OPTION>, --config FILE, ./lmaas.toml, ~/.config/lmaas/config.toml, default.
     """
     root: Any = ctx.find_root().command
-    found = settings(root)
+    found = settings(root, ctx.obj.config)
+    told = [(one.path, one.option) for one in found]
+    found += [one for one in defaults(root) if origin and (one.path, one.option) not in told]
     if as_json:
         rows = [
             {"command": " ".join(one.path), "option": one.option, "values": list(one.values), "origin": one.origin}

@@ -5,16 +5,25 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from . import complete
 from .options import duration_s, factor, share
 
 Policies = Annotated[
     list[str] | None,
-    Option("--policy", metavar="P", help="Policy, such as preserve or 'hpa(target=8)'. Repeatable."),
+    Option(
+        "--policy",
+        metavar="P",
+        help="Policy, such as preserve or 'hpa(target=8)'. Repeatable.",
+        autocompletion=complete.policies,
+    ),
 ]
 ROUTER = "Router in place of the policies' own: a name, 'scored(kv=2)' or my_router.py:ROUTER."
 Router = Annotated[str | None, Option("--router", metavar="R", help=ROUTER)]
 Scaler = Annotated[str | None, Option("--scaler", metavar="S", help="Policy that scales, beside --router.")]
-Profile = Annotated[str | None, Option("--profile", metavar="NAME|FILE", help="GPU profile of every service.")]
+Profile = Annotated[
+    str | None,
+    Option("--profile", metavar="NAME|FILE", help="GPU profile of every service.", autocompletion=complete.profiles),
+]
 Fleet = Annotated[Path | None, Option("--fleet", metavar="FILE", help="Fleet file, YAML or TOML.")]
 Slos = Annotated[
     list[str] | None,

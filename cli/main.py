@@ -34,7 +34,7 @@ from . import (
 )
 from .help import OVERVIEW
 from .screen import Screen, fail
-from .settings import with_settings
+from .settings import taken, with_settings
 
 ANYWHERE = ("--no-color", "-q", "--quiet", "-v", "--verbose")  # accepted before and after the command
 MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # not our bug, not the input's
@@ -100,10 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in typed
     try:
         root = get_command(app)
-        args = hoisted(typed)
-        whole = with_settings(args, root)
+        stripped, file = taken(typed)
+        args = hoisted(stripped)
+        whole = with_settings(args, root, file)
         said = typed if whole == args else tuple(whole)
-        code = root.main(whole or ["--help"], prog_name="lmaas", standalone_mode=False, obj=Screen(said))
+        code = root.main(whole or ["--help"], prog_name="lmaas", standalone_mode=False, obj=Screen(said, config=file))
     except UserError as error:
         return fail(str(error), int(error.code), as_json=as_json)
     except typer.TyperException as error:

@@ -10,6 +10,8 @@ import typer
 from lmaas.analysis.errors import UserError
 from lmaas.analysis.units import parse_duration
 
+from . import complete
+
 NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 
 
@@ -59,7 +61,10 @@ def pair(value: str) -> tuple[str, str]:
 
 TracePath = Annotated[
     str | None,
-    typer.Argument(metavar="TRACE", show_default=False, help="File, folder or 'pattern', or an ingested trace's name."),
+    typer.Argument(
+        metavar="TRACE", show_default=False, help="File, folder or 'pattern', or an ingested trace's name.",
+        autocompletion=complete.traces,
+    ),
 ]  # fmt: skip
 Format = Annotated[
     str | None, typer.Option("--format", metavar="NAME", help="Trace format; default: found from the content.")

@@ -14,12 +14,12 @@ HEAD = """\
 # Commands
 
 What `lmaas COMMAND --help` says, of every command. Made by `python -m lmaas.cli.reference > docs/commands.md`; a test
-fails where it is not current. `-q` (`--quiet`), `-v` (`--verbose`) and `--no-color` may stand anywhere in the line;
-where `NO_COLOR` is set there is no colour either. `lmaas --install-completion` sets up completion for bash, zsh, fish
-and PowerShell.
+fails where it is not current. `-q` (`--quiet`), `-v` (`--verbose`), `--no-color` and `--config FILE` may stand
+anywhere in the line; where `NO_COLOR` is set there is no colour either. `lmaas --install-completion` sets up completion
+for bash, zsh, fish and PowerShell, of names too.
 
 Options that are always the same need not be typed. A typed option comes first, then the environment
-(`LMAAS_EVALUATE_PROFILE`; of a repeatable option one value a line), then `./lmaas.toml`, then
+(`LMAAS_EVALUATE_PROFILE`; of a repeatable option one value a line), then `--config FILE`, then `./lmaas.toml`, then
 `~/.config/lmaas/config.toml`, then the default. `lmaas init` writes a commented file; `lmaas config show --origin` says
 what is set, and where:
 

@@ -5,12 +5,18 @@ from typing import Annotated
 
 import typer
 
+from . import complete
 from .options import DecideBy, Json, Label
 from .screen import Screen, emit
 
 Runs = Annotated[
     list[str],
-    typer.Argument(metavar="RUN...", show_default=False, help="Names, their last four signs, `last`, or folders."),
+    typer.Argument(
+        metavar="RUN...",
+        show_default=False,
+        help="Names, their last four signs, `last`, or folders.",
+        autocompletion=complete.runs,
+    ),
 ]
 ReportOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help="Page to write (.html), or document (.json).")

@@ -5,14 +5,25 @@ from typing import Annotated
 
 import typer
 
+from . import complete
 from .lists import catalogue
 from .options import Json
 from .screen import Screen, emit
 
 app = catalogue("the runs of the workspace", "runs", "run_listing")
 
-Name = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, its last four signs, `last`, or folder.")]
-Names = Annotated[list[str], typer.Argument(metavar="RUN...", show_default=False, help="Likewise, in the workspace.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's name, its last four signs, `last`, or folder.", autocompletion=complete.runs
+    ),
+]
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...", show_default=False, help="Likewise, in the workspace.", autocompletion=complete.runs
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")]
 
 

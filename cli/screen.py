@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmaas.reports.format import text
@@ -22,12 +23,13 @@ SCHEMA_VERSION = "1.0"
 
 @dataclass
 class Screen:
-    """What the user asked for in `-q`, `-v` and `--no-color`, and the command line as it was typed."""
+    """What the user asked for in `-q`, `-v`, `--no-color` and `--config`, and the command line as it was typed."""
 
     argv: tuple[str, ...] = ()
     quiet: bool = False
     verbose: bool = False
     color: bool = True
+    config: Path | None = None  # of --config
 
     def out(self) -> Console:
         """stdout, for data."""

@@ -1,4 +1,4 @@
-"""Options that need not be typed: of LMAAS_<COMMAND>_<OPTION>, ./lmaas.toml and the user's config.toml, in this order.
+"""Options that need not be typed: of LMAAS_<COMMAND>_<OPTION>, --config FILE, ./lmaas.toml and the user's config.toml.
 
 What they set is put into the command line, so that a run's manifest and report hold the whole command. A project's file
 comes with a folder that others may have made: it cannot name Python files.
@@ -34,19 +34,52 @@ def user_file() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "lmaas" / "config.toml"
 
 
-def settings(root: Any) -> list[Setting]:
+def settings(root: Any, config: Path | None = None) -> list[Setting]:
     """Those in effect, each option once; UserError (exit 5) for a command, option or value that cannot be.
 
-    root: the click group.
+    root: the click group; config: a file that was typed, and has to be there.
     """
+    if config is not None and not config.is_file():
+        raise UserError(f"--config {config}: there is no such file", Exit.CONFIG)
     found: dict[tuple[tuple[str, ...], str], Setting] = {}
-    every = [*_environment(root), *_file(PROJECT, root), *_file(user_file(), root)]
+    typed = [] if config is None else _file(config, root)
+    every = [*_environment(root), *typed, *_file(PROJECT, root), *_file(user_file(), root)]
     for one in every:
         found.setdefault((one.path, one.option), one)
     return [one for one in found.values() if one.values != (OFF,)]
 
 
 OFF = "\0off"
+DEFAULT = "default"
+
+
+def defaults(root: Any) -> list[Setting]:
+    """What holds of every option where nothing is set; of those that are off, or chosen by the input, nothing."""
+    found = []
+    for path, command in _commands(root):
+        for option, param in _options(command).items():
+            value = param.default
+            if isinstance(value, (str, int, float, Path)) and not isinstance(value, bool):
+                found.append(
+                    Setting(path, option, (f"{value:g}" if isinstance(value, float) else str(value),), DEFAULT)
+                )
+    return found
+
+
+def taken(argv: Sequence[str]) -> tuple[list[str], Path | None]:
+    """(the command line without `--config FILE`, which may stand anywhere before `--`, the file)."""
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    kept, config, rest = [], None, iter(argv[:end])
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if name != "--config":
+            kept.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        if not value:
+            raise UserError("--config needs a file, such as --config night.toml", Exit.USAGE)
+        config = Path(value)
+    return [*kept, *argv[end:]], config
 
 
 def _options(command: Any) -> dict[str, Any]:
@@ -128,7 +161,7 @@ def _values(value: Any, param: Any, where: str) -> tuple[str, ...]:
     return tuple(map(str, several)) if several else (OFF,)
 
 
-def with_settings(args: Sequence[str], root: Any) -> list[str]:
+def with_settings(args: Sequence[str], root: Any, config: Path | None = None) -> list[str]:
     """The command line with what settings add to it: options that are not typed, right after the command's name."""
     at, group = 0, root
     while hasattr(group, "commands") and at < len(args):
@@ -140,7 +173,7 @@ def with_settings(args: Sequence[str], root: Any) -> list[str]:
     path = tuple(a for a in args[:at] if not a.startswith("-"))
     if hasattr(group, "commands") or "--help" in args:
         return list(args)
-    return [*args[:at], *_untyped(settings(root), path, _options(group), args[at:]), *args[at:]]
+    return [*args[:at], *_untyped(settings(root, config), path, _options(group), args[at:]), *args[at:]]
 
 
 def _untyped(

@@ -7,8 +7,9 @@ import pytest
 from typer.main import get_command
 
 from lmaas.analysis.errors import Exit, UserError
+from lmaas.cli import complete
 from lmaas.cli.main import app, main
-from lmaas.cli.settings import settings, with_settings
+from lmaas.cli.settings import settings, taken, with_settings
 from lmaas.replay.fleetfile import read_fleet
 
 ROOT = get_command(app)
@@ -122,3 +123,51 @@ def test_a_folders_file_names_no_code(files: Path, line):
     Path("lmaas.toml").unlink()
     files.write_text(f"[evaluate]\n{line}\n")
     assert any(".py:" in value for one in settings(ROOT) for value in one.values)
+
+
+def test_a_typed_file_comes_after_the_environment_and_before_the_projects(files: Path, monkeypatch, capsys):
+    files.write_text("[evaluate]\nseed = 1\n")
+    Path("lmaas.toml").write_text('[evaluate]\nseed = 2\nprofile = "project"\n')
+    night = Path("night.toml")
+    night.write_text('[evaluate]\nseed = 3\nprofile = "night"\nrouter = "mine.py:ROUTER"\n')
+    monkeypatch.setenv("LMAAS_EVALUATE_PROFILE", "environment")
+    line = with_settings(["evaluate"], ROOT, night)
+    assert sorted(line[1:]) == ["--profile=environment", "--router=mine.py:ROUTER", "--seed=3"]
+    for typed in (["config", "show", "--config", "night.toml"], ["--config=night.toml", "config", "show"]):
+        assert main(typed) == 0
+        assert "evaluate --seed 3" in capsys.readouterr().out
+    assert main(["config", "show", "--config", "none.toml"]) == Exit.CONFIG
+    assert "none.toml: there is no such file" in capsys.readouterr().err
+    assert main(["config", "show", "--config"]) == Exit.USAGE
+    assert taken(["a", "--", "--config", "b"]) == (["a", "--", "--config", "b"], None)
+
+
+def test_defaults_are_shown_with_their_origin(files: Path, capsys):
+    files.write_text("[evaluate]\nattain = 0.9\n")
+    assert main(["config", "show", "--origin"]) == 0
+    shown = capsys.readouterr().out
+    assert f"evaluate --attain 0.9   from {files}" in shown and "evaluate --attain 0.99" not in shown
+    assert "evaluate --depth default   from default" in shown and "calibrate --block 16   from default" in shown
+    assert main(["config", "show"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["evaluate --attain 0.9"]
+
+
+def test_the_shell_completes_names(home: Path, capsys):
+    assert complete.policies("pres") == ["preserve", "preserve-artifact", "preserve-hybrid"]
+    assert "llama-3.1-8b/h100/tp1" in complete.profiles("llama-3.1-8b/h")
+    assert complete.traces("") == [] and complete.runs("") == ["last"] and not home.exists()
+    Path("day.csv").write_text("arrival_s,input_tokens,output_tokens\n0,1,1\n5,2,2\n")
+    assert main(["ingest", "day.csv", "-q"]) == 0
+    assert complete.traces("d") == ["day"] and complete.traces("e") == []
+    (home / "traces" / "broken").mkdir()
+    (home / "traces" / "broken" / "meta.json").write_text("{")
+    assert complete.traces("d") == []  # silent
+
+
+def test_completion_by_the_shell_itself(home: Path, monkeypatch, capsys):
+    monkeypatch.setenv("_LMAAS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "lmaas evaluate --policy pres")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit):
+        ROOT.main([], prog_name="lmaas")
+    assert "preserve" in capsys.readouterr().out.split()
