@@ -19,7 +19,7 @@ Model       train      learn to predict output lengths, and how well that goes
             synth      draw a synthetic trace
 Lists       policies  profile  runs  traces       Set-up  config  doctor  init
 
-Options: -q --quiet -v --verbose --no-color --config FILE --version --install-completion
+Options: -q -v --no-color --config FILE --version --install-completion
 Without TRACE: the one last ingested or analysed, else the bundled sample.
 One command: lmaas COMMAND --help. Exit codes: 0 done, 2 usage, 3 gate failed,
 4 trace, 5 configuration, 6 infeasible, 7 partial, 8 environment, 1 a bug.

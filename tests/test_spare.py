@@ -10,7 +10,7 @@ from three_hours import PROFILE, rows, stored
 
 from lmaas.policies import evaluate
 from lmaas.policies.spare import SPARE, _busiest, _most_used
-from lmaas.reports.evaluate.spare import told
+from lmaas.reports.evaluate.spare import finding, told
 from lmaas.reports.schema import EvaluationMetrics
 
 SLOW = PROFILE | {"startup_s": 1200.0}  # what is lost is missed for a third of the hour
@@ -88,6 +88,8 @@ def test_it_is_reported(tight):
     row = {"service": "s", "region": "r", "lost": "replica", "attained": 0.9, "attained_lost": 0.9, "holds": True}
     felt = {"service": "t", "attained": 1.0, "attained_lost": 0.95, "holds": False}
     said = told(pl.DataFrame([row, row | felt, row | {"lost": "region", "attained_lost": 0.5}]))
+    losses = pl.DataFrame([row, row | felt, row | {"lost": "region", "attained_lost": 0.5}])
+    assert finding(losses) == "with one replica lost 1 of 2 pools hold; with a region lost 1 of 1 regions hold"
     assert "1 of 2 pools hold; the worst is t/r, 95" in said and "with r lost for the busiest hour 50" in said
 
 

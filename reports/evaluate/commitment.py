@@ -72,10 +72,11 @@ SPOT_NOTE = (
 
 
 def _spot(result: Evaluation, names: list[str]) -> tuple[Table, ...]:
-    """Nothing where pools mix shapes, or prices are missing."""
-    rows = (
-        result.spot.filter(pl.col("policy").is_in(names), pl.col("ratio").is_in(SPOT_SHOWN)) if names else result.spot
-    )
+    """Of policies that scale; nothing where pools mix shapes, or prices are missing."""
+    if result.spot.is_empty():
+        return ()
+    moving = pl.col("policy").is_in(names) & (pl.col("spot_gpus") > 0)
+    rows = result.spot.filter(moving, pl.col("ratio").is_in(SPOT_SHOWN))
     if rows.is_empty():
         return ()
     ordered = rows.sort(pl.col("policy").cast(pl.Enum(names)), "ratio")

@@ -44,11 +44,11 @@ def section(result: Evaluation) -> Section | None:
         time=pl.col("start_s").map_elements(clock.write, return_dtype=pl.String),
         verdict=pl.when("holds").then(pl.lit("yes")).otherwise(pl.lit("no")),
     )
-    policy, said = result.spare["policy"][0], told(result.spare)
+    policy = result.spare["policy"][0]
     return Section(
         "spare",
         "When something fails (N+1)",
-        f"{text(policy)}: {text(said)}.",
+        f"{text(policy)}: {text(finding(result.spare))}.",
         tables=(table(f"{text(policy)}, its busiest hours with and without a loss", shown, COLUMNS, "spare.parquet"),),
         notes=(
             "Each pool loses the replica that serves most requests, as its own busiest hour (most tokens) begins; a "
@@ -59,8 +59,20 @@ def section(result: Evaluation) -> Section | None:
     )
 
 
+def finding(table: pl.DataFrame) -> str:
+    """How often it holds, by what is lost."""
+    whens = {"replica": "one replica lost", "spot": "all spot taken back", "region": "a region lost"}
+    units = {"replica": "pools", "spot": "pools", "region": "regions"}
+    parts = []
+    for lost, when in whens.items():
+        of = table.filter(pl.col("lost") == lost)
+        if of.height:
+            parts.append(f"with {when} {int(of['holds'].sum())} of {of.height} {units[lost]} hold")
+    return "; ".join(parts)
+
+
 def told(table: pl.DataFrame) -> str:
-    """What the losses come to, in a sentence."""
+    """What the losses come to, and the worst of each kind."""
     parts = []
     drop = (pl.col("attained") - pl.col("attained_lost")).alias("drop")
     replicas, spot, regions = (
