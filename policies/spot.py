@@ -50,13 +50,13 @@ def _of_run(run: Run, fleet: Fleet) -> list[dict[str, Any]]:
     facts = [
         {**key, "gpus": p.gpus_per_replica, "usd": p.usd_per_gpu_hour} for key, p in zip(keys, profiles, strict=True)
     ]
-    held = run.timeline.with_columns(base=base_replicas()).join(pl.DataFrame(facts), on=POOL)
+    held = run.timeline.with_columns(base=base_replicas()).join(pl.DataFrame(facts), on=POOL, maintain_order="left")
     gpus, base, hours = (
         pl.col("provisioned") * pl.col("gpus"),
         pl.col("base") * pl.col("gpus"),
         pl.col("length_s") / HOUR_S,
     )
-    by_window = held.group_by("start_s").agg(
+    by_window = held.group_by("start_s", maintain_order=True).agg(
         pl.col("length_s").first() / HOUR_S, base_gpus=base.sum(), spot_gpus=(gpus - base).sum(),
         hours=(gpus * hours).sum(), base_hours=(base * hours).sum(),
         usd=(gpus * hours * pl.col("usd")).sum(), base_usd=(base * hours * pl.col("usd")).sum(),
