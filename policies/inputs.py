@@ -93,7 +93,7 @@ class Inputs:
 
     def predictor(self, kind: str = "trees") -> Any:
         """The length predictor of told.LENGTHS trained on what was done before the cut."""
-        from lmaas.analysis.lengths import train
+        from lmaas.analysis.lengths import strangers, train
 
         ready = self.ready
 
@@ -101,9 +101,14 @@ class Inputs:
             predictor = train(ready.requests, cut_s=ready.cut_s, kind=kind, seed=ready.seed)
             if predictor.note:
                 self._notes.add(f"output lengths: {predictor.note}")
+            self._say_strangers(strangers(ready.replayed, predictor.services))
             return predictor
 
         return self._once(("predictor", kind), made)
+
+    def _say_strangers(self, said: str | None) -> None:
+        if said:
+            self._notes.add(f"output lengths: {said}")
 
     def chains(self) -> Chains | None:
         """Which turn follows which among the replayed requests; None where sessions are open."""
@@ -145,7 +150,7 @@ class Inputs:
 
     def medians(self, rows: pl.DataFrame) -> np.ndarray:
         """f8 by row: the median output of its service's requests that were done before the cut."""
-        from lmaas.analysis.lengths import capped
+        from lmaas.analysis.lengths import capped, strangers
 
         ready = self.ready
         known = ready.requests.filter(pl.col("done_s") < ready.cut_s)
@@ -155,6 +160,7 @@ class Inputs:
                 f"no request was done before the cut: outputs are taken to be {PRIOR_OUTPUT_TOKENS:g} tokens"
             )
         medians = known.group_by("service").agg(median=pl.col("output_tokens").median())
+        self._say_strangers(strangers(rows, medians["service"].cast(pl.String)))
         joined = rows.join(medians, on="service", how="left", maintain_order="left")
         return capped(rows, joined["median"].fill_null(overall).to_numpy().astype(np.float64))
 

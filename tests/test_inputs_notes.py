@@ -47,3 +47,20 @@ def test_a_forecast_that_is_no_number_is_said_by_the_hour_too():
     )
     assert rows["value"].is_finite().all()
     assert notes == {"Blank, 60 s windows: 1 of 1 series issued no number at times; the last value there"}
+
+
+def test_services_that_nothing_was_learned_of_are_named_and_no_endless_list():
+    late = [of(f"late{k}", windows=120, start=90) for k in range(7)]
+    requests = pl.concat([of("known", windows=120), *late]).sort("arrival_s")
+    names = "late0, late1, late2, late3, late4 and 2 more"
+    said = f"output lengths: 7 of 8 services had no request done before the cut ({names}): what is said of them was "
+    for kind in (None, "input-bin"):
+        inputs = asked(requests)
+        inputs.lengths(kind)
+        assert any(note.startswith(said) for note in inputs.notes), inputs.notes
+
+
+def test_nothing_is_said_of_services_where_all_are_known():
+    inputs = asked(steady(windows=120))
+    inputs.lengths(None)
+    assert inputs.notes == []

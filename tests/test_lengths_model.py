@@ -94,8 +94,8 @@ def test_what_is_no_model_is_refused(saved, tmp_path):
         (b"[" * 200_000, "is no JSON"),
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, "is no JSON|is no model"),
         (whole.replace(b'"seed":0', b'"seed":1'), "was cut off or changed"),
-        (whole.replace(b'"schema_version":"1.1"', b'"schema_version":"9.9"'), "has schema version 9.9"),
-        (whole.replace(b'"schema_version":"1.1"', b'"schema_version":"\\u001b[2J"'), "has schema version"),
+        (whole.replace(b'"schema_version":"1.2"', b'"schema_version":"9.9"'), "has schema version 9.9"),
+        (whole.replace(b'"schema_version":"1.2"', b'"schema_version":"\\u001b[2J"'), "has schema version"),
     ]:  # fmt: skip
         path.write_bytes(content)
         refused(path, match)
@@ -114,7 +114,7 @@ def test_a_file_without_a_sketch_is_refused(saved):
     changed(path, trained=trained)
     refused(path, "trained.sketch")
     changed(path, schema_version="1.0")
-    refused(path, "has schema version 1.0, lmaas .* reads 1.1; train it again")
+    refused(path, "has schema version 1.0, lmaas .* reads 1.2; train it again")
 
 
 def test_a_file_too_large_is_not_read(saved):

@@ -253,3 +253,18 @@ def test_names_from_traces_do_no_harm(rows, tmp_path, capsys):
     assert "\x1b[2J" not in capsys.readouterr().out
     predictor, _ = load(tmp_path / found["run"] / "model.json")
     assert predictor.predict(hostile).min() >= 1
+
+
+def test_services_without_a_request_to_learn_from_are_named(rows, tmp_path, capsys):
+    late = (pl.col("arrival_s") > 5000) & (pl.int_range(pl.len()) % 3 == 0)
+    strange = rows.with_columns(service=pl.when(late).then(pl.lit("fresh")).otherwise("service"))
+    strange.write_parquet(tmp_path / "strange.parquet")
+    said = "had no request done before the cut (fresh): what is said of them was learned of the others"
+    trained = ran(capsys, "train", "strange.parquet", "--kind", "median", "--out", "model.json")
+    told = ran(capsys, "predict", "strange.parquet", "--model", "model.json")
+    for found in (trained, told):
+        assert any(said in note for note in found["notes"]), found["notes"]
+    rows.write_parquet(tmp_path / "known.parquet")
+    assert not any(
+        "no request done" in n for n in ran(capsys, "predict", "known.parquet", "--model", "model.json")["notes"]
+    )

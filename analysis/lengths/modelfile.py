@@ -27,7 +27,7 @@ from .overlap import KEPT
 from .predictor import LengthPredictor
 from .trees import QuantileTrees, Trees
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 WHAT = "output lengths"  # what the file says that it predicts
 MAX_BYTES = 256 << 20
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -124,11 +124,12 @@ class _Shift(_Part):
 
 class _File(_Part):
     lmaas_model: Literal["output lengths"]
-    schema_version: Literal["1.1"]
+    schema_version: Literal["1.2"]
     lmaas_version: str
     xgboost_version: str
     levels: list[Finite]
     trained: Facts
+    services: list[str]
     edges: list[Positive]
     longest: Positive | None
     features: _Features | None
@@ -146,6 +147,7 @@ def save(predictor: LengthPredictor, facts: Facts, path: Path) -> None:
         "xgboost_version": library_version(),
         "levels": list(LEVELS),
         "trained": facts.model_dump(),
+        "services": list(predictor.services),
         "edges": list(predictor.edges),
         "longest": predictor.longest if math.isfinite(predictor.longest) else None,
         "features": _features_json(predictor.features) if predictor.features else None,
@@ -212,7 +214,7 @@ def _predictor(read: _File) -> LengthPredictor:
     _require(zone is not None, "its epoch has no zone")
     return LengthPredictor(
         trained.cut_s, trained.kind, trained.note, trained.rows, features, model, spread, shift, tuple(read.edges),
-        math.inf if read.longest is None else read.longest,
+        math.inf if read.longest is None else read.longest, _names(read.services),
     )  # fmt: skip
 
 

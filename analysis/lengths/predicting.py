@@ -12,6 +12,7 @@ from .predictor import LengthPredictor
 from .requests import requests_of
 from .result import Lengths, by_bucket, calibration, importance
 from .scores import scored_rows, scores
+from .strangers import strangers
 
 COLUMNS = ("request_id", "arrival_s", "service", "predicted_tokens")
 
@@ -23,7 +24,7 @@ def predict(trace: Trace, predictor: LengthPredictor, facts: Facts) -> Lengths:
     training are predicted and left out of the scores, which the notes say.
     """
     requests, note = requests_of(trace)
-    notes = [note] if note else []
+    notes = [said for said in (note, strangers(requests, predictor.services)) if said]
     shift_s, said = _clock(trace.meta, facts)
     notes += said
     here = predictor if shift_s is not None else predictor.elsewhere()

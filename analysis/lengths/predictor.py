@@ -33,6 +33,7 @@ class LengthPredictor:
     shift: Shift | None = None
     edges: tuple[float, ...] = ()  # of equal-mass buckets of the training outputs
     longest: float = np.inf  # output seen in training
+    services: tuple[str, ...] = ()  # of the requests known before the cut
 
     @classmethod
     def train(
@@ -62,6 +63,7 @@ class LengthPredictor:
         predictor = cls(
             cut_s, kind, None if name == kind else fallen, n, features, model,
             edges=tuple(edges.tolist()), longest=float(output.max()),
+            services=tuple(known["service"].cast(pl.String).unique().drop_nulls().sort().to_list()),
         )  # fmt: skip
         if not intervals:
             return predictor

@@ -16,6 +16,7 @@ from .predictor import LengthPredictor, known_by
 from .requests import requests_of
 from .result import Lengths, by_bucket, calibration, importance, rest
 from .scores import scored_rows, scores
+from .strangers import strangers
 
 FLOORS = ("input-bin", "median")
 FEW = 100  # held-out requests below which scores say little
@@ -75,7 +76,8 @@ def train(
     )
     mask = (pl.col("arrival_s") >= cut_s) & (pl.col("output_tokens") >= 1)
     rows = scored_rows(predictor, requests, mask)
-    notes = [note, predictor.note, _held_out(rows.height, train_fraction)]
+    unknown = strangers(requests.filter(mask), predictor.services)
+    notes = [note, predictor.note, unknown, _held_out(rows.height, train_fraction)]
     settings = {"kind": kind, "train_fraction": train_fraction, "until": until, "seed": seed, "cut_s": cut_s}
     return Lengths(
         "train", meta, predictor, facts, settings,
