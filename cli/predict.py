@@ -13,6 +13,12 @@ Rows = Annotated[
     Path | None,
     typer.Option("--out", metavar="FILE", help="Write a row a request here: .parquet, .csv or .jsonl."),
 ]
+Generated = Annotated[
+    int | None,
+    typer.Option(
+        "--generated", metavar="TOKENS", min=1, help="Predict again what has generated so many tokens and goes on."
+    ),
+]
 
 
 def command(
@@ -24,12 +30,14 @@ def command(
     time_unit: TimeUnit = None,
     as_json: Json = False,
     out: Rows = None,
+    generated: Generated = None,
 ) -> int:
     """Predict the output length of every request of a trace with a stored model; score it where outputs are known.
 
     \b
       lmaas predict --model model.json
       lmaas predict next_week.parquet --model model.json --out predictions.parquet
+      lmaas predict running.parquet --model model.json --generated 500
 
     Requests that the model was trained on are predicted, but never scored.
     """
@@ -45,8 +53,8 @@ def command(
     predictor, facts = load(model)
     workspace = Workspace.open()
     opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
-    asked = {"model": str(model), "out": out}
+    asked = {"model": str(model), "out": out, "generated": generated}
     with recording(workspace, "predict", opened.meta.name, screen.argv, asked, None) as recorded:
-        written = write_predictions(predict(opened, predictor, facts), recorded, out)
+        written = write_predictions(predict(opened, predictor, facts, generated=generated), recorded, out)
     screen.present(written, "lmaas evaluate --policy preserve", as_json=as_json)
     return written.exit_code

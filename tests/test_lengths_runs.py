@@ -268,3 +268,22 @@ def test_services_without_a_request_to_learn_from_are_named(rows, tmp_path, caps
     assert not any(
         "no request done" in n for n in ran(capsys, "predict", "known.parquet", "--model", "model.json")["notes"]
     )
+
+
+def test_what_outlives_so_many_tokens_is_predicted_again_from_the_model_file_alone(source, capsys):
+    ran(capsys, "train", source, "--kind", "input-bin", "--out", "model.json")
+    told = ran(capsys, "predict", source, "--model", "model.json", "--generated", "100", "--out", "told.parquet")
+    rows = pl.read_parquet("told.parquet")
+    assert rows["generated_tokens"].unique().to_list() == [100]
+    assert rows.select((pl.col("output_tokens") <= 100) == pl.col("expected_tokens").is_null()).to_series().all()
+    assert (rows["expected_tokens"].drop_nulls() > 100).all()
+    later = rows.filter(~pl.col("trained_on"), pl.col("output_tokens") > 100)
+    error = (later["expected_tokens"] - later["output_tokens"]).abs().mean()
+    first = (later["predicted_tokens"].clip(101) - later["output_tokens"]).abs().mean()
+    assert (
+        f"re-predicted after 100 tokens: off by {error:,.0f} tokens on average over the {later.height:,} scored requests "
+        f"that went on, {first:,.0f} by what was predicted at arrival"
+    ) in told["notes"]
+    plain = ran(capsys, "predict", source, "--model", "model.json", "--out", "plain.parquet")
+    assert not any("re-predicted" in note for note in plain["notes"])
+    assert pl.read_parquet("plain.parquet").equals(rows.drop("generated_tokens", "expected_tokens"))

@@ -25,6 +25,7 @@ from .history import SCHEMA
 from .intervals import LEVELS, Shift
 from .overlap import KEPT
 from .predictor import LengthPredictor
+from .residual import Rest
 from .trees import QuantileTrees, Trees
 
 SCHEMA_VERSION = "1.2"
@@ -122,6 +123,12 @@ class _Shift(_Part):
     factor: Rows
 
 
+class _Rest(_Part):
+    services: list[str]
+    grid: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(min_length=1)
+    tokens: list[Rows]
+
+
 class _File(_Part):
     lmaas_model: Literal["output lengths"]
     schema_version: Literal["1.2"]
@@ -136,6 +143,7 @@ class _File(_Part):
     model: Annotated[_Trees | _Buckets | _InputBin | _Median, Field(discriminator="type")] | None
     spread: Annotated[_QuantileTrees | _Buckets | _InputBin | _Median, Field(discriminator="type")] | None
     shift: _Shift | None
+    rest: _Rest | None
 
 
 def save(predictor: LengthPredictor, facts: Facts, path: Path) -> None:
@@ -154,6 +162,7 @@ def save(predictor: LengthPredictor, facts: Facts, path: Path) -> None:
         "model": _part_json(predictor.model),
         "spread": _part_json(predictor.spread),
         "shift": None if predictor.shift is None else _plain(predictor.shift),
+        "rest": None if predictor.rest is None else _plain(predictor.rest),
     }
     content = {"digest": _digest(content)} | content
     with environment_errors(path):
@@ -215,6 +224,7 @@ def _predictor(read: _File) -> LengthPredictor:
     return LengthPredictor(
         trained.cut_s, trained.kind, trained.note, trained.rows, features, model, spread, shift, tuple(read.edges),
         math.inf if read.longest is None else read.longest, _names(read.services),
+        _rest(read.rest, len(read.edges) + 1) if read.rest else None,
     )  # fmt: skip
 
 
@@ -278,6 +288,16 @@ def _part(part: Any, features: Features | None) -> Any:
     outputs = max(len(part.means), MIN_CLASSES)
     booster = from_json(part.booster, types=types, outputs=outputs, objective="multi:softprob")
     return Buckets(booster, np.array(part.edges), np.array(part.means), (part.ends[0], part.ends[1]))
+
+
+def _rest(part: _Rest, buckets: int) -> Rest:
+    services, grid = _names(part.services), np.array(part.grid)
+    _require(grid[0] == 0 and bool((np.diff(grid) > 0).all()), "its grid of tokens generated does not rise from 0")
+    sizes = {(len(rows), *{len(row) for row in rows}) for rows in part.tokens}
+    _require(
+        len(part.tokens) == len(services) + 1 and sizes == {(buckets, len(grid))}, "its expected rests differ in size"
+    )
+    return Rest(services, grid, np.array(part.tokens))
 
 
 def _matrix(rows: Rows, height: int) -> np.ndarray:

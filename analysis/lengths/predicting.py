@@ -17,8 +17,13 @@ from .strangers import strangers
 COLUMNS = ("request_id", "arrival_s", "service", "predicted_tokens")
 
 
-def predict(trace: Trace, predictor: LengthPredictor, facts: Facts) -> Lengths:
+def predict(
+    trace: Trace, predictor: LengthPredictor, facts: Facts, *, generated: int | None = None
+) -> Lengths:
     """Predictions for every request of `trace`, as of its arrival; scored where it was not trained on.
+
+    generated: predict again what has generated so many tokens and goes on, as `expected_tokens`, E[output | output >
+    generated]; null where the output is known to be no longer.
 
     Outcomes within the trace inform later requests once they are there. Rows that were, or may have been, part of the
     training are predicted and left out of the scores, which the notes say.
@@ -52,15 +57,43 @@ def predict(trace: Trace, predictor: LengthPredictor, facts: Facts) -> Lengths:
     rows = scored_rows(here, timed, scored, told)
     predictions = pl.concat([requests.select(COLUMNS[:3]), told.select("predicted_tokens", *levels)], how="horizontal")
     predictions = predictions.with_columns(output_tokens=requests["output_tokens"])
+    if generated is not None:
+        predictions, found = _again(predictions, here, timed, generated, scored)
+        notes.append(found)
     predictions = predictions.with_columns(timed.select(trained_on=seen.fill_null(False)))
     if rows.is_empty() and not again:
         notes.append("no request outside the training has a known output, so nothing is scored")
     return Lengths(
         "predict", trace.meta, here, facts,
-        {"kind": facts.kind, "cut_s": facts.cut_s, "times_compared": shift_s is not None, "trained_on_again": again},
+        {"kind": facts.kind, "cut_s": facts.cut_s, "times_compared": shift_s is not None, "trained_on_again": again}
+        | ({} if generated is None else {"generated": generated}),
         scores({facts.kind: here}, timed, scored, told={facts.kind: told}), calibration(rows),
         by_bucket(rows, here.edges), importance(here), pl.DataFrame(), predictions, tuple(notes),
     )  # fmt: skip
+
+
+def _again(
+    predictions: pl.DataFrame, predictor: LengthPredictor, requests: pl.DataFrame, generated: int, scored: pl.Expr
+) -> tuple[pl.DataFrame, str]:
+    """(predictions with generated_tokens and expected_tokens, how far off that is where it may be scored)."""
+    told = predictions["predicted_tokens"].to_numpy()
+    expected = pl.Series(predictor.outliving(requests, told, generated))
+    goes_on = (pl.col("output_tokens") > generated).fill_null(True)
+    made = predictions.with_columns(
+        generated_tokens=pl.lit(generated, pl.UInt32), expected_tokens=pl.when(goes_on).then(expected)
+    )
+    true = pl.col("output_tokens").cast(pl.Float64)
+    first = pl.max_horizontal("predicted_tokens", pl.lit(generated + 1.0))
+    judged = made.filter(requests.select(scored).to_series() & made.select(goes_on).to_series()).select(
+        n=pl.len(), again=(pl.col("expected_tokens") - true).abs().mean(), first=(first - true).abs().mean()
+    )
+    n, again, before = judged.row(0)
+    if not n:
+        return made, f"re-predicted after {generated:,} tokens; no scored request is known to have gone on"
+    return made, (
+        f"re-predicted after {generated:,} tokens: off by {again:,.0f} tokens on average over the {n:,} scored requests "
+        f"that went on, {before:,.0f} by what was predicted at arrival"
+    )
 
 
 def _clock(trace: TraceMeta, facts: Facts) -> tuple[float | None, list[str]]:

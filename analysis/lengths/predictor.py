@@ -12,6 +12,7 @@ from .features import Features
 from .floors import InputBin, Median
 from .intervals import LEVELS, Shift, split
 from .kinds import PREDICTORS
+from .residual import Rest
 from .trees import QuantileTrees
 
 MIN_ROWS = {"median": 1, "input-bin": 20}  # below, a kind only learns noise
@@ -34,6 +35,7 @@ class LengthPredictor:
     edges: tuple[float, ...] = ()  # of equal-mass buckets of the training outputs
     longest: float = np.inf  # output seen in training
     services: tuple[str, ...] = ()  # of the requests known before the cut
+    rest: Rest | None = None  # what is left of those that go on; with `intervals` alone
 
     @classmethod
     def train(
@@ -67,6 +69,7 @@ class LengthPredictor:
         )  # fmt: skip
         if not intervals:
             return predictor
+        predictor = replace(predictor, rest=Rest.learn(known, predictor._point(known, matrix), predictor.edges))
         early, late = split(known)
         if early.sum() < MIN_ROWS.get(name, MANY) // 2 or not early.any():
             return replace(predictor, spread=Median.learn(known))  # too few to calibrate on
@@ -100,6 +103,16 @@ class LengthPredictor:
         levels = self._levels(requests, matrix)
         quantiles = {} if levels is None else {f"q_{level}": levels[:, q] for q, level in enumerate(LEVELS)}
         return pl.DataFrame({"predicted_tokens": point, "bucket": bucket} | quantiles)
+
+    def outliving(self, requests: pl.DataFrame, predicted: np.ndarray, generated: float) -> np.ndarray:
+        """f8[rows]: E[output | output > generated] by service and by the bucket of `predicted` (of `predict`).
+
+        At most the request's max_tokens. Where it was trained without `intervals` or on nothing: the larger of what is
+        predicted and `generated` + 1.
+        """
+        if self.rest is None:
+            return capped(requests, np.maximum(predicted, generated + 1.0))
+        return capped(requests, self.rest.outputs(requests, bucket_of(predicted, np.array(self.edges)), generated))
 
     def elsewhere(self) -> "LengthPredictor":
         """For a trace whose times are not those of the training: nothing to look back on, no time of day."""

@@ -1,13 +1,40 @@
 """Re-prediction: how much more to expect of an output that outlived its prediction."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from ..windows import PRIOR_OUTPUT_TOKENS
+from .features import level_codes
+
+ALL = "all"  # services together
 
 MIN_TAIL = 10  # rows that outlive a grid point for its expected rest to be learned
+
+
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """What `residual_by_bucket` found, for the services it was learned of; the last row is of all, for others."""
+
+    services: tuple[str, ...]
+    grid: np.ndarray  # f8[G], rising from 0
+    tokens: np.ndarray  # f8[services + 1, buckets, G] >= 1
+
+    @classmethod
+    def learn(cls, known: pl.DataFrame, predicted: np.ndarray, edges: Sequence[float]) -> "Rest":
+        """Of rows that were done before the cut (service, output_tokens), and what is predicted of them."""
+        services = tuple(known["service"].cast(pl.String).unique().drop_nulls().sort().to_list())
+        grid, own = residual_by_bucket(known, predicted, edges, services)
+        every = known.with_columns(service=pl.lit(ALL))
+        return cls(services, grid, np.concatenate([own, residual_by_bucket(every, predicted, edges, [ALL])[1]]))
+
+    def outputs(self, requests: pl.DataFrame, bucket: np.ndarray, generated: float) -> np.ndarray:
+        """f8[rows]: E[output | output > generated], by service and the bucket (i8[rows]) of what is predicted."""
+        at = max(int(np.searchsorted(self.grid, generated, side="right")) - 1, 0)
+        code = level_codes(requests["service"], self.services).astype(np.int64)
+        return np.asarray(generated + self.tokens[code, bucket, at])
 
 
 def residual_table(training: pl.DataFrame, services: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
