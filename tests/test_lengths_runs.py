@@ -281,8 +281,8 @@ def test_what_outlives_so_many_tokens_is_predicted_again_from_the_model_file_alo
     error = (later["expected_tokens"] - later["output_tokens"]).abs().mean()
     first = (later["predicted_tokens"].clip(101) - later["output_tokens"]).abs().mean()
     assert (
-        f"re-predicted after 100 tokens: off by {error:,.0f} tokens on average over the {later.height:,} scored requests "
-        f"that went on, {first:,.0f} by what was predicted at arrival"
+        f"re-predicted after 100 tokens: off by {error:,.0f} tokens on average over the {later.height:,} scored "
+        f"requests that went on, {first:,.0f} by what was predicted at arrival"
     ) in told["notes"]
     plain = ran(capsys, "predict", source, "--model", "model.json", "--out", "plain.parquet")
     assert not any("re-predicted" in note for note in plain["notes"])

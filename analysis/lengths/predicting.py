@@ -17,9 +17,7 @@ from .strangers import strangers
 COLUMNS = ("request_id", "arrival_s", "service", "predicted_tokens")
 
 
-def predict(
-    trace: Trace, predictor: LengthPredictor, facts: Facts, *, generated: int | None = None
-) -> Lengths:
+def predict(trace: Trace, predictor: LengthPredictor, facts: Facts, *, generated: int | None = None) -> Lengths:
     """Predictions for every request of `trace`, as of its arrival; scored where it was not trained on.
 
     generated: predict again what has generated so many tokens and goes on, as `expected_tokens`, E[output | output >
@@ -91,8 +89,8 @@ def _again(
     if not n:
         return made, f"re-predicted after {generated:,} tokens; no scored request is known to have gone on"
     return made, (
-        f"re-predicted after {generated:,} tokens: off by {again:,.0f} tokens on average over the {n:,} scored requests "
-        f"that went on, {before:,.0f} by what was predicted at arrival"
+        f"re-predicted after {generated:,} tokens: off by {again:,.0f} tokens on average over the {n:,} scored "
+        f"requests that went on, {before:,.0f} by what was predicted at arrival"
     )
 
 
