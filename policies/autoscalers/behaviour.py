@@ -10,11 +10,11 @@ from .base import Autoscaler, PoolSeen, Samples, not_negative
 class Behaviour:
     """autoscaling/v2's `behavior`, with its defaults.
 
-    A recommendation below the count gives way to the highest of the last down_window_s, the first of which is the count
-    that it finds: a fleet is not scaled in before it was looked at for so long. That may be above the count where an
-    earlier one was held back by the limit. Source: Kubernetes docs, "Horizontal Pod Autoscaling", default behaviour;
-    kubernetes/kubernetes, pkg/controller/podautoscaler/horizontal.go, recordInitialRecommendation and
-    stabilizeRecommendationWithBehaviors.
+    Where less is wanted than is there, the highest recommendation of the last down_window_s is kept to, never more than
+    is there; the first of them is the count that it finds: a fleet is not scaled in before it was looked at for so
+    long. An object without any `behavior` goes another way, which is not this: it also scales out to that highest one.
+    Source: Kubernetes docs, "Horizontal Pod Autoscaling", default behaviour; kubernetes/kubernetes,
+    pkg/controller/podautoscaler/horizontal.go, recordInitialRecommendation and stabilizeRecommendationWithBehaviors.
     """
 
     up_share: float = 1.0  # at most +100 % a period ...
@@ -36,7 +36,7 @@ class Behaviour:
         recommended.add(pool.t, wanted)
         if wanted < now:
             recent = (int(n) for t, n in recommended.kept if t > pool.t - self.down_window_s)
-            wanted = max(recent, default=wanted)
+            wanted = min(now, max(recent, default=wanted))
         return min(wanted, max(math.ceil(now * (1 + self.up_share)), now + self.up_replicas))
 
 
