@@ -32,7 +32,11 @@ from .whatif import AS_IT_WAS, BALANCED, WhatIf
 
 @dataclass(frozen=True)
 class Run:
-    """A policy's scores and tables (replay.scores, .spending); rows: the evaluated requests, without the warm-up."""
+    """A policy's scores and tables (replay.scores, .spending); rows: the evaluated requests, without the warm-up.
+
+    staying: requests of the warm-up that still ran or waited as the evaluated part began, with the columns of rows.
+    They fill caches and queues of its first windows, and are in no score.
+    """
 
     name: str
     foresight: bool
@@ -47,6 +51,7 @@ class Run:
     gpus: dict[tuple[str, str, str], float] = field(default_factory=dict)  # mean provisioned by pool (scores.mean_gpus)
     blocks: Blocks | None = None  # of time, to tell differences from chance; None: nothing was replayed
     spans: pl.DataFrame | None = None  # Outcome.spans
+    staying: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 def _planner(policy: Any, state: Any, forecasts: pl.DataFrame, ready: Prepared) -> Controller:
@@ -203,15 +208,24 @@ def run_policy(
 
 def evaluated_rows(ready: Prepared, outcome: Any) -> pl.DataFrame:
     """The requests of the evaluated part (scores.request_rows), by the trace's times: the same for all policies."""
+    return _split(ready, outcome)[0]
+
+
+def _split(ready: Prepared, outcome: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(evaluated_rows, Run.staying)."""
     replayed = ready.replayed
     rows = request_rows(replayed, outcome, ready.fleet, caches=ready.prefixes is not None)
-    return rows.filter(replayed["arrival_s"] >= ready.cut_s)
+    evaluated = replayed["arrival_s"] >= ready.cut_s
+    ends_s = (pl.col("arrival_s") + pl.col("e2e_s")).fill_null(np.inf)
+    stays = pl.col("status").is_in(["ok", "incomplete"]) & (ends_s > ready.cut_s)
+    return rows.filter(evaluated), rows.filter(~evaluated & stays)
 
 
 def _scored(named: Named, ready: Prepared, played: Played) -> Run:
     outcome, forecasts, predicted = played.outcome, played.forecasts, played.predicted
     evaluated = ready.replayed["arrival_s"] >= ready.cut_s
-    rows = evaluated_rows(ready, outcome).with_columns(predicted_tokens=pl.Series(predicted).filter(evaluated))
+    rows, staying = _split(ready, outcome)
+    rows = rows.with_columns(predicted_tokens=pl.Series(predicted).filter(evaluated))
     duration = ready.horizon_s - ready.cut_s
     rates = {key: rate.requests_s for key, rate in ready.rates.items()}
     times = timeline(rows, outcome, ready.fleet, ready.edges_s, rates)
@@ -246,6 +260,7 @@ def _scored(named: Named, ready: Prepared, played: Played) -> Run:
         mean_gpus(outcome, ready.fleet, ready.cut_s, ready.horizon_s),
         Blocks.of(rows, outcome, block_edges(ready.cut_s, ready.horizon_s, ready.window_s)),
         outcome.spans,
+        staying,
     )
 
 

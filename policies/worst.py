@@ -78,7 +78,8 @@ def worst_windows(run: Run, ready: Prepared, roomy: Roomy | None = None) -> pl.D
         pool = pool_of(window, ready.fleet)
         name = "/".join(str(window[key]) for key in POOL)
         if name not in pools:
-            pools[name] = _Requests(run.rows.filter(pl.col("pool") == name))
+            mine, staying = (of.filter(pl.col("pool") == name) if of.width else of for of in (run.rows, run.staying))
+            pools[name] = _Requests(mine, staying)
         found = window | pools[name].features(window, pool) | {"forecast_off": _forecast_off(run, window)}
         if short(found) and pressed(found):
             load = window["arrived"] / window["length_s"]
@@ -116,10 +117,11 @@ def cause(seen: Mapping[str, Any]) -> str:
 
 
 class _Requests:
-    """The requests of one pool as arrays."""
+    """The requests of one pool as arrays: those that are scored first, then those that only occupy (Run.staying)."""
 
-    def __init__(self, rows: pl.DataFrame) -> None:
-        self.rows = rows
+    def __init__(self, scored: pl.DataFrame, staying: pl.DataFrame | None = None) -> None:
+        self.scored = scored
+        rows = scored if staying is None or not staying.height else pl.concat([scored, staying], how="diagonal")
         self.arrival_s = rows["arrival_s"].to_numpy()
         before = rows.select(pl.col("hold_s").fill_null(0.0) + pl.col("network_s").fill_null(0.0) / 2).to_series()
         self.received_s = self.arrival_s + before.to_numpy()
@@ -138,11 +140,10 @@ class _Requests:
         waiting = _overlap(self.received_s, self.admitted_s, start, end)
         held = _overlap(self.admitted_s, self.done_s, start, end)
         capacity = max(window["active"], 1e-9) * pool.profile.kv_tokens * window["length_s"]
-        here = (self.arrival_s >= start) & (self.arrival_s < end)
-        mine = self.rows.filter(pl.Series(here))
-        tenths = np.bincount(
-            np.minimum(10 * (self.arrival_s[here] - start) / (end - start), 9).astype(int), minlength=10
-        )
+        arrival_s = self.arrival_s[: self.scored.height]
+        here = (arrival_s >= start) & (arrival_s < end)
+        mine = self.scored.filter(pl.Series(here))
+        tenths = np.bincount(np.minimum(10 * (arrival_s[here] - start) / (end - start), 9).astype(int), minlength=10)
         missed = mine.filter(~pl.col("attained"))
         alone = meets(missed, pool.profile) if missed.height else np.ones(0, bool)
         return {

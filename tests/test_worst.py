@@ -7,14 +7,18 @@ import numpy as np
 import polars as pl
 import pytest
 from evaluation_data import HOSTILE, START, evaluation, scores, texts
+from planted import HALF_S, benched, trace
 from report_data import report_of, section_of
 from three_hours import PROFILE, rows, stored
 
 from lmaas.policies import evaluate
 from lmaas.policies.misses import MISSES
-from lmaas.policies.worst import CAUSES, MOST, WORST, _lopsided, _Requests, cause
+from lmaas.policies.registry import parse_policy
+from lmaas.policies.runner import play, run_policy
+from lmaas.policies.worst import CAUSES, MOST, WORST, _lopsided, _Requests, cause, worst_windows
 from lmaas.replay.fleet import Pool
 from lmaas.replay.profile import Profile
+from lmaas.replay.scores import request_rows
 from lmaas.reports.evaluate.worst import LOOKS
 from lmaas.reports.html import html
 from lmaas.reports.schema import EvaluationMetrics
@@ -63,8 +67,8 @@ def test_lopsided_by_hand():
 def found(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     (home / "profile.json").write_text(json.dumps(PROFILE))
-    trace = stored(home, rows(seed=2, n=24_000, hours=1.5), "plain")
-    return evaluate(trace, ["static(replicas=2)", "hpa", "last-value"], baselines=["static-mean"],
+    opened = stored(home, rows(seed=2, n=24_000, hours=1.5), "plain")
+    return evaluate(opened, ["static(replicas=2)", "hpa", "last-value"], baselines=["static-mean"],
                     profile=str(home / "profile.json"), window_s=120.0, warmup_s=300.0, jobs=2)  # fmt: skip
 
 
@@ -98,6 +102,36 @@ def test_what_is_seen_of_a_window_counted_slowly(found):
     assert row["kv_use"] == pytest.approx(min(1, held / (2 * PROFILE["kv_tokens"] * row["length_s"])))
     assert row["preempted"] == pytest.approx(preempted / arrived)
     assert row["arrived"] == arrived
+
+
+def test_requests_of_the_warm_up_fill_the_first_windows(tmp_path):
+    """Counted slowly over everything that was replayed; scores know of the evaluated requests alone."""
+    busy, calm = (trace([rate] * 20) for rate in (16, 4))
+    table = pl.concat([busy.filter(pl.col("arrival_s") < HALF_S), calm.filter(pl.col("arrival_s") >= HALF_S)])
+    table = table.with_columns(request_id=pl.format("r{}", pl.int_range(pl.len())))
+    ready, inputs = benched(tmp_path, table, "busy before").base
+    named = parse_policy("static(replicas=3)")
+    run = run_policy(named, ready, inputs, lambda share: None)
+    everyone = request_rows(ready.replayed, play(named, ready, inputs, lambda share: None).outcome, ready.fleet)
+    worst = worst_windows(run, ready).filter(pl.col("start_s") < ready.cut_s + 3 * ready.window_s)
+    assert ready.cut_s in worst["start_s"]
+    for row in worst.iter_rows(named=True):
+        start, end = row["start_s"], row["start_s"] + row["length_s"]
+        waiting = held = early = 0.0
+        for one in everyone.iter_rows(named=True):
+            admitted = one["arrival_s"] + (np.inf if one["queue_s"] is None else one["queue_s"])
+            done = one["arrival_s"] + (np.inf if one["e2e_s"] is None else one["e2e_s"])
+            waited = max(0.0, min(admitted, end) - max(one["arrival_s"], start))
+            served = max(0.0, min(done, end) - max(admitted, start))
+            waiting, held = waiting + waited, held + (one["input_tokens"] + one["output_tokens"] / 2) * served
+            early += waited if one["arrival_s"] < ready.cut_s else 0.0
+        assert row["queue"] == pytest.approx(waiting / row["length_s"])
+        assert row["kv_use"] == pytest.approx(min(1, held / (3 * PROFILE["kv_tokens"] * row["length_s"])))
+        if start == ready.cut_s:
+            assert row["cause"] == "backlog"
+            assert early > 0.3 * waiting  # else the case would tell nothing
+    assert run.rows["arrival_s"].min() >= ready.cut_s > run.staying["arrival_s"].max()
+    assert run.scores["arrived"] == run.rows.height == (ready.replayed["arrival_s"] >= ready.cut_s).sum()
 
 
 def test_the_limits_missed_counted_one_by_one(found):
