@@ -52,6 +52,8 @@ class Browser:
         """What the system says the reader prefers, light or dark, and whether it is a screen or paper."""
         features = [{"name": "prefers-color-scheme", "value": theme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+        # a page is told of it as its next frame is made, which a busy machine does late
+        self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))")
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""

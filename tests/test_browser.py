@@ -17,6 +17,7 @@ from report_data import report_of, trace_of
 from test_report_differences import pair, shown
 
 from lmaas.analysis import analyze
+from lmaas.policies.spare import SPARE
 from lmaas.policies.worst import CAUSES, WORST
 from lmaas.reports.html import html
 from lmaas.reports.report import analysis_report
@@ -43,7 +44,14 @@ def rich() -> Report:
     made = evaluation(services=services, regions=regions, gates=GATES, worst=pl.DataFrame(bad, schema=WORST))
     apart = shown(*(pair(name) for name in ROLES if name != "static-peak"))
     settings = made.settings | {"intervals": apart.settings["intervals"]}
-    return report_of(replace(made, settings=settings, differences=apart.differences))
+    lost = [
+        {"policy": "preserve", "lost": "replica", "service": service, "region": region, "lane": "shared", **felt}
+        for service in services
+        for region in regions
+        for felt in [{"start_s": START, "length_s": 3600.0, "arrived": 300, "taken": 1, "replicas": 4.0}]
+    ]
+    spare = pl.DataFrame(lost, schema=SPARE).with_columns(attained=0.99, attained_lost=0.9, holds=False)
+    return report_of(replace(made, settings=settings, differences=apart.differences, spare=spare))
 
 
 def hostile() -> Report:
