@@ -3,7 +3,7 @@
 A rule names what is plain to see; that the misses would be gone without it is not shown by it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ F8 = npt.NDArray[np.float64]
 
 MOST = 10  # windows a policy
 SLACK = 0.5  # replicas that may be missing: counts are means over a window
+FULL = 0.8  # mean share of the KV cache in use
 POOL = ("service", "region", "lane")
 CAUSES = {
     "out of reach": "over half of the missed requests miss their limits even alone on an idle replica",
@@ -29,10 +30,12 @@ CAUSES = {
     "demand spike": "1.3 times the requests of the three windows before; or, where nothing else fits, twice the "
     "window's mean in its busiest tenth",
     "too few replicas": "fewer were active than the load needed, and not for want of KV: sized, bounded or scaled in",
-    "backlog": "enough replicas, and more requests than these still waited from the window before",
+    "backlog": "enough replicas, and more requests than these still waited from the window before, at over half of "
+    "those that were active then",
+    "imbalance": "enough replicas, under 80 % of the KV cache in use, and so many waited at half of the replicas or "
+    "fewer, or the half of the requests on those that did best has under a tenth of the misses",
     "KV saturation": "80 % of the KV cache in use or 5 % of the requests preempted, and enough replicas, or enough if "
     "no cache were ever full (μ by a load test with such caches)",
-    "imbalance": "enough replicas, and the half of the requests on those that did best has under a tenth of the misses",
     "not attributed": "enough replicas by mean rates, and none of the above",
 }
 WORST: dict[str, Any] = {
@@ -73,6 +76,7 @@ def worst_windows(run: Run, ready: Prepared, roomy: Roomy | None = None) -> pl.D
     seen = missed.with_columns(rise=rate / pl.when(before > 0).then(before))
     worst = seen.filter(pl.col("missed") > 0).sort("missed", "start_s", descending=[True, False]).head(MOST)
     pools: dict[str, _Requests] = {}
+    active = _Active(run)
     rows = []
     for window in worst.iter_rows(named=True):
         pool = pool_of(window, ready.fleet)
@@ -80,7 +84,8 @@ def worst_windows(run: Run, ready: Prepared, roomy: Roomy | None = None) -> pl.D
         if name not in pools:
             mine, staying = (of.filter(pl.col("pool") == name) if of.width else of for of in (run.rows, run.staying))
             pools[name] = _Requests(mine, staying)
-        found = window | pools[name].features(window, pool) | {"forecast_off": _forecast_off(run, window)}
+        found = window | pools[name].features(window, pool, active.at(window))
+        found["forecast_off"] = _forecast_off(run, window)
         if short(found) and pressed(found):
             load = window["arrived"] / window["length_s"]
             found["needed_roomy"] = roomy.needed(window["service"], pool.lane, load)
@@ -95,22 +100,25 @@ def short(seen: Mapping[str, Any]) -> bool:
 
 def pressed(seen: Mapping[str, Any]) -> bool:
     """Whether the KV caches were close to full."""
-    return bool(seen["preempted"] >= 0.05 or seen["kv_use"] >= 0.8)
+    return bool(seen["preempted"] >= 0.05 or seen["kv_use"] >= FULL)
 
 
 def cause(seen: Mapping[str, Any]) -> str:
     """The first rule of CAUSES that holds; needed_roomy: replicas needed if KV had no limit, where it was asked."""
     few = short(seen)
     by_cache = few and seen.get("needed_roomy") is not None and seen["active"] >= seen["needed_roomy"] - SLACK
+    waited = seen["carried"] > max(1.0, seen["active"]) and not few
+    apart = (waited and seen["carried_at"] <= 0.5) or (seen["lopsided"] is not None and seen["lopsided"] > 0.9)
     rules = {
         "out of reach": seen["out_of_reach"] > 0.5,
         "forecast miss": seen["forecast_off"] is not None and seen["forecast_off"] < -0.2,
         "cold start": few and seen["active"] + seen["starting"] >= seen["needed"] - SLACK,
         "demand spike": seen["rise"] is not None and seen["rise"] >= 1.3,
         "too few replicas": few and not by_cache,
-        "backlog": seen["carried"] > max(1.0, seen["active"]) and not few,
+        "backlog": waited and seen["carried_at"] > 0.5,
+        # a full cache here and room elsewhere is the router's doing
+        "imbalance": apart and not few and seen["kv_use"] < FULL,
         "KV saturation": pressed(seen),
-        "imbalance": seen["lopsided"] is not None and seen["lopsided"] > 0.9,
     }
     first = next((name for name, holds in rules.items() if holds), None)
     return first or ("demand spike" if seen["burst"] >= 2 else "not attributed")
@@ -131,11 +139,15 @@ class _Requests:
         self.admitted_s = self.received_s + waited
         done_s = self.arrival_s + rows["e2e_s"].fill_null(np.inf).to_numpy()
         self.done_s = np.where(stayed, done_s, self.received_s)
+        self.replica = rows["replica"]
         # a request grows from its prompt to its whole length while it is served
         self.tokens = rows["input_tokens"].to_numpy() + rows["output_tokens"].to_numpy() / 2
 
-    def features(self, window: Mapping[str, Any], pool: Pool) -> dict[str, Any]:
-        """What is seen of a window: the columns of WORST, and carried, burst, out_of_reach."""
+    def features(self, window: Mapping[str, Any], pool: Pool, active: Collection[int] = ()) -> dict[str, Any]:
+        """What is seen of a window: the columns of WORST, and carried, carried_at, burst, out_of_reach.
+
+        active: the replicas as it began; carried_at: the share of them at which carried requests waited.
+        """
         start, end = window["start_s"], window["start_s"] + window["length_s"]
         waiting = _overlap(self.received_s, self.admitted_s, start, end)
         held = _overlap(self.admitted_s, self.done_s, start, end)
@@ -144,6 +156,8 @@ class _Requests:
         here = (arrival_s >= start) & (arrival_s < end)
         mine = self.scored.filter(pl.Series(here))
         tenths = np.bincount(np.minimum(10 * (arrival_s[here] - start) / (end - start), 9).astype(int), minlength=10)
+        carried = (self.received_s < start) & (self.admitted_s > start)
+        waited_at = set(self.replica.filter(pl.Series(carried)))
         missed = mine.filter(~pl.col("attained"))
         alone = meets(missed, pool.profile) if missed.height else np.ones(0, bool)
         return {
@@ -152,10 +166,30 @@ class _Requests:
             "kv_use": min(1.0, float((held * self.tokens).sum()) / capacity),
             "preempted": int((mine["preemptions"] > 0).sum()) / max(mine.height, 1),
             "lopsided": _lopsided(mine),
-            "carried": int(((self.received_s < start) & (self.admitted_s > start)).sum()),
+            "carried": int(carried.sum()),
+            "carried_at": len(waited_at & set(active)) / len(active) if active else 1.0,
             "burst": float(tenths.max() / max(tenths.mean(), 1e-9)) if len(mine) >= 50 else 0.0,
             "out_of_reach": float((~alone).mean()) if len(alone) else 0.0,
         }
+
+
+class _Active:
+    """Which replicas of a pool were active at a time; none where that is not known."""
+
+    def __init__(self, run: Run) -> None:
+        self.spans = None if run.spans is None else run.spans.filter(pl.col("state") == "active")
+        # a timeline's pools are in the order of their numbers
+        self.numbers = {
+            key: number for number, key in enumerate(run.timeline.select(POOL).unique(maintain_order=True).rows())
+        }
+
+    def at(self, window: Mapping[str, Any]) -> Collection[int]:
+        """As a window of a timeline began."""
+        if self.spans is None:
+            return ()
+        here = pl.col("pool") == self.numbers[tuple(window[key] for key in POOL)]
+        then = (pl.col("from_s") <= window["start_s"]) & (pl.col("to_s") > window["start_s"])
+        return self.spans.filter(here & then)["replica"].to_list()
 
 
 def _overlap(from_s: F8, to_s: F8, start: float, end: float) -> F8:

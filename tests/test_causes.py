@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from planted import benched, found, trace
+from planted import HALF_S, WINDOW_S, benched, found, trace
 
 from lmaas.policies.full.causes import CHANGES, DONE, FOUND, cause, hours
 from lmaas.policies.worst import CAUSES, WORST
@@ -38,6 +38,31 @@ def test_the_rules_see_a_kv_shortage_where_more_replicas_would_only_hide_it(tmp_
     table, profile, policy, router = PLANTED["too few replicas"]  # full caches, and too small a fleet without them, too
     worst, _ = found(benched(tmp_path, table, "few", **profile, kv_tokens=4000), policy, router)
     assert (worst["preempted"] > 0.05).all() and set(worst["rule"]) == {"too few replicas"}
+
+
+@pytest.mark.parametrize("talkative, replicas", [(0.5, 5), (1.0, 3)])
+def test_sessions_that_pin_the_load_are_an_imbalance_whatever_waits(talkative, replicas, tmp_path):
+    """One replica's queue grows without end, the others have none: with talkative=1 they have nothing at all to do."""
+    pinned = trace([10 if talkative < 1 else 6] * 20, talkative=talkative)
+    worst, _ = found(benched(tmp_path, pinned, "pinned"), f"static(replicas={replicas})", "session-affinity")
+    assert (worst["queue"] > 100).all()
+    assert set(worst["rule"]) == set(worst["cause"]) == {"imbalance"}
+
+
+@pytest.mark.parametrize("router", ["least-requests", "session-affinity"])
+def test_what_a_spike_left_waiting_everywhere_is_a_backlog(router, tmp_path):
+    """By rule; by replay it is the spike, without which nothing would have waited."""
+    worst, _ = found(benched(tmp_path, trace([6] * 5 + [30] * 2 + [6] * 13), "spike"), "static(replicas=4)", router)
+    after = worst.filter((pl.col("start_s") >= HALF_S + 7 * WINDOW_S) & (pl.col("missed") > 500))
+    assert after.height == 4
+    assert set(after["rule"]) == {"backlog"} and set(after["cause"]) == {"demand spike"}
+
+
+def test_a_backlog_on_replicas_that_new_ones_stand_beside_is_none_of_the_routers_doing(tmp_path):
+    """The new ones come within the window: nothing could have been sent there before."""
+    worst, _ = found(benched(tmp_path, trace([4] * 5 + [24] * 15), "late", startup_s=240.0), "hpa", "round-robin")
+    seen = worst.filter((pl.col("lopsided") > 0.9) & (pl.col("needed") < pl.col("active")) & (pl.col("missed") > 1000))
+    assert seen["rule"].to_list() == ["backlog"] and seen["cause"].to_list() == ["cold start"]
 
 
 def test_a_change_that_cannot_be_replayed_says_why(tmp_path):

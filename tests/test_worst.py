@@ -25,7 +25,7 @@ from lmaas.reports.schema import EvaluationMetrics
 
 CALM = {
     "out_of_reach": 0.0, "active": 4.0, "needed": 4.0, "starting": 0.0, "forecast_off": 0.05, "rise": 1.0, "carried": 0,
-    "preempted": 0.0, "kv_use": 0.4, "lopsided": 0.6, "burst": 1.2,
+    "carried_at": 1.0, "preempted": 0.0, "kv_use": 0.4, "lopsided": 0.6, "burst": 1.2,
 }  # fmt: skip
 
 
@@ -42,6 +42,14 @@ CALM = {
         ({"active": 2.0, "kv_use": 0.9, "needed_roomy": 2.0, "carried": 90}, "KV saturation"),
         ({"active": 3.7, "carried": 5}, "backlog"),
         ({"active": 3.7, "carried": 3}, "not attributed"),
+        ({"carried": 5, "carried_at": 0.5}, "imbalance"),
+        ({"carried": 5, "carried_at": 0.75, "lopsided": 0.95}, "backlog"),
+        ({"carried": 5, "carried_at": 0.5, "kv_use": 0.9}, "KV saturation"),
+        (
+            {"carried": 5, "carried_at": 0.5, "active": 2.0, "kv_use": 0.7, "preempted": 0.1, "needed_roomy": 2.0},
+            "KV saturation",
+        ),
+        ({"preempted": 0.06, "lopsided": 0.95}, "imbalance"),
         ({"preempted": 0.06}, "KV saturation"),
         ({"kv_use": 0.9, "lopsided": 1.0}, "KV saturation"),
         ({"lopsided": 0.95}, "imbalance"),
@@ -166,6 +174,20 @@ def test_who_never_waited_is_not_in_the_queue():
     found = _Requests(table).features(seen, pool)
     assert found["queue"] == pytest.approx((4 + 4) / 10)
     assert found["kv_use"] == pytest.approx(100 * 5 / (PROFILE["kv_tokens"] * 10))
+
+
+@pytest.mark.parametrize("active, share", [([0, 1, 2, 3], 0.5), ([0, 2], 0.5), ([0, 1], 1.0), ([], 1.0)])
+def test_where_requests_waited_from_the_window_before(active, share):
+    """At replicas 0 and 1; replica 2 served at once, replica 3 nobody."""
+    table = pl.DataFrame({
+        "arrival_s": [0.0, 1.0, 2.0, 3.0, 12.0], "status": ["ok"] * 5, "queue_s": [11.0, 10.0, 9.0, 0.0, 0.0],
+        "e2e_s": [14.0, 13.0, 12.0, 5.0, 1.0], "hold_s": [0.0] * 5, "network_s": [0.0] * 5, "input_tokens": [9] * 5,
+        "output_tokens": [9] * 5, "replica": [0, 0, 1, 2, 2], "attained": [False] * 4 + [True], "preemptions": [0] * 5,
+        **{f"limit_{name}_s": [np.inf] * 5 for name in ("ttft", "tpot", "e2e")},
+    })  # fmt: skip
+    seen = {"start_s": 10.0, "length_s": 10.0, "active": 3.0, "missed": 0, "arrived": 1}
+    found = _Requests(table).features(seen, Pool("chat", "us", Profile.model_validate(PROFILE)), active)
+    assert (found["carried"], found["carried_at"]) == (3, share)
 
 
 def test_forecasts_are_seen_where_there_are_some(found):

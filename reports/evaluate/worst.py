@@ -168,7 +168,7 @@ def _figure(worst: pl.DataFrame, used: list[str]) -> Figure:
 LOOKS = {  # colour and pattern, the same in every report; never colour alone
     "out of reach": ("@ink", ""), "forecast miss": ("@orange", "/"), "cold start": ("@sky", "\\"),
     "demand spike": ("@vermillion", "x"), "too few replicas": ("@purple", "-"), "backlog": ("@grey", "|"),
-    "KV saturation": ("@blue", "+"), "imbalance": ("@green", "."), "not attributed": ("@grid", ""),
+    "imbalance": ("@green", "."), "KV saturation": ("@blue", "+"), "not attributed": ("@grid", ""),
 }  # fmt: skip
 
 
