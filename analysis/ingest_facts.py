@@ -19,6 +19,7 @@ STEPS_US = tuple(10**k for k in range(6, -1, -1))  # decimal steps of a clock, a
 ENOUGH = 20  # gaps between distinct times before a step other than a decimal one is believed
 SAMPLE = 10_000
 PART = 8 * ROW_GROUP
+IDS_AT_ONCE = 16_000_000  # hashes held at a time: some 500 MB
 GAPS_KEPT = 1 << 20  # of more, every second is kept for the usual gap: memory does not grow with the trace
 
 
@@ -53,15 +54,24 @@ def describe(source: Source, reading: Reading, written: Written, folder: Path, k
         columns=columns,
         notes=[
             *_notes(source, reading, written, batched, quantum, repeats.count()),
-            *(_repeated_ids(trace) if reading.ids_repeat else []),
+            *(_repeated_ids(repeated_ids(trace, written.facts["rows"])) if reading.ids_repeat else []),
         ],
     )
 
 
-def _repeated_ids(trace: Path) -> list[str]:
-    """A sentence where rows share their request's id."""
+def repeated_ids(trace: Path, rows: int) -> int:
+    """Rows of a trace of so many whose request id an earlier one has; 64-bit hashes, so much at a time as fits."""
     ids = pl.scan_parquet(trace, glob=False).select(pl.col("request_id").hash())
-    again = ids.select(pl.len() - pl.col("request_id").n_unique()).collect(engine="streaming").item()
+    parts = rows // IDS_AT_ONCE + 1
+    distinct = (
+        ids.filter(pl.col("request_id") % parts == part).select(pl.col("request_id").n_unique())
+        for part in range(parts)
+    )
+    return rows - sum(one.collect(engine="streaming").item() for one in distinct)
+
+
+def _repeated_ids(again: int) -> list[str]:
+    """A sentence where rows share their request's id."""
     rows = "row has" if again == 1 else "rows have"
     return [f"{again:,} {rows} the id of another, as an export writes a request again: kept"] if again else []
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from .account import Account
 from .anonymise import Anonymiser
-from .checks import NS, ROW, arrivals_ns, checked, numbers, seconds
+from .checks import NS, ROW, SPELLED, arrivals_ns, checked, numbers, seconds
 from .errors import UserError
 from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
@@ -222,7 +222,18 @@ def _nothing_kept(source: Source, set_aside: Mapping[str, int], rejects: Path) -
         reasons += " (since 1970? --map arrival_s=COLUMN --time-unit epoch-ms|epoch-us|epoch-ns)"
     elif next(iter(set_aside)).endswith(" negative"):
         reasons += " (if -1 stands for unknown, write nothing there)"
+    elif words := accepted(set_aside):
+        reasons += f" ({words})"
     return UserError(f"{source.name}: {rows}: {reasons}{first}")
+
+
+def accepted(set_aside: Mapping[str, int]) -> str:
+    """The words of the column whose words are not known, where that is the first reason; else nothing."""
+    column = next(iter(set_aside), "").removesuffix(" unknown")
+    if column not in SPELLED:
+        return ""
+    codes = " or a code of HTTP" if column == "status" else ""
+    return f"{column} is one of {', '.join(SPELLED[column])}{codes}; what says something else is not mapped to it"
 
 
 def _sort(trace: Path, reading: Reading, base_ns: int, earlier_s: int, written: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from .formats.asides import NO_REQUESTS
+from .ingest_write import accepted
 from .trace import Trace, TraceMeta
 from .workload.words import duration
 
@@ -94,7 +95,7 @@ def set_aside(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     return Finding(
         _grade(share, 0.001, 0.05),
         f"{rows:,} of {meta.rows_read - others:,} rows ({share:.2%}) set aside: {reasons}",
-        "look at their text (rejects.parquet of the stored trace), correct the source, ingest again",
+        accepted(bad) or "look at their text (rejects.parquet of the stored trace), correct the source, ingest again",
     )
 
 

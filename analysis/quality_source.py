@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from .ingest_facts import duplicates
+from .ingest_facts import duplicates, repeated_ids
 from .ingest_write import FILES
 from .quality import Finding
 from .trace import Trace, TraceMeta
@@ -47,6 +47,7 @@ def _scan(trace: Trace) -> dict[str, Any]:
         scan["back"] = _backward(trace)
     scan["repeats"] = duplicates(trace.path, [c for c in trace.meta.columns if c not in ("source_row", "request_id")])
     scan["own_ids"] = _own_ids(trace)
+    scan["same_ids"] = repeated_ids(trace.path, trace.meta.rows_kept) if scan["own_ids"] else 0
     if trace.meta.epoch is not None and trace.meta.epoch_kind == "assumed":
         hours = rows.select(before=arrival.shift(1), gap=arrival.diff()).filter(
             pl.col("gap").is_between(HOUR_S, HOUR_S + 300)
@@ -159,4 +160,14 @@ def repeated(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
     return Finding("FAIR" if scan["repeats"] >= 0.01 * meta.rows_kept else "GOOD", text, hint)
 
 
-RULES: tuple[Rule, ...] = (since_1970, two_clocks, sentinels, clock_change, out_of_order, repeated)
+def same_ids(meta: TraceMeta, scan: dict[str, Any]) -> Finding | None:
+    """Rows under one request id: retries, or logs of several writers joined. FAIR from 1 %."""
+    if not scan["same_ids"]:
+        return None
+    rows = "row has" if scan["same_ids"] == 1 else "rows have"
+    text = f"{scan['same_ids']:,} {rows} the request id of another: kept, each a request of its own"
+    hint = "nothing, if they are retries; else do the rows of one request belong together, or is this column no id?"
+    return Finding("FAIR" if scan["same_ids"] >= 0.01 * meta.rows_kept else "GOOD", text, hint)
+
+
+RULES: tuple[Rule, ...] = (since_1970, two_clocks, sentinels, clock_change, out_of_order, repeated, same_ids)

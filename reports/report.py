@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmaas.analysis.quality import Quality
     from lmaas.policies.results import Evaluation
 
+OUT = ("--out", "--output-dir")
 TONES: dict[str, Tone] = {"GOOD": "good", "FAIR": "plain", "POOR": "bad"}
 
 
@@ -121,14 +122,26 @@ def run_facts(run: str) -> tuple[tuple[str, str], ...]:
 
 
 def reproduce(argv: Sequence[str], trace: TraceMeta) -> Section:
-    """The command again, and what must be the same for the same numbers."""
+    """The command again, without a folder that is taken now, and what must be the same for the same numbers."""
+    mapped = "; ingested with the same --map and --time-unit it has the same id" if trace.format == "mapped" else ""
     return Section(
         "reproduce",
         "How to reproduce",
         "The same command on the same trace gives the same numbers, whatever the number of workers.",
-        code=shlex.join(["lmaas", *argv]),
+        code=shlex.join(["lmaas", *_without_out(argv)]),
         notes=(
-            f"Trace {trace.trace_id}, read as {text(trace.format)} from {text(trace.source)}.",
+            f"Trace {trace.trace_id}, read as {text(trace.format)} from {text(trace.source)}{mapped}.",
             "Beside this file: manifest.json (configuration, versions, host) and metrics.json (results, unrounded).",
         ),
     )
+
+
+def _without_out(argv: Sequence[str]) -> list[str]:
+    """The command but for where its run was put: a run never overwrites, so that it would be refused there."""
+    left, words = [], iter(argv)
+    for word in words:
+        if word in OUT:
+            next(words, None)
+        elif not word.startswith(tuple(f"{option}=" for option in OUT)):
+            left.append(word)
+    return left

@@ -58,6 +58,28 @@ def test_a_bad_row_is_set_aside_with_its_reason_and_its_text(read, row, reason):
     assert trace.table("source_row", "output_tokens").rows() == [(0, 1), (2, 0)]  # zero output is kept
 
 
+def test_codes_of_http_are_read_as_the_status_they_stand_for(read):
+    head = "arrival_s,input_tokens,output_tokens,status\n"
+    codes = {
+        "200": "ok",
+        "204": "ok",
+        "302": "ok",
+        "429": "rejected",
+        "499": "cancelled",
+        "404": "failed",
+        "503": "failed",
+    }
+    words = {"ok": "ok", "incomplete": "incomplete", "": "ok"}
+    trace = read(head + "".join(f"{k},1,1,{said}\n" for k, said in enumerate([*codes, *words, "20", "done"])))
+    assert trace.table("status")["status"].to_list() == [*codes.values(), *words.values()]
+    assert trace.meta.rows_set_aside == {"status unknown": 2}
+
+
+def test_where_no_status_is_known_those_that_are_accepted_are_named(read):
+    with pytest.raises(UserError, match=r"status is one of ok, failed, .* or a code of HTTP"):
+        read("arrival_s,input_tokens,output_tokens,status\n1,1,1,done\n")
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

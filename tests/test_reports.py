@@ -285,6 +285,13 @@ def test_a_terminal_never_cuts_a_number(capsys: pytest.CaptureFixture[str]):
 # ---- from a real analysis
 
 
+def test_the_command_to_reproduce_does_not_name_a_folder_that_is_taken(tmp_path: Path):
+    trace = trace_of(tmp_path, 500)
+    for out in (["--out", "a folder"], ["--output-dir", "x"], ["--out=x"]):
+        report = analysis_report(analyze(trace), ["analyze", "a trace.csv", *out, "--json"], "run-1")
+        assert report.sections[-1].code == "lmaas analyze 'a trace.csv' --json"
+
+
 def test_an_analysis_of_a_hostile_trace(tmp_path: Path):
     names = [HOSTILE if i % 2 else "chat" for i in range(4000)]
     trace = trace_of(tmp_path, 4000, service=names, tenant=names, region=names)

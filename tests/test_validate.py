@@ -115,6 +115,21 @@ def test_repeated_rows_are_told(judge):
     assert "different ids" in judge(ids, "30 rows repeat").hint
 
 
+def test_rows_of_one_request_id_are_told(judge):
+    head = "request_id,arrival_s,input_tokens,output_tokens\n"
+    once = judge(head + "".join(f"r{k},{k},5,{k}\n" for k in range(60)), "request id")
+    assert once is None
+    again = judge(head + "".join(f"r{k // 2},{k},5,{k}\n" for k in range(60)), "request id")
+    assert (again.verdict, again.text.split(":")[0]) == ("FAIR", "30 rows have the request id of another")
+
+
+def test_a_status_that_is_no_word_of_ours_is_told_with_those_that_are(judge):
+    rows = "".join(f"{k},5,5,{'done' if k % 2 else 'ok'}\n" for k in range(60))
+    assert (
+        "failed, cancelled, rejected" in judge("arrival_s,input_tokens,output_tokens,status\n" + rows, "set aside").hint
+    )
+
+
 def test_cap_pile_ups_and_coarse_times_say_what_to_do(judge):
     capped = HEAD + "".join(f"{k},{min(100 + k, 250)},5{k % 9}\n" for k in range(300))
     assert "limit cut them" in judge(capped, "input_tokens at 250").hint

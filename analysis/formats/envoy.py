@@ -4,6 +4,7 @@ import polars as pl
 
 from .base import Reading
 from .cells import first, milliseconds, read_only, unless_zero
+from .http import http_status
 from .source import Source
 
 TOKENS = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
@@ -11,8 +12,6 @@ MODELS = ("gen_ai.request.model", "gen_ai.response.model", "response.model")
 CACHED = ("gen_ai.usage.cached_input_tokens", "gen_ai.usage.cache_read.input_tokens")
 PATHS = ("x-envoy-origin-path", "request.path", "path")
 OTHER_PATHS = "/(?:embeddings|rerank|images|audio|moderations|models|files|batches|mcp|tokenize)"
-GONE = (0, 499)  # the client left before there was an answer
-RATE_LIMITED = 429
 NO_TTFT = "no ttft_s: x-envoy-upstream-service-time is when the response began, which for a stream is before any token"
 
 
@@ -36,15 +35,7 @@ class Envoy:
     def read(self, source: Source) -> Reading:
         """The response code says how it ended; a failure that has zero tokens has none that are known."""
         code = first(source, "response_code").cast(pl.Int64, strict=False)
-        status = (
-            pl.when(code.is_in(GONE))
-            .then(pl.lit("cancelled"))
-            .when(code == RATE_LIMITED)
-            .then(pl.lit("rejected"))
-            .when(code >= 400)
-            .then(pl.lit("failed"))
-            .otherwise(pl.lit("ok"))
-        )
+        status = http_status(code)
         failed = status != "ok"
         model = first(source, *MODELS)
         given, made = (first(source, column) for column in TOKENS)

@@ -11,6 +11,7 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.trace import REQUIRED, SCHEMA
 
 from .base import TIME_UNITS, Reading, TimeUnit
+from .http import status_or_code
 from .prompts import COLUMN, grams
 from .source import Source, missing_columns, shown
 
@@ -70,7 +71,15 @@ def mapped(
     unit = _unit(source, arrival, unit)
     # mapped to another column, that one holds the prompts themselves
     asked = grams(source, mapping[COLUMN]) if mapping.get(COLUMN, COLUMN) != COLUMN else {}
-    return Reading(arrival, unit, {**columns, **asked}, block_size=block_size, epoch=epoch, notes=notes)
+    ended = _ended(source, columns)
+    return Reading(arrival, unit, {**columns, **asked, **ended}, block_size=block_size, epoch=epoch, notes=notes)
+
+
+def _ended(source: Source, columns: Mapping[str, str]) -> dict[str, pl.Expr]:
+    """The status, where it may be written as a code of HTTP; of an enumeration it is not."""
+    column = columns.get("status", "")
+    words = isinstance(source.dtypes.get(column), (pl.Enum, pl.Categorical))
+    return {"status": status_or_code(pl.col(column))} if column and not words else {}
 
 
 def _unit(source: Source, arrival: str, given: TimeUnit | None) -> TimeUnit:
