@@ -67,7 +67,7 @@ def repeated_ids(trace: Path, rows: int) -> int:
         ids.filter(pl.col("request_id") % parts == part).select(pl.col("request_id").n_unique())
         for part in range(parts)
     )
-    return rows - sum(one.collect(engine="streaming").item() for one in distinct)
+    return rows - sum(int(one.collect(engine="streaming").item()) for one in distinct)
 
 
 def _repeated_ids(again: int) -> list[str]:
