@@ -6,6 +6,8 @@ from typing import Any
 import polars as pl
 
 COMPARED_WITH = ("current", "static-peak", "hpa", "last-value", "static-mean")
+DECIDES = ("gpu_hours_provisioned", "cost_usd", "slo_attainment")
+ALIKE = 9  # digits: what is left is rounding
 Row = dict[str, Any]
 
 
@@ -17,6 +19,8 @@ class Choice:
     closest: Row | None  # highest attainment without foresight
     baseline: Row | None  # what `subject` is compared with
     cost: str  # the column that decided: cost_usd, or GPU-hours where a price is missing
+    tied: tuple[str, ...] = ()  # others without foresight of the subject's GPU-hours, cost and attainment
+    told_apart: bool = True  # false: these are all the others
 
     @property
     def subject(self) -> Row | None:
@@ -25,13 +29,38 @@ class Choice:
 
 
 def choose(scores: pl.DataFrame, attain: float) -> Choice:
-    """The recommendation of a `scores` table at the attainment target."""
+    """The recommendation of a `scores` table at the attainment target; of equal policies the simplest."""
     cost = "gpu_hours_provisioned" if scores["cost_usd"].null_count() else "cost_usd"
-    fair = scores.filter(~pl.col("foresight") & pl.col("slo_attainment").is_not_null())
-    attaining = fair.filter(pl.col("slo_attainment") >= attain).sort(cost, maintain_order=True)
-    nearest = fair.sort("slo_attainment", cost, descending=[True, False], maintain_order=True)
-    best, closest = _first(attaining), _first(nearest)
-    return Choice(best, closest, _baseline(fair, best or closest), cost)
+    fair = simplest_first(scores.filter(~pl.col("foresight") & pl.col("slo_attainment").is_not_null()))
+    paid, attained = _rounded(cost), _rounded("slo_attainment")
+    attaining = fair.filter(pl.col("slo_attainment") >= attain)
+    best = _first(attaining.sort(paid, attained, descending=[False, True], maintain_order=True))
+    closest = _first(fair.sort(attained, paid, descending=[True, False], maintain_order=True))
+    subject = best or closest
+    others = alike(scores.filter(~pl.col("foresight")), subject["policy"]) if subject else ()
+    apart = not others or len(others) + 1 < fair.height
+    return Choice(best, closest, _baseline(fair, subject), cost, others, apart)
+
+
+def simplest_first(scores: pl.DataFrame) -> pl.DataFrame:
+    """The user's own fleet, then who scales least, static fleets and baselines first."""
+    name, role = pl.col("policy"), pl.col("role")
+    actions = [pl.col("scale_actions")] if "scale_actions" in scores.columns else []
+    order = (name != "current", *actions, ~name.str.starts_with("static"), role != "baseline")
+    return scores.sort(*order, nulls_last=True, maintain_order=True)
+
+
+def alike(scores: pl.DataFrame, policy: str) -> tuple[str, ...]:
+    """The other policies of `scores` with the GPU-hours, cost and attainment of `policy`, in their order."""
+    known = scores.filter(pl.col("slo_attainment").is_not_null())
+    kept = known.select("policy", *map(_rounded, DECIDES))
+    mine = kept.filter(pl.col("policy") == policy)
+    same = kept.join(mine.drop("policy"), on=list(DECIDES), how="semi", nulls_equal=True, maintain_order="left")
+    return tuple(name for name in same["policy"] if name != policy)
+
+
+def _rounded(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Float64).round_sig_figs(ALIKE)
 
 
 def _first(rows: pl.DataFrame) -> Row | None:

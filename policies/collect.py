@@ -25,6 +25,7 @@ from .registry import Named
 from .replays import Replays
 from .results import Evaluation, why_denied
 from .roomy import Roomy
+from .rows import recorded_hits
 from .runner import Run
 from .spot import spots
 from .worst import worst_windows
@@ -56,16 +57,19 @@ def collect(
     draws, roomy = drawn(runs, ready.seed), Roomy(ready)
     scored = own_intervals(pl.DataFrame(rows, infer_schema_length=None), draws)
     edges_s = block_edges(ready.cut_s, ready.horizon_s, ready.window_s)
+    recorded = recorded_hits(trace, ready.cut_s, ready.end_s) if ready.prefixes is None else None
     return Evaluation(
         trace=trace.meta,
         settings={
             **_settings(ready, attain, train_fraction, load),
             "perfect_system_gpu_hours": perfect,
             **_brought(runs),
+            **({"recorded_hit_share": recorded} if recorded else {}),
             **({"intervals": settings(draws, float(edges_s[1] - edges_s[0]))} if draws else {}),
         },
         notes=(
             *tested_said,
+            *([cached_said(recorded)] if recorded else []),
             *ready.notes,
             *inputs.notes,
             *_notes(ready, runs),
@@ -90,6 +94,14 @@ def collect(
         blocks=_blocks(runs),
         requests={run.name: run.rows for run in runs if run.rows.width},
         exit_code=Exit.PARTIAL if failures else Exit.GATE if failed else Exit.OK,
+    )
+
+
+def cached_said(share: float) -> str:
+    """What the replay does with prompts that the source had cached."""
+    return (
+        f"the trace says that {share:.1%} of the evaluated part's prompt tokens were served from a prefix cache; "
+        "without block hashes that are in use the replay computes all of them"
     )
 
 

@@ -17,6 +17,8 @@ import polars as pl
 from lmaas.replay.outcome import Outcome
 from lmaas.replay.spending import mean_counts
 
+from .binomial import exact
+
 F8 = npt.NDArray[np.float64]
 
 Bounds = tuple[float, float] | None
@@ -24,6 +26,7 @@ LEVEL = 0.9
 DRAWS = 1000
 MOST_BLOCKS = 50
 FEWEST_BLOCKS = 20
+FEW_MISSES = 100  # up to which attainment's interval covers the exact one of independent requests, too
 GROWTH = math.log(1.01)  # buckets of 1 %; within one, values are taken to be spread evenly
 LEAST_S = 1e-4
 BUCKETS = 2600  # up to 190 days
@@ -164,6 +167,7 @@ class Draws:
     point: dict[str, float]
     again: dict[str, F8]
     blocks: int
+    requests: int
 
     @classmethod
     def of(cls, blocks: Blocks, seed: int) -> "Draws":
@@ -171,7 +175,8 @@ class Draws:
         count = len(blocks.requests)
         weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS).astype(float)
         once = blocks.drawn(np.ones((1, count)))
-        return cls({name: float(value[0]) for name, value in once.items()}, blocks.drawn(weights), count)
+        point = {name: float(value[0]) for name, value in once.items()}
+        return cls(point, blocks.drawn(weights), count, round(float(blocks.requests.sum())))
 
 
 def tails(blocks: int, level: float = LEVEL) -> tuple[float, float]:
@@ -205,7 +210,26 @@ def interval(metric: str, value: float, one: Draws, reference: float = 0.0, othe
     if len(known) < DRAWS / 2:
         return None
     low, high = np.quantile(known, tails(one.blocks))
-    return _whole(low, value - reference), _whole(high, value - reference)
+    bounds = _whole(low, value - reference), _whole(high, value - reference)
+    return _covering(bounds, metric, value, one.requests, None if other is None else reference)
+
+
+def _covering(
+    bounds: tuple[float, float], metric: str, value: float, requests: int, reference: float | None
+) -> tuple[float, float]:
+    """Wider where it is narrower than independent requests allow: no miss among few does not say that none is possible.
+
+    Of two replays without a miss, each could miss what the other attains: as often as none of `requests` leaves open.
+    """
+    if metric == "slo_attainment" and reference is None:
+        misses = round((1 - value) * requests)
+        if 0 <= misses <= FEW_MISSES:
+            least, most = exact(misses, requests, LEVEL)
+            return min(bounds[0], 1 - most), max(bounds[1], 1 - least)
+    if metric == "slo_attainment" and value == reference == 1.0:
+        _, open_ = exact(0, requests, LEVEL)
+        return min(bounds[0], -open_), max(bounds[1], open_)
+    return bounds
 
 
 def _whole(bound: Any, difference: float) -> float:

@@ -42,6 +42,20 @@ def usable() -> pl.Expr:
     return ((pl.col("input_tokens") >= 1) & (pl.col("output_tokens") >= 1)).fill_null(False)
 
 
+def recorded_hits(trace: Trace, cut_s: float, end_s: float) -> float | None:
+    """The share of prompt tokens that the source says were served from a cache, of the evaluated rows that say so.
+
+    None where none does.
+    """
+    if "cached_tokens" not in trace.meta.columns:
+        return None
+    told = usable() & pl.col("cached_tokens").is_not_null() & pl.col("arrival_s").is_between(cut_s, end_s)
+    prompts = pl.col("input_tokens").cast(pl.Int64)
+    cached = pl.min_horizontal(pl.col("cached_tokens").cast(pl.Int64), prompts)
+    found = trace.scan().filter(told).select(cached=cached.sum(), prompts=prompts.sum()).collect().row(0)
+    return found[0] / found[1] if found[1] else None
+
+
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
     """`session_id` as `session`, numbered by first appearance: no later row changes an earlier number; -1: none."""
     known = rows.select("session_id").drop_nulls().unique(maintain_order=True).with_row_index("session")

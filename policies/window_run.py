@@ -95,7 +95,7 @@ def _timeline(frames: list[pl.DataFrame], windows: Windows) -> pl.DataFrame:
                 service=pl.lit(pool.service),
                 region=pl.lit(pool.region),
                 lane=pl.lit(pool.lane),
-                needed=(pl.col("requests") / length / rate - 1e-9).ceil(),
+                needed=(pl.col("requests") / length / rate - 1e-9).ceil() + 0.0,  # no -0
                 active=pl.col("active").cast(pl.Float64),
                 provisioned=pl.col("provisioned").cast(pl.Float64),
                 arrived=pl.col("requests").cast(pl.Int64),

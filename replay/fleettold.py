@@ -14,6 +14,7 @@ def describe(fleet: Fleet) -> list[Mapping[str, Any]]:
     return [
         {
             "pool": str(pool),
+            "service": pool.service,
             **_described(pool.profile),
             "initial": pool.initial,
             "mixed": [{"replicas": n, **_described(profile)} for profile, n in pool.mixed],

@@ -16,6 +16,7 @@ PERCENTILES = (50, 90, 95, 99)
 _STATUS = {
     c.OK: "ok", c.REJECTED: "rejected", c.UNSERVED: "incomplete", c.ABANDONED: "abandoned", c.NOT_SENT: "not_sent"
 }  # fmt: skip
+FEWEST_AN_HOUR = 30  # requests: a handful makes no worst hour
 MISSED = ("rejected", "abandoned", "incomplete", "not_sent")  # how a request can end that did not complete
 # upper edges of the histogram, s: ten a decade from 1 ms to about a day
 EDGES_S = np.round(10 ** (np.arange(-30, 51) / 10), 9)
@@ -144,7 +145,7 @@ def request_scores(rows: pl.DataFrame, duration_s: float) -> dict[str, Any]:
     by_hour = (
         rows.group_by(hour=hours)
         .agg(share=pl.col("attained").mean(), n=pl.len())
-        .filter(pl.col("n") >= min(30, rows.height))  # a handful of requests makes no worst hour
+        .filter(pl.col("n") >= FEWEST_AN_HOUR)
         .sort("share", "hour")
     )
     worst = by_hour.row(0, named=True) if by_hour.height else {"share": None, "hour": None}

@@ -131,7 +131,7 @@ def timeline(
                     "service": [pool.service] * len(lengths),
                     "region": [pool.region] * len(lengths),
                     "lane": [pool.lane] * len(lengths),
-                    "needed": np.ceil(arrived / lengths / rates[pool.service, pool.lane] - 1e-9),
+                    "needed": np.ceil(arrived / lengths / rates[pool.service, pool.lane] - 1e-9) + 0.0,  # no -0
                     "active": mean_counts(spans.filter(pl.col("state") == "active"), edges_s),
                     "starting": mean_counts(spans.filter(pl.col("state") == "starting"), edges_s),
                     "provisioned": mean_counts(spans, edges_s),

@@ -147,7 +147,13 @@ def sensitivity(
     rows = []
     for point, evaluated, found in cells:
         scored_here = [
-            {"policy": name, "role": own[name]["role"], "foresight": False, **{m: one.get(m) for m in METRICS}}
+            {
+                "policy": name,
+                "role": own[name]["role"],
+                "foresight": False,
+                **{m: one.get(m) for m in METRICS},
+                "scale_actions": own[name].get("scale_actions"),
+            }
             for name, one in zip(names, found, strict=True)
         ]
         best = choose(

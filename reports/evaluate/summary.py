@@ -179,7 +179,14 @@ def _prefix_cache(result: Evaluation, choice: Choice) -> list[str]:
     if cache is None:
         has_hashes = "block_hashes" in result.trace.columns and result.trace.block_size
         off = "Prefix cache off: every prompt is computed in full, though the trace has block hashes."
-        return [off] if has_hashes else []
+        recorded = result.settings.get("recorded_hit_share")
+        told = (
+            f"The trace says that {percent(recorded)} of the evaluated prompt tokens were served from a prefix cache; "
+            "the replay computes all of them, so that a fleet with such a cache would need less."
+            if recorded
+            else ""
+        )
+        return [*([off] if has_hashes else []), *([told] if told else [])]
     hits = choice.subject["prefix_hit_share"] if choice.subject else None
     if choice.subject is None or hits is None:
         return [f"Prefix cache on for {', '.join(map(text, cache['services']))}."]
