@@ -220,15 +220,16 @@ class Workspace:
 
 
 @contextmanager
-def environment_errors(root: Path) -> Iterator[None]:
-    """What the disk or the permissions refuse, as a UserError (exit 8)."""
+def environment_errors(root: Path, *, out: bool = False) -> Iterator[None]:
+    """What the disk or the permissions refuse, as a UserError (exit 8); out: at a place that the user named."""
     try:
         yield
     except OSError as error:
         why = error.strerror or shown(str(error))
-        raise UserError(
-            f"workspace {root}: cannot be written ({why}); set {HOME} to a folder that can", Exit.ENVIRONMENT
-        ) from error
+        told = f"workspace {root}: cannot be written ({why}); set {HOME} to a folder that can"
+        if out:
+            told = f"{shown(str(root))}: cannot be written ({why}); name another place for it"
+        raise UserError(told, Exit.ENVIRONMENT) from error
 
 
 @contextmanager

@@ -79,5 +79,5 @@ def write_rendered(content: Mapping[str, Any], out: Path, *, overwrite: bool = F
         written = dumps(content) if out.suffix == ".json" else page(content)
     except (TemplateError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(f"a report.json is damaged ({type(error).__name__}: {error})") from None
-    with environment_errors(out):
+    with environment_errors(out, out=True):
         return write_atomically(out, written.encode(errors="replace"))

@@ -75,9 +75,10 @@ def run_told(run: StoredRun) -> tuple[Section, ...]:
     ended = f"exit code {code}, after {span(took)}" if took is not None else "it did not end"
     of = (run.manifest.get("input") or {}).get("name")
     finding = f"lmaas {run.verb}{f' on {of}' if of else ''}, version {run.manifest.get('lmaas_version')}: {ended}."
-    asked = [(str(key), str(value)) for key, value in (run.manifest.get("config") or {}).items() if value is not None]
+    config = run.manifest.get("config") or {}
+    asked = [(str(key), _words(value)) for key, value in config.items() if value not in (None, [])]
     files = pl.DataFrame({"file": list(facts["files"]), "bytes": list(facts["files"].values())})
-    config = pl.DataFrame(asked, schema={"setting": pl.String, "value": pl.String}, orient="row")
+    settings = pl.DataFrame(asked, schema={"setting": pl.String, "value": pl.String}, orient="row")
     argv = run.manifest.get("argv")
     return (
         Section(
@@ -85,9 +86,14 @@ def run_told(run: StoredRun) -> tuple[Section, ...]:
             text(run.name),
             text(finding),
             tables=(
-                table("Asked", config, (Column("setting", "Setting"), Column("value", "Value"))),
+                table("Asked", settings, (Column("setting", "Setting"), Column("value", "Value"))),
                 table(f"Files in {run.path}", files, (Column("file", "File"), Column("bytes", "Bytes", "count"))),
             ),
             code=shlex.join(["lmaas", *map(str, argv)]) if isinstance(argv, list) else "",
         ),
     )
+
+
+def _words(value: Any) -> str:
+    """A setting's value as it was typed, one after the other where there are several."""
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,5 +1,6 @@
 """The sections as text for a terminal: stands alone, fits 100 columns, colour only where it is wanted."""
 
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from .format import cell, text
 from .section import Column, Report, Section, Table, Tile
 
 WIDTH = 100  # columns; wider lines are hard to read and to paste
+NARROWEST = 40  # columns; in fewer no table says anything
 ROWS = 12  # rows of a table; the report has them all
 FIRST, NAME = 36, 16  # columns that the first column and other words keep before they fold
 GAP = 2  # columns between columns
@@ -24,13 +26,14 @@ STYLES = {"good": "blue", "bad": "red", "plain": ""}
 def console(*, error: bool = False, color: bool = True) -> Console:
     """A console on stdout (or stderr), at most WIDTH wide; `NO_COLOR` and `TERM=dumb` are honoured by rich.
 
-    Off a terminal lines are WIDTH wide: a pipe or a file has no width of its own.
+    Off a terminal lines are WIDTH wide, or as `COLUMNS` says: a pipe or a file has no width of its own.
     """
     stream = sys.stderr if error else sys.stdout
     found = Console(
         file=stream, no_color=None if color else True, highlight=False, markup=False, emoji=False, soft_wrap=False
     )
-    found.width = min(WIDTH, found.width) if found.is_terminal else WIDTH
+    asked = found.is_terminal or os.environ.get("COLUMNS", "").isdecimal()
+    found.width = max(NARROWEST, min(WIDTH, found.width)) if asked else WIDTH
     return found
 
 
@@ -102,11 +105,12 @@ def show_table(table: Table, screen: Console, columns: tuple[Column, ...] | None
         for i, (c, n) in enumerate(zip(columns, natural, strict=True))
     ]
     fit = sum(total <= screen.width - 2 for total in accumulate(w + GAP for w in least))
+    widths = _widened(least[:fit], natural, screen.width - 2)
     grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", show_edge=False)
-    for column, width in zip(columns[:fit], least, strict=False):
+    for column, width in zip(columns[:fit], widths, strict=True):
         words = column.kind == "text"
         justify: Literal["left", "right"] = "left" if words else "right"
-        grid.add_column(Text(column.label), justify=justify, overflow="fold", no_wrap=not words, min_width=width)
+        grid.add_column(Text(column.label), justify=justify, overflow="fold", no_wrap=not words, width=width)
     for values, row in zip(rows, table.rows.head(limit).iter_rows(named=True), strict=True):
         grid.add_row(*(Text(v, style=_style(c, row[c.name])) for v, c in zip(values[:fit], columns, strict=False)))
     screen.print(Text(f"  {text(table.caption)}", style="dim"))
@@ -115,6 +119,20 @@ def show_table(table: Table, screen: Console, columns: tuple[Column, ...] | None
         screen.print(Text(f"  ... {table.rows.height - limit:,} more rows in the report", style="dim"))
     if fit < len(columns):
         _wrapped(screen, f"not shown: {'; '.join(text(c.label) for c in columns[fit:])}", style="dim")
+
+
+def _widened(least: Sequence[int], natural: Sequence[int], width: int) -> list[int]:
+    """What columns are wide: at least `least`, and from the first on what they would be as long as there is room.
+
+    Given to rich as fixed: what it shrinks by itself it may shrink below what its neighbours need, and cuts the last.
+    """
+    room = width - sum(least) - GAP * len(least)
+    widths = []
+    for few, wanted in zip(least, natural, strict=False):
+        more = min(wanted - few, max(room, 0))
+        widths.append(few + more)
+        room -= more
+    return widths
 
 
 def _style(column: Column, value: object) -> str:

@@ -89,7 +89,7 @@ class Recording:
         run.write_text("report.html", html(report))
         run.finish(exit_code, trace=trace, timings={"whole": time.perf_counter() - self.began})
         if self.out is not None:
-            with environment_errors(self.out):
+            with environment_errors(self.out, out=True):
                 self.out.parent.mkdir(parents=True, exist_ok=True)
                 if self.out.exists():
                     self.out.rmdir()  # empty, as `recording` has checked
@@ -224,7 +224,7 @@ def write_requests(requests: Mapping[str, pl.DataFrame], path: Path) -> None:
 def write_rows(rows: pl.DataFrame, path: Path) -> None:
     """A table as a file of its name's kind, whole or not at all."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with environment_errors(path):
+    with environment_errors(path, out=True):
         try:
             WRITERS[path.suffix](rows, unfinished)
             unfinished.replace(path)

@@ -26,7 +26,7 @@ def write_training(result: Lengths, recorded: Recording, out: Path | None) -> tu
     model = recorded.run.path / MODEL
     save(result.predictor, result.facts, model)
     if out is not None:
-        with environment_errors(out):
+        with environment_errors(out, out=True):
             shutil.copyfile(model, out)
     return _close(result, recorded), out or model
 
@@ -36,7 +36,7 @@ def write_predictions(result: Lengths, recorded: Recording, out: Path | None) ->
     recorded.run.write_table("predictions.parquet", result.predictions)
     if out is not None:
         unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-        with environment_errors(out):
+        with environment_errors(out, out=True):
             try:
                 WRITERS[out.suffix](result.predictions, unfinished)
                 unfinished.replace(out)

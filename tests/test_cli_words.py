@@ -5,15 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 import typer
 from typer.main import get_command
 
-from lmaas.analysis.errors import Exit
+from lmaas.analysis.errors import Exit, UserError
 from lmaas.cli import options
 from lmaas.cli.help import OVERVIEW
 from lmaas.cli.main import app, hoisted, main
 from lmaas.cli.screen import Screen
+from lmaas.reports import terminal
+from lmaas.reports.section import Column, table
+from lmaas.reports.write import write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = (
@@ -166,6 +170,28 @@ def test_options_that_hold_anywhere_may_stand_anywhere(typed: list[str], run: li
     assert hoisted(typed) == run
 
 
+WIDE = pl.DataFrame({"words": ["of many letters " * 3], "more": ["and others " * 5], "n": [1.0], "ok": [True]})
+
+
+@pytest.mark.parametrize(("columns", "width"), [("", 100), ("60", 60), ("7", 40), ("300", 100), ("x", 100)])
+def test_a_pipe_is_as_wide_as_it_is_told_and_no_column_is_cut(capsys, monkeypatch, columns, width):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = (
+        Column("words", "Words"),
+        Column("more", "More"),
+        Column("n", "N", "number"),
+        Column("ok", "Ok", "verdict"),
+    )
+    terminal.show_table(table("Wide", WIDE, shown), terminal.console())
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    cut = next((line for line in lines if "not shown" in line), "")
+    assert [
+        label for label in ("Words", "More", "N", "Ok") if f" {label}" not in cut and f" {label}" not in lines[1]
+    ] == []
+    assert "\u2713 pass" in "\n".join(lines) or "Ok" in cut
+
+
 def test_long_work_shows_its_rate_and_the_time_left_on_a_terminal_alone(capsys, monkeypatch):
     with Screen().progress("forecast") as step:
         step("auto", 0.5)
@@ -178,3 +204,9 @@ def test_long_work_shows_its_rate_and_the_time_left_on_a_terminal_alone(capsys, 
             step("auto", done)
     told = capsys.readouterr().err
     assert "forecast auto" in told and "50 %" in told and "%/s, left" in told
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_the_workspace(tmp_path: Path):
+    with pytest.raises(UserError, match=r"rows\.csv: cannot be written \(.*\); name another place for it") as refused:
+        write_rows(WIDE, tmp_path / "none" / "rows.csv")
+    assert refused.value.code == Exit.ENVIRONMENT

@@ -157,6 +157,19 @@ def test_the_margin_of_a_gate_is_negative_where_it_fails():
     assert gates.with_margin(zero)["margin"].to_list() == [None, None]
 
 
+def test_values_of_gates_have_the_unit_of_their_score():
+    asked = {
+        "slo_attainment>=0.999": 0.99998,
+        "ttft_p95<500ms @ service=chat": 0.053,
+        "cost_usd<9": 8.5,
+        "rejected<=0": 0.0,
+    }
+    rows = pl.DataFrame({"gate": list(asked), "value": list(asked.values()), "threshold": [0.999, 0.5, 9.0, 0.0]})
+    told = gates._told(rows)
+    assert told["value_told"].to_list() == ["> 99.99\N{NO-BREAK SPACE}%", "53\N{NO-BREAK SPACE}ms", "$8.50", "0"]
+    assert told["threshold_told"].to_list() == ["99.90\N{NO-BREAK SPACE}%", "500\N{NO-BREAK SPACE}ms", "$9.00", "0"]
+
+
 def test_the_busiest_pools_come_first_and_null_regions_are_called_default():
     rows = capacity.named(evaluation(regions=(None,)).timeline)
     assert capacity.busiest(rows) == ["chat/default/shared", "code/default/shared"]

@@ -5,27 +5,32 @@ Percentile tests among the SLOs stand beside the gates; only gates decide the ex
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ..format import text
-from ..section import Column, Section, table
+from ..format import cell, text
+from ..section import Column, Kind, Section, table
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 COLUMNS = (
     Column("gate", "Gate", brief=True),
-    Column("kind", "Kind", brief=True),
     Column("policy", "Policy", brief=True),
-    Column("value", "Value", "number", brief=True),
-    Column("threshold", "Threshold", "number", brief=True),
-    Column("margin", "Margin", "change", brief=True),
     Column("passed", "Result", "verdict", brief=True),
+    Column("value_told", "Value", brief=True),
+    Column("threshold_told", "Threshold", brief=True),
+    Column("margin", "Margin", "change", brief=True),
+    Column("kind", "Kind", brief=True),
 )
-NOTES = (
-    "gate: decides the exit code; slo: a percentile test among the SLOs, reported only. Latencies are in seconds.",
+NOTES = ("gate: decides the exit code; slo: a percentile test among the SLOs, reported only.",)
+KINDS: tuple[tuple[str, Kind], ...] = (  # by how a score's name begins or ends
+    (r"^(ttft|tpot|itl|e2e)", "duration_s"),
+    (r"_s$", "duration_s"),
+    (r"attain|_share$", "share"),
+    (r"usd", "usd"),
 )
 
 
@@ -35,8 +40,23 @@ def section(result: Evaluation) -> Section | None:
         return None
     rows = with_margin(result.gates)
     return Section(
-        "gates", "Gates", finding(rows), tables=(table("Conditions", rows, COLUMNS),), notes=NOTES, brief=True
+        "gates", "Gates", finding(rows), tables=(table("Conditions", _told(rows), COLUMNS),), notes=NOTES, brief=True
     )
+
+
+def _told(rows: pl.DataFrame) -> pl.DataFrame:
+    """With value and threshold as the unit of their score has them: 1 second is no share of 1."""
+    told = {
+        f"{column}_told": [cell(value, _kind(gate)) for gate, value in rows.select("gate", column).iter_rows()]
+        for column in ("value", "threshold")
+    }
+    return rows.with_columns(**{name: pl.Series(values, dtype=pl.String) for name, values in told.items()})
+
+
+def _kind(gate: str) -> Kind:
+    """How the score that a gate begins with is written."""
+    score = re.split(r"[<>=!\s]", gate.strip(), maxsplit=1)[0]
+    return next((kind for pattern, kind in KINDS if re.search(pattern, score)), "number")
 
 
 def with_margin(gates: pl.DataFrame) -> pl.DataFrame:
