@@ -10,7 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from .progress import Tell, silent
 from .trace import SCHEMA
+
+TO_SORT = 0.55  # share of the time after which what is not in order is sorted, measured
 
 
 class Stretch(NamedTuple):
@@ -29,6 +32,10 @@ class Account:
 
     folder: Path  # for the rows set aside, a file for each batch that has any
     texts: bool = True  # whether rows set aside are stored with what was read
+    expected: float = 0.0  # about how many rows there are, for `tell`; 0: nobody knows
+    tell: Tell = silent
+    in_order: bool = True  # as far as batches of them show
+    passed: int = 0  # rows that were looked at
     rows: int = 0  # kept
     naive: int = 0  # of them, dates without a zone
     values: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SCHEMA, 0))  # per trace column, not null
@@ -43,12 +50,20 @@ class Account:
         file = {"file": pl.String()} if self.files else {}
         return {"source_row": pl.UInt64(), **file, "reason": pl.String(), "text": pl.String()}
 
+    def passing(self, rows: int) -> None:
+        """So many more are looked at."""
+        with self.lock:
+            self.passed += rows
+            share = self.passed / self.expected if self.expected else 0.0
+        self.tell(min(share, 1.0) * (1.0 if self.in_order else TO_SORT))
+
     def keep(self, rows: pl.DataFrame, naive: int) -> None:
         """Count kept rows, in the source's order: `source_row`, `arrival_s` and others."""
         stretch = _stretch(rows) if rows.height else None
         with self.lock:
             if stretch is not None:
                 self.stretches.append(stretch)
+                self.in_order &= not stretch.inversions
             self.rows += rows.height
             self.naive += naive
             for column in rows.iter_columns():

@@ -88,6 +88,7 @@ def checked(
         return batch.filter(kept)[stored]
 
     def split(batch: pl.DataFrame) -> pl.DataFrame:
+        account.passing(batch.height)
         if from_file:
             account.count(batch.get_column(FILE))
         sure = batch.get_column(_in("good"))

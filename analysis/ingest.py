@@ -8,6 +8,7 @@ from functools import partial
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from .anonymise import LIMITS, Anonymiser
 from .errors import Exit, UserError
@@ -21,6 +22,7 @@ from .formats.unfold import Nested, unfolded
 from .grams import VERSION
 from .ingest_facts import describe
 from .ingest_write import write_rows
+from .progress import Tell, part, rising, silent, steps
 from .sources import common_name, expand, is_pattern
 from .trace import Trace, TraceMeta
 from .workspace import Workspace
@@ -33,6 +35,9 @@ ID_DIGITS = 16
 TRIED = 3  # files by which an error tells what those beside a stranger are
 TEXT_KEPT = "rows set aside are stored with prompts, answers and free text, as asked (--keep-text)"
 NEAR = 0.5  # of a format's columns: with so many of them it is what the user means
+# shares of the time of CSV, JSONL and Parquet, measured: files recognised 1, 8, 0 %, hashed 7, 4, 2 %, rows read and
+# written 83, 66, 80 %, then read again 9, 22, 18 %
+RECOGNISED, HASHED, WRITTEN = 0.03, 0.08, 0.84
 Say = Callable[[str], None]
 
 
@@ -54,20 +59,22 @@ def open_trace(
     time_unit: str | None = None,
     name: str | None = None,
     say: Say = to_stderr,
+    progress: Tell = silent,
 ) -> Trace:
     """The trace a command is about; it becomes the current one.
 
     A file is ingested, unless the same content and mapping is stored already; else `argument` is the id or name of
     a stored trace, or a folder or pattern whose files are ingested as one; None is the current trace, and in an empty
-    workspace the bundled sample. `name`: what to call an ingested trace. UserError (exit 2 for the options, 4 for the
-    input, 8 for the workspace).
+    workspace the bundled sample. `name`: what to call an ingested trace. `progress`: as of `ingest`.
+    UserError (exit 2 for the options, 4 for the input, 8 for the workspace).
     """
     if argument is None:
         return _current_or_sample(workspace, say)
     path = Path(argument)
 
     def read() -> Trace:
-        return ingest(argument, workspace, format=format, mapping=mapping, time_unit=time_unit, name=name, say=say)
+        how: dict[str, Any] = {"format": format, "mapping": mapping, "time_unit": time_unit, "name": name}
+        return ingest(argument, workspace, **how, say=say, progress=progress)
 
     if path.is_file():
         return read()
@@ -93,13 +100,14 @@ def ingest(
     anonymiser: Anonymiser | None = None,
     keep_text: bool = False,
     say: Say = to_stderr,
+    progress: Tell = silent,
 ) -> Trace:
     """Store the trace in `paths` (files, folders, patterns: one trace) under `name` (default: theirs), or find it.
 
     `format`: a name of FORMATS; None or 'auto' tells by the content. `mapping`: trace column -> source column, with
     `time_unit`. `service_per_file`: where the format has no service, it is the file's name.
     `anonymiser`: what may not be stored as it is. `keep_text`: rows set aside keep prompts, answers and free text.
-    UserError as `open_trace`.
+    `progress` is told the share of the time that is done, a `Share` of the files' MB. UserError as `open_trace`.
     """
     asked = prepare(
         paths,
@@ -110,6 +118,7 @@ def ingest(
         anonymiser=anonymiser,
         keep_text=keep_text,
         say=say,
+        progress=progress,
     )
     stored = workspace.find(asked.trace_id)
     if stored is not None:
@@ -135,15 +144,23 @@ class Prepared:
     trace_id: str
     anonymiser: Anonymiser | None = None
     keep_text: bool = False
+    tell: Tell = silent
 
     def build(self, folder: Path, name: str | None = None) -> TraceMeta:
         """Write the trace into `folder`; UserError where a file is no trace, or has changed since it was prepared."""
-        written = write_rows(self.source, self.reading, folder, self.anonymiser, keep_text=self.keep_text)
+        written = write_rows(
+            self.source,
+            self.reading,
+            folder,
+            self.anonymiser,
+            keep_text=self.keep_text,
+            tell=part(self.tell, HASHED, WRITTEN),
+        )
         for path, stamp in zip(self.files, self.stamps, strict=True):
             if _stamp(path) != stamp:
                 raise UserError(f"{shown(path.name)}: changed while it was read; try again when it is complete")
         known = {"trace_id": self.trace_id, "name": name or self.name, "format": self.format}
-        meta = describe(self.source, self.reading, written, folder, known)
+        meta = describe(self.source, self.reading, written, folder, known, part(self.tell, WRITTEN, 1.0))
         if self.keep_text and meta.rows_set_aside:
             meta = meta.model_copy(update={"notes": [*meta.notes, TEXT_KEPT]})
         if self.anonymiser is None:
@@ -162,15 +179,18 @@ def prepare(
     anonymiser: Anonymiser | None = None,
     keep_text: bool = False,
     say: Say = to_stderr,
+    progress: Tell = silent,
 ) -> Prepared:
-    """Find and recognise what `ingest` would read."""
+    """Find and recognise what `ingest` would read; `progress` is told up to HASHED, and the rest by `build`."""
     if keep_text and anonymiser is not None:
         raise UserError("--keep-text keeps what --anonymize drops: choose one of them", Exit.USAGE)
     arguments = [paths] if isinstance(paths, str | Path) else list(paths)
     files = expand(arguments, say)
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    tell = rising(progress, size / 1e6, "MB")
     format = None if format == "auto" else format
     format_name, source, reading = _recognise_all(
-        files, format, mapping or {}, time_unit, service_per_file, anonymiser is not None
+        files, format, mapping or {}, time_unit, service_per_file, anonymiser is not None, part(tell, 0.0, RECOGNISED)
     )
     if anonymiser is not None:  # whoever has a guess at a prompt could test it by them
         reading = replace(reading, columns={n: c for n, c in reading.columns.items() if n != "prompt_grams"})
@@ -182,8 +202,9 @@ def prepare(
     if anonymiser is not None:
         how.append(anonymiser.mark)
     how += ["text kept"] if keep_text else []
-    trace_id, name = _identify(files, how), common_name(arguments, files, bare=anonymiser is not None)
-    return Prepared(tuple(files), stamps, source, reading, format_name, name, trace_id, anonymiser, keep_text)
+    trace_id = _identify(files, how, part(tell, RECOGNISED, HASHED))
+    name = common_name(arguments, files, bare=anonymiser is not None)
+    return Prepared(tuple(files), stamps, source, reading, format_name, name, trace_id, anonymiser, keep_text, tell)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -198,10 +219,11 @@ def _recognise_all(
     time_unit: str | None,
     service_per_file: bool,
     bare_names: bool,
+    tell: Tell,
 ) -> tuple[str, Source, Reading]:
     """As `recognise`, of several files as one."""
     found: list[tuple[str, Source, Reading]] = []
-    for path in files:
+    for _, path in zip(steps(tell, [1.0] * len(files)), files, strict=True):
         try:
             found.append(recognise(Source.open(path), format, mapping, time_unit))
         except UserError as error:
@@ -317,11 +339,13 @@ def _current_or_sample(workspace: Workspace, say: Say) -> Trace:
         return ingest(path, workspace, name="sample", say=say)
 
 
-def _identify(files: Sequence[Path], how: list[str]) -> str:
+def _identify(files: Sequence[Path], how: list[str], tell: Tell) -> str:
     """The trace's id: a hash of the files' bytes, in order, and of how they are read."""
     digest = sha256()  # processors have instructions for it: twice as fast as blake2b, measured
-    for part in how:
-        digest.update(f"{len(part)}:{part}".encode(errors="replace"))
+    for setting in how:
+        digest.update(f"{len(setting)}:{setting}".encode(errors="replace"))
+    every = sum(path.stat().st_size for path in files)
+    done = 0
     with ThreadPoolExecutor(HASHERS) as hashers:
         for path in files:
             try:
@@ -329,6 +353,8 @@ def _identify(files: Sequence[Path], how: list[str]) -> str:
                 digest.update(f"{size}:".encode())  # a|bc and ab|c are not the same
                 for segment in hashers.map(partial(_segment, path), range(0, size, SEGMENT)):
                     digest.update(segment)
+                    done += SEGMENT
+                    tell(done / every)
             except OSError as error:
                 raise UserError(f"{shown(path.name)}: cannot be read: {error.strerror}") from None
     return digest.hexdigest()[:ID_DIGITS]

@@ -12,6 +12,7 @@ from .formats.base import Reading
 from .formats.merged import NAMED
 from .formats.source import Source, shown
 from .ingest_write import TRACE, Written
+from .progress import Tell, silent
 from .trace import ROW_GROUP, SCHEMA, TraceMeta
 
 US = 1_000_000
@@ -23,7 +24,9 @@ IDS_AT_ONCE = 16_000_000  # hashes held at a time: some 500 MB
 GAPS_KEPT = 1 << 20  # of more, every second is kept for the usual gap: memory does not grow with the trace
 
 
-def describe(source: Source, reading: Reading, written: Written, folder: Path, known: Mapping[str, str]) -> TraceMeta:
+def describe(
+    source: Source, reading: Reading, written: Written, folder: Path, known: Mapping[str, str], tell: Tell = silent
+) -> TraceMeta:
     """The metadata of the trace in `folder`; `known`: its trace_id, name and format."""
     trace = folder / TRACE
     columns = [name for name in SCHEMA if name == "request_id" or written.facts[name]]
@@ -36,6 +39,7 @@ def describe(source: Source, reading: Reading, written: Written, folder: Path, k
             timed = beside.submit(clock.add, rows["arrival_s"].to_numpy())
             repeats.add(rows)
             timed.result()
+            tell(clock.rows / written.facts["rows"])
     quantum, batched = clock.step()
     return TraceMeta(
         trace_id=known["trace_id"],

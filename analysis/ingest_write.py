@@ -19,12 +19,14 @@ from .errors import UserError
 from .formats.base import Reading
 from .formats.canonical import BLOCK_SIZE, EPOCH
 from .formats.careful import MALFORMED
+from .formats.expected import expected_rows
 from .formats.merged import OWN, Merged, carefully, fast
 from .formats.packed import damaged
 from .formats.padding import without_padding
 from .formats.source import Source, shown
 from .ingest_sort import group_rows, sort_rows
 from .ingest_texts import put_texts
+from .progress import Tell, silent
 
 TRACE, REJECTS, FILES = "trace.parquet", "rejects.parquet", "files.parquet"
 FIRST = 1000  # rows that tell how much the others hold
@@ -56,11 +58,12 @@ def write_rows(
     anonymiser: Anonymiser | None = None,
     *,
     keep_text: bool = False,
+    tell: Tell = silent,
 ) -> Written:
     """Write trace.parquet (sorted by arrival, stably) and rejects.parquet into `folder`; UserError (exit 4) if nothing
     is kept or the source cannot be read to its end. `keep_text`: with what people and models wrote in the rejects.
     """
-    write = partial(_write, source, reading, folder, anonymiser, keep_text)
+    write = partial(_write, source, reading, folder, anonymiser, keep_text, tell, expected_rows(source))
     wanted = reading.source_columns()
     hashes = _hashes(source, reading)
     try:
@@ -118,6 +121,8 @@ def _write(
     folder: Path,
     anonymiser: Anonymiser | None,
     keep_text: bool,
+    tell: Tell,
+    expected: float,
     raw: pl.LazyFrame,
     types: Mapping[str, pl.DataType],
 ) -> Written:
@@ -126,7 +131,9 @@ def _write(
     late = padded & numbers(reading)  # looked at only where they are no numbers as they stand
     try:
         base_ns = _base_ns(without_padding(raw, padded), reading, types) if reading.dated else 0
-        account = Account(folder, texts=anonymiser is None)
+        account = Account(
+            folder, anonymiser is None, expected, tell, in_order=not (isinstance(source, Merged) and source.files[1:])
+        )
         kept = checked(without_padding(raw, padded - late), reading, types, base_ns, account, late)
     except UserError as error:
         named = str(error).startswith(source.name)
@@ -148,6 +155,7 @@ def _write(
     base_ns += earlier_s * NS if reading.dated else 0
     if inversions:
         _sort(folder / TRACE, reading, base_ns, earlier_s, written)
+    tell(1.0)
     return Written(facts, set_aside, inversions, _epoch(reading, base_ns), files)
 
 

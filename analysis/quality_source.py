@@ -11,6 +11,7 @@ import polars as pl
 
 from .ingest_facts import duplicates, repeated_ids
 from .ingest_write import FILES
+from .progress import Tell, silent, steps
 from .quality import Finding
 from .trace import Trace, TraceMeta
 from .windows import HOUR_S
@@ -22,13 +23,15 @@ SUNDAY = 6
 FEW = 4  # changes of clocks in a trace of two years; more steps of an hour have another cause
 
 
-def source_findings(trace: Trace) -> list[Finding]:
+def source_findings(trace: Trace, tell: Tell = silent) -> list[Finding]:
     """What the rules below find in a stored trace; a few passes over its times."""
-    scan = _scan(trace)
+    scan = _scan(trace, tell)
     return [finding for rule in RULES if (finding := rule(trace.meta, scan)) is not None]
 
 
-def _scan(trace: Trace) -> dict[str, Any]:
+def _scan(trace: Trace, tell: Tell) -> dict[str, Any]:
+    ends = steps(tell, [26, 24, 50])  # % of the time of times, repeats and ids, measured
+    next(ends)
     rows, arrival = trace.scan(), pl.col("arrival_s")
     order = pl.col("source_row")
     latencies = ("ttft_s", "e2e_s", "queue_s")
@@ -45,9 +48,12 @@ def _scan(trace: Trace) -> dict[str, Any]:
     scan = facts.collect(engine="streaming").row(0, named=True) | {"back": None, "gaps": []}
     if scan["descents"]:
         scan["back"] = _backward(trace)
+    next(ends)
     scan["repeats"] = duplicates(trace.path, [c for c in trace.meta.columns if c not in ("source_row", "request_id")])
+    next(ends)
     scan["own_ids"] = _own_ids(trace)
     scan["same_ids"] = repeated_ids(trace.path, trace.meta.rows_kept) if scan["own_ids"] else 0
+    next(ends, None)
     if trace.meta.epoch is not None and trace.meta.epoch_kind == "assumed":
         hours = rows.select(before=arrival.shift(1), gap=arrival.diff()).filter(
             pl.col("gap").is_between(HOUR_S, HOUR_S + 300)

@@ -1,5 +1,6 @@
 """`lmaas analyze`: a trace -> what its traffic looks like."""
 
+from functools import partial
 from typing import Any
 
 import typer
@@ -18,8 +19,8 @@ from .options import (
     Until,
     Where,
     Window,
-    mapping,
 )
+from .reading import read_trace
 from .screen import Screen
 
 
@@ -52,7 +53,6 @@ def command(
     """
     from lmaas.analysis import analyze
     from lmaas.analysis.comparison.against import Against, compared
-    from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.trace import Trace
     from lmaas.analysis.workspace import Workspace
     from lmaas.reports.marks import Marks
@@ -62,7 +62,7 @@ def command(
     workspace = Workspace.open()
 
     def read(name: str | None) -> Trace:
-        return open_trace(name, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+        return read_trace(screen, name, workspace, format=format, map=map, time_unit=time_unit)
 
     opened = read(trace)
     part: dict[str, Any] = {"since": since, "until": until, "where": where}
@@ -71,7 +71,12 @@ def command(
     groupings = None if by is None else [name.strip() for name in by.split(",")]
     asked = part | {"window_s": window, "by": groupings, "compare": compare}
     with recording(workspace, "analyze", opened.meta.name, screen.argv, asked, out, Marks(label)) as recorded:
-        result = analyze(opened, window_s=window, by=groupings, **part)
-        written = write_analysis(result if against is None else compared(result, opened, against, **part), recorded)
+        with screen.progress("analyze") as progress:
+            result = analyze(
+                opened, window_s=window, by=groupings, **part, progress=partial(progress, opened.meta.name)
+            )
+            if against is not None:
+                result = compared(result, opened, against, **part, progress=partial(progress, "comparison"))
+        written = write_analysis(result, recorded)
     screen.present(written, "lmaas evaluate --policy preserve", as_json=as_json)
     return written.exit_code

@@ -1,11 +1,13 @@
 """`lmaas calibrate`: a log with observed latencies -> a profile of the engine that wrote it, and how far off it is."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from .options import Format, Json, Map, TimeUnit, TracePath, mapping
+from .options import Format, Json, Map, TimeUnit, TracePath
+from .reading import read_trace
 from .screen import Screen, emit
 
 Fit = Annotated[
@@ -63,7 +65,6 @@ def command(
 
     What is not given of the engine is inferred where the log tells it; what it does not tell is said.
     """
-    from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
     from lmaas.replay.calibration.calibrate import calibrate, labelled
     from lmaas.replay.calibration.engine import Given
@@ -77,13 +78,13 @@ def command(
     screen: Screen = ctx.obj
     check_model_out(out)
     workspace = Workspace.open()
-    opened = open_trace(log, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+    opened = read_trace(screen, log, workspace, format=format, map=map, time_unit=time_unit)
     if not compiled():
         screen.say("compiling the replay kernel for this machine, once: about a quarter of a minute")
     given = Given(max_seqs, max_batch_tokens, kv_tokens, replicas, block, router)
     with screen.progress("calibrate") as progress:
         asked = (read_log(opened, service), given, name or opened.meta.name, fit_requests)
-        found = labelled(calibrate(*asked, lambda done: progress("fit", done)), model, gpu, tp)
+        found = labelled(calibrate(*asked, partial(progress, "fit")), model, gpu, tp)
     path = out or workspace.root / "profiles" / f"{opened.meta.trace_id[:12]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_profile(found.profile, path)

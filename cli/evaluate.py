@@ -5,7 +5,8 @@ from typing import Any
 import typer
 
 from . import evaluate_options as opt
-from .options import DecideBy, Format, Json, Label, Map, Out, TimeUnit, TracePath, Window, mapping
+from .options import DecideBy, Format, Json, Label, Map, Out, TimeUnit, TracePath, Window
+from .reading import read_trace
 from .screen import Screen
 
 
@@ -50,7 +51,6 @@ def command(
 
     Every value that has a unit needs one: 500ms, 10m, 2x. `lmaas policies list` names the policies.
     """
-    from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.quality import assess
     from lmaas.analysis.workspace import Workspace
     from lmaas.policies.evaluation import check_asked, evaluate
@@ -78,7 +78,7 @@ def command(
     check_asked(**question)  # before a large file is read
     asked = {**question, "warmup_s": warmup, "window_s": window, "load": load, "seed": seed}
     workspace = Workspace.open()
-    opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+    opened = read_trace(screen, trace, workspace, format=format, map=map, time_unit=time_unit)
     called, marks = "-".join(policy or ["baselines"]), Marks(label, decide_by)
     if not compiled():
         screen.say("compiling the replay kernel for this machine, once: about a quarter of a minute")

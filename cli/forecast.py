@@ -7,7 +7,8 @@ import typer
 from typer import Option
 
 from .evaluate_options import TrainFraction
-from .options import Format, Json, Label, Map, Out, TimeUnit, TracePath, Window, duration_s, mapping
+from .options import Format, Json, Label, Map, Out, TimeUnit, TracePath, Window, duration_s
+from .reading import read_trace
 from .screen import Screen
 
 Models = Annotated[
@@ -53,7 +54,6 @@ def command(
     docs/forecasts.md says what each model does; last-value, the floor, always stands beside them.
     """
     from lmaas.analysis import forecast
-    from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.workspace import Workspace
     from lmaas.reports.marks import Marks
     from lmaas.reports.write import check_rows_out, recording, write_forecasts
@@ -69,7 +69,7 @@ def command(
         "by_type": by_type,
     }
     workspace = Workspace.open()
-    opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+    opened = read_trace(screen, trace, workspace, format=format, map=map, time_unit=time_unit)
     with recording(workspace, "forecast", "-".join(asked["models"]), screen.argv, asked, out, Marks(label)) as recorded:
         with screen.progress("forecast") as progress:
             found = forecast(opened, **asked, progress=progress)

@@ -1,12 +1,14 @@
 """`lmaas ingest`: files of any format -> a trace of the workspace."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .options import Format, Json, Map, TimeUnit, mapping
+from .reading import first_of
 from .screen import Screen, emit
 
 
@@ -57,18 +59,20 @@ def command(
 
     screen: Screen = ctx.obj
     wanted = anonymize or anonymize_names or anonymize_key is not None
-    trace = ingest(
-        sources,
-        Workspace.open(),
-        format=format,
-        mapping=mapping(map),
-        time_unit=time_unit,
-        name=name,
-        service_per_file=service_per_file,
-        anonymiser=Anonymiser.of(anonymize_key, names=anonymize_names) if wanted else None,
-        keep_text=keep_text,
-        say=screen.say,
-    )
+    with screen.progress("ingest") as progress:
+        trace = ingest(
+            sources,
+            Workspace.open(),
+            format=format,
+            mapping=mapping(map),
+            time_unit=time_unit,
+            name=name,
+            service_per_file=service_per_file,
+            anonymiser=Anonymiser.of(anonymize_key, names=anonymize_names) if wanted else None,
+            keep_text=keep_text,
+            say=screen.say,
+            progress=partial(progress, first_of(sources)),
+        )
     if as_json:
         emit(0, trace=trace.meta.model_dump(mode="json"))
         return 0

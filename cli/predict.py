@@ -1,11 +1,13 @@
 """`lmaas predict`: a trace and a stored predictor -> the output length of every request, as of its arrival."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Format, Json, Map, TimeUnit, TracePath, mapping
+from .options import Format, Json, Map, TimeUnit, TracePath
+from .reading import read_trace
 from .screen import Screen
 
 Model = Annotated[Path, typer.Option("--model", metavar="FILE", help="What `lmaas train` wrote.")]
@@ -41,7 +43,6 @@ def command(
 
     Requests that the model was trained on are predicted, but never scored.
     """
-    from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.lengths.modelfile import load
     from lmaas.analysis.lengths.predicting import predict
     from lmaas.analysis.workspace import Workspace
@@ -52,9 +53,12 @@ def command(
     check_rows_out(out, trace, "--out")
     predictor, facts = load(model)
     workspace = Workspace.open()
-    opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+    opened = read_trace(screen, trace, workspace, format=format, map=map, time_unit=time_unit)
     asked = {"model": str(model), "out": out, "generated": generated}
     with recording(workspace, "predict", opened.meta.name, screen.argv, asked, None) as recorded:
-        written = write_predictions(predict(opened, predictor, facts, generated=generated), recorded, out)
+        with screen.progress("predict") as progress:
+            tell = partial(progress, opened.meta.name)
+            found = predict(opened, predictor, facts, generated=generated, progress=tell)
+        written = write_predictions(found, recorded, out)
     screen.present(written, "lmaas evaluate --policy preserve", as_json=as_json)
     return written.exit_code

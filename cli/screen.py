@@ -65,31 +65,15 @@ class Screen:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[str, float], None]]:
-        """A callback (label, share done) that draws a bar on stderr where that is a terminal."""
+        """A callback (label, share done) that draws a bar on stderr where that is a terminal; see `bars`."""
         if self.quiet or not sys.stderr.isatty():
             yield lambda label, done: None
             return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
         from lmaas.reports.terminal import console
 
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[rate]}, left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console(error=True, color=self.color), transient=True) as bar:
-            tasks: dict[str, Any] = {}
+        from .bars import bars
 
-            def step(label: str, done: float) -> None:
-                if label not in tasks:
-                    tasks[label] = bar.add_task(printable(f"{what} {label}"), total=1.0, rate="")
-                speed = bar.tasks[bar.task_ids.index(tasks[label])].speed or 0.0
-                bar.update(tasks[label], completed=done, rate=f"{100 * speed:.2g} %/s")
-
+        with bars(what, console(error=True, color=self.color)) as step:
             yield step
 
 

@@ -1,12 +1,14 @@
 """`lmaas train`: a trace -> a stored predictor of output lengths, and how far off it is."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import evaluate_options as opt
-from .options import Format, Json, Map, TimeUnit, TracePath, Until, mapping
+from .options import Format, Json, Map, TimeUnit, TracePath, Until
+from .reading import read_trace
 from .screen import Screen
 
 Kind = Annotated[str, typer.Option("--kind", metavar="NAME", help="Predictor: trees, buckets, input-bin or median.")]
@@ -38,7 +40,6 @@ def command(
 
     Predictions go by what a router would know: never by what was not done when a request arrived.
     """
-    from lmaas.analysis.ingest import open_trace
     from lmaas.analysis.lengths.kinds import PREDICTORS
     from lmaas.analysis.lengths.training import train
     from lmaas.analysis.workspace import Workspace
@@ -49,11 +50,11 @@ def command(
     PREDICTORS.load(kind)
     check_model_out(out)
     workspace = Workspace.open()
-    opened = open_trace(trace, workspace, format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say)
+    opened = read_trace(screen, trace, workspace, format=format, map=map, time_unit=time_unit)
     asked = {"kind": kind, "train_fraction": train_fraction, "until": until, "seed": seed}
     with recording(workspace, "train", opened.meta.name, screen.argv, asked, None) as recorded:
         with screen.progress("train") as progress:
-            result = train(opened, **asked, progress=progress)  # type: ignore[arg-type]
+            result = train(opened, **asked, progress=partial(progress, opened.meta.name))  # type: ignore[arg-type]
         written, model = write_training(result, recorded, out)
     screen.say(f"Model:  {model}")
     screen.present(written, f"lmaas predict --model {model}", as_json=as_json)

@@ -1,12 +1,14 @@
 """`lmaas validate`: can this trace be trusted, and what would make it better?"""
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
 from lmaas.analysis.errors import Exit
 
 from .options import Format, Json, Map, TimeUnit, mapping
+from .reading import first_of
 from .screen import Screen, emit
 
 
@@ -33,9 +35,11 @@ def command(
     from lmaas.analysis.workspace import Workspace
 
     screen: Screen = ctx.obj
-    found = validate(
-        sources, Workspace.open(), format=format, mapping=mapping(map), time_unit=time_unit, say=screen.say
-    )
+    how: dict[str, Any] = {"format": format, "mapping": mapping(map), "time_unit": time_unit}
+    with screen.progress("validate") as progress:
+        found = validate(
+            sources, Workspace.open(), **how, say=screen.say, progress=partial(progress, first_of(sources))
+        )
     code = Exit.OK if found.usable else Exit.INPUT
     if as_json:
         details = [{"verdict": f.verdict, "text": f.text, "hint": f.hint} for f in found.quality.details]

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.progress import Share
 from lmaas.analysis.trace import Trace
 from lmaas.replay.fleet import SHARED
 from lmaas.replay.fleetfile import FleetSpec, read_fleet
@@ -145,12 +146,18 @@ def evaluate(
         "slos": slos, "attain": attain, "profile": profile, "fleet": fleet, "train_fraction": train_fraction,
         "warmup_s": warmup_s, "window_s": window_s, "load": load, "seed": seed, "caches": fidelity == "request",
     }  # fmt: skip
+    tell = progress or (lambda name, share: None)
+    tell("preparation", 0.0)
     ready = prepare(trace, **world)
+    tell("preparation", 1.0)
     prepare_s = perf_counter() - began_s
     check_services(conditions, {pool.service for pool in ready.fleet.pools})
     check_starts([*asked, *beside], ready)
     inputs = Inputs(ready)
-    say = progress or (lambda name, share: None)
+    replayed = ready.replayed.height
+
+    def say(name: str, share: float) -> None:
+        tell(name, Share(share, replayed, "requests"))
 
     everyone = [*asked, *beside]
     compared = list(baselines or ()) != ["none"]
@@ -177,5 +184,5 @@ def evaluate(
         ran = [named for named in everyone if named.name in ended.runs]
         number = check_depth(depth, fidelity, seeds)
         deep = Deep(result, ran, ended.runs, equal, ended.seconds, prepare_s, bench, attain, jobs, number)
-        return deepen(deep, announce or (lambda text: None), say)
+        return deepen(deep, announce or (lambda text: None), tell)
     return result

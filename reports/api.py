@@ -17,6 +17,7 @@ from lmaas.analysis.ingest import open_trace
 from lmaas.analysis.lengths import predicting, training
 from lmaas.analysis.lengths.modelfile import load
 from lmaas.analysis.lengths.result import Lengths
+from lmaas.analysis.progress import Tell, silent
 from lmaas.analysis.stored import find_run
 from lmaas.analysis.trace import Trace
 from lmaas.analysis.workspace import Workspace
@@ -35,6 +36,7 @@ from .report import analysis_report, evaluation_report, forecast_report, lengths
 from .runs_compared import runs_compared
 from .section import Report
 
+WATCHING = ("progress", "announce")  # options that change nothing of what is found
 Source = str | Path | Trace | None
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -94,16 +96,16 @@ def _reproducible(report: Report, call: str) -> Report:
 def _call(verb: str, source: Source, args: tuple[Any, ...], options: dict[str, Any]) -> str:
     """The call as it can be typed again."""
     first = source.meta.name if isinstance(source, Trace) else None if source is None else str(source)
-    said = [repr(first), *map(repr, args), *(f"{name}={value!r}" for name, value in options.items())]
+    said = [repr(first), *map(repr, args), *(f"{n}={value!r}" for n, value in options.items() if n not in WATCHING)]
     return f"from lmaas.reports import api\napi.{verb}({', '.join(said)})"
 
 
-def predict(source: Source, /, model: str | Path) -> Answer[Lengths]:
+def predict(source: Source, /, model: str | Path, *, progress: Tell = silent) -> Answer[Lengths]:
     """The output length of every request by a stored model (a file), as of its arrival; scored where it is known.
 
-    UserError (exit 2, 4) for what is no model or no trace.
+    `progress` is told the share that is done. UserError (exit 2, 4) for what is no model or no trace.
     """
-    result = predicting.predict(opened(source), *load(Path(model)))
+    result = predicting.predict(opened(source), *load(Path(model)), progress=progress)
     return Answer(result, _reproducible(lengths_report(result, []), _call("predict", source, (str(model),), {})))
 
 
@@ -116,16 +118,17 @@ def calibrate(
     model: str | None = None,
     gpu: str | None = None,
     tp: int = 1,
+    progress: Tell = silent,
     **engine: Any,
 ) -> Answer[Calibration]:
     """A profile fitted to the first `fit_requests` (half) of a log with observed latencies, and judged by the rest.
 
     engine: what is known of it, of `replay.calibration.engine.Given`: max_seqs, max_batch_tokens, kv_tokens, replicas,
-    block, router. model, gpu, tp: what it served and ran on. `replay.profilefile.write_profile(answer.result.profile,
-    path)` keeps it. UserError (exit 2, 4).
+    block, router. model, gpu, tp: what it served and ran on. progress: told the share that
+    is done. `replay.profilefile.write_profile(answer.result.profile, path)` keeps it. UserError (exit 2, 4).
     """
     trace = opened(source)
-    found = calibration(read_log(trace, service), Given(**engine), trace.meta.name, fit_requests)
+    found = calibration(read_log(trace, service), Given(**engine), trace.meta.name, fit_requests, progress)
     found = labelled(found, model, gpu, tp)
     title = f"The engine behind {text(trace.meta.name)}, calibrated"
     return Answer(found, plain_report("calibrate", title, calibration_told(found)))

@@ -14,7 +14,6 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.cli import options
 from lmaas.cli.help import OVERVIEW
 from lmaas.cli.main import app, hoisted, main
-from lmaas.cli.screen import Screen
 from lmaas.reports import terminal
 from lmaas.reports.section import Column, table
 from lmaas.reports.write import write_rows
@@ -190,20 +189,6 @@ def test_a_pipe_is_as_wide_as_it_is_told_and_no_column_is_cut(capsys, monkeypatc
         label for label in ("Words", "More", "N", "Ok") if f" {label}" not in cut and f" {label}" not in lines[1]
     ] == []
     assert "\u2713 pass" in "\n".join(lines) or "Ok" in cut
-
-
-def test_long_work_shows_its_rate_and_the_time_left_on_a_terminal_alone(capsys, monkeypatch):
-    with Screen().progress("forecast") as step:
-        step("auto", 0.5)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    with Screen().progress("forecast") as step:
-        for done in (0.0, 0.25, 0.5):
-            step("auto", done)
-    told = capsys.readouterr().err
-    assert "forecast auto" in told and "50 %" in told and "%/s, left" in told
 
 
 def test_a_file_that_cannot_be_written_is_named_and_not_the_workspace(tmp_path: Path):

@@ -14,6 +14,7 @@ from lmaas.analysis.characterise import Analysis
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.formats.source import shown
 from lmaas.analysis.instants import At, Period
+from lmaas.analysis.progress import Tell, part, rising, silent, steps
 from lmaas.analysis.selection import bounds, selected
 from lmaas.analysis.trace import Trace, TraceMeta
 from lmaas.analysis.units import parse_duration
@@ -26,6 +27,7 @@ from .measures import Pair
 
 SEED = 20260101
 EVERYTHING = Period()
+PASSED = 0.6  # share of the time of the passes over the rows, measured on 3 M of them
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,22 @@ class Against:
         return trace, Period(At(shifted[0]), At(shifted[1]))
 
 
-def compare(before: Trace, after: Trace) -> Comparison:
+def compare(before: Trace, after: Trace, progress: Tell = silent) -> Comparison:
     """What is different in `after`: effect sizes with intervals, mixes, percentiles and distribution functions.
 
-    The same two traces give the same numbers: what is drawn is drawn from a fixed seed.
+    The same two traces give the same numbers: what is drawn is drawn from a fixed seed. `progress` is told
+    the share of the time that is done, a `Share` of the requests.
     """
     both = (before, after)
     cut = Cut.choose([t.meta.span_s for t in both], max(t.meta.quantum_s for t in both))
     names = shared_names(both)
-    cuts = [blocks(t, cut, names, metrics_of(t)) for t in both]
+    rows = [float(t.meta.rows_kept) for t in both]
+    tell = rising(progress, sum(rows), "requests")
+    passes = steps(part(tell, 0.0, PASSED), rows)
+    cuts = [blocks(t, cut, names, metrics_of(t)) for _, t in zip(passes, both, strict=True)]
     draws = Draws.of(cuts[0].count, cuts[1].count, np.random.default_rng(SEED))
     tables = Pair(cuts[0], cuts[1], draws, _reuse(before, after)).tables()
+    tell(1.0)
     labels = _labels(before.meta, after.meta)
     counts = (cuts[0].count, cuts[1].count)
     return Comparison(*labels, before.meta, cut.block_s, counts, tables, findings(tables))
@@ -105,12 +112,16 @@ def compared(
     where: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    progress: Tell = silent,
 ) -> Analysis:
-    """`result`, the analysis of that part of `trace`, with its comparison; `where` holds on both sides."""
+    """`result`, the analysis of that part of `trace`, with its comparison; `where` holds on both sides.
+
+    `progress`: as of `compare`.
+    """
     period = Period.parse(since, until)
     other, other_period = against.side(trace, period)
     with selected(other, other_period, where) as before, selected(trace, period, where) as after:
-        found = compare(before, after)
+        found = compare(before, after, progress)
     return dataclasses.replace(result, tables=result.tables | found.tables, comparison=found)
 
 

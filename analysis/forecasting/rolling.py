@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.progress import rising
 from lmaas.analysis.windows import DAY_S, KNOWN_METRICS, METRICS, Known, count_windows, demand, known_demand
 
 from .forecaster import FORECASTERS, Forecaster, Task, as_issued, or_last
@@ -80,7 +81,7 @@ def issue(
 ) -> Issued:
     """As `forecast`, for several leads of one model in one run: a window has a row for each.
 
-    `progress` is told the share of the boundaries that are done.
+    `progress` is told the share of the boundaries that are done, a `Share` of the windows.
     """
     for lead_s in leads_s:
         if not lead_s >= 0:
@@ -146,8 +147,9 @@ def _issue_all(
     first = -known.first - task.aheads[-1] + 1  # windows ended at the first issue whose target is shown
     # issue n (windows ended) is for window n + ahead - 1, target n + ahead - 1 + known.first
     boundaries = range(max(first - first // WARM, 1), targets - known.first - task.aheads[0] + 1)
+    tell = rising(progress, len(boundaries), "windows")
     for done, n in enumerate(boundaries):
-        progress(done / len(boundaries))
+        tell(done / len(boundaries))
         seen = known.at(n)
         kept = _totals(seen, np.add) if quantiles else seen
         point = or_last(forecaster.issue(seen.copy(), state), seen, task)
@@ -156,7 +158,7 @@ def _issue_all(
         for a, ahead in enumerate(task.aheads):
             if 0 <= n + ahead - 1 + known.first < targets:
                 value[:, a, n + ahead - 1 + known.first] = made[:, a]
-    progress(1.0)
+    tell(1.0)
     return value, state
 
 

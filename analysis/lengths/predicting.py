@@ -5,6 +5,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from ..progress import Tell, part, rising, silent
 from ..trace import Trace, TraceMeta
 from .modelfile import Facts
 from .overlap import is_known
@@ -16,8 +17,18 @@ from .strangers import strangers
 
 COLUMNS = ("request_id", "arrival_s", "service", "predicted_tokens")
 
+# shares of the time of a million requests with trees, measured: read, and looked for among those trained on; predicted
+READ, KNOWN, TOLD = 0.05, 0.25, 0.93
 
-def predict(trace: Trace, predictor: LengthPredictor, facts: Facts, *, generated: int | None = None) -> Lengths:
+
+def predict(
+    trace: Trace,
+    predictor: LengthPredictor,
+    facts: Facts,
+    *,
+    generated: int | None = None,
+    progress: Tell = silent,
+) -> Lengths:
     """Predictions for every request of `trace`, as of its arrival; scored where it was not trained on.
 
     generated: predict again what has generated so many tokens and goes on, as `expected_tokens`, E[output | output >
@@ -25,8 +36,11 @@ def predict(trace: Trace, predictor: LengthPredictor, facts: Facts, *, generated
 
     Outcomes within the trace inform later requests once they are there. Rows that were, or may have been, part of the
     training are predicted and left out of the scores, which the notes say.
+    `progress` is told the share of the time that is done, a `Share` of the requests.
     """
+    tell = rising(progress, trace.meta.rows_kept, "requests")
     requests, note = requests_of(trace)
+    tell(READ)
     notes = [said for said in (note, strangers(requests, predictor.services)) if said]
     shift_s, said = _clock(trace.meta, facts)
     notes += said
@@ -44,13 +58,14 @@ def predict(trace: Trace, predictor: LengthPredictor, facts: Facts, *, generated
         )
     scored = (~seen & (pl.col("output_tokens") >= 1)).fill_null(False)
     again = is_known(timed.filter(scored), facts.sketch)
+    tell(KNOWN)
     if again:
         notes.append(
             "requests like these, one after the other as here, were among those it was trained on: nothing is scored, "
             "for the scores would be in-sample"
         )
         scored = pl.repeat(False, pl.len())
-    told = here.told(timed)
+    told = here.told(timed, part(tell, KNOWN, TOLD))
     levels = [name for name in told.columns if name.startswith("q_")]
     rows = scored_rows(here, timed, scored, told)
     predictions = pl.concat([requests.select(COLUMNS[:3]), told.select("predicted_tokens", *levels)], how="horizontal")
@@ -61,12 +76,14 @@ def predict(trace: Trace, predictor: LengthPredictor, facts: Facts, *, generated
     predictions = predictions.with_columns(timed.select(trained_on=seen.fill_null(False)))
     if rows.is_empty() and not again:
         notes.append("no request outside the training has a known output, so nothing is scored")
+    judged = scores({facts.kind: here}, timed, scored, told={facts.kind: told})
+    calibrated, buckets = calibration(rows), by_bucket(rows, here.edges)
+    tell(1.0)
     return Lengths(
         "predict", trace.meta, here, facts,
         {"kind": facts.kind, "cut_s": facts.cut_s, "times_compared": shift_s is not None, "trained_on_again": again}
         | ({} if generated is None else {"generated": generated}),
-        scores({facts.kind: here}, timed, scored, told={facts.kind: told}), calibration(rows),
-        by_bucket(rows, here.edges), importance(here), pl.DataFrame(), predictions, tuple(notes),
+        judged, calibrated, buckets, importance(here), pl.DataFrame(), predictions, tuple(notes),
     )  # fmt: skip
 
 

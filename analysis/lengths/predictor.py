@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ..progress import Tell, part, silent
 from ..windows import PRIOR_OUTPUT_TOKENS
 from .buckets import bucket_edges, bucket_of
 from .features import Features
@@ -15,6 +16,10 @@ from .kinds import PREDICTORS
 from .residual import Rest
 from .trees import QuantileTrees
 
+# shares of the time of a million requests, measured: of what is learned, and of what is told of requests
+MATRIX, LEARNED, REST, SPREAD = 0.07, 0.2, 0.3, 0.85
+POINT = 0.22
+AT_ONCE = 1 << 17  # requests whose quantiles are predicted together
 MIN_ROWS = {"median": 1, "input-bin": 20}  # below, a kind only learns noise
 MANY = 500  # likewise, of all others
 SAID = {"input-bin": "mean by input length", "median": "median"}
@@ -39,7 +44,14 @@ class LengthPredictor:
 
     @classmethod
     def train(
-        cls, requests: pl.DataFrame, *, cut_s: float, kind: str = "trees", seed: int = 0, intervals: bool = False
+        cls,
+        requests: pl.DataFrame,
+        *,
+        cut_s: float,
+        kind: str = "trees",
+        seed: int = 0,
+        intervals: bool = False,
+        tell: Tell = silent,
     ) -> "LengthPredictor":
         """From the rows done before cut_s; `requests` may hold others. UserError (exit 2) for an unknown kind.
 
@@ -58,7 +70,9 @@ class LengthPredictor:
         fallen = f"only {n} requests were done before the cut: outputs are predicted by their {SAID.get(name)}"
         features = None if name in SAID else Features.learn(known)
         matrix = features.matrix(known) if features else None
+        tell(MATRIX)
         model = of.learn(known, features, matrix, seed)
+        tell(LEARNED)
         # a classifier's own, from the rows drawn for it: its buckets are numbered by them
         edges = getattr(model, "edges", None)
         edges = bucket_edges(output) if edges is None else edges
@@ -70,12 +84,14 @@ class LengthPredictor:
         if not intervals:
             return predictor
         predictor = replace(predictor, rest=Rest.learn(known, predictor._point(known, matrix), predictor.edges))
+        tell(REST)
         early, late = split(known)
         if early.sum() < MIN_ROWS.get(name, MANY) // 2 or not early.any():
             return replace(predictor, spread=Median.learn(known))  # too few to calibrate on
         some = None if matrix is None else matrix[early]
         spreading: Any = QuantileTrees if name == "trees" else of
         spread = spreading.learn(known.filter(early), features, some, seed)
+        tell(SPREAD)
         there = None if matrix is None else matrix[late]
         guess = np.sort(spread.quantiles(known.filter(late), there), axis=1)
         return replace(predictor, spread=spread, shift=Shift.learn(known.filter(late), guess))
@@ -91,16 +107,18 @@ class LengthPredictor:
         """f8[rows, LEVELS] >= 1, rising along levels; None where trained without `intervals`, or on nothing."""
         return self._levels(requests, self._matrix(requests))
 
-    def told(self, requests: pl.DataFrame) -> pl.DataFrame:
+    def told(self, requests: pl.DataFrame, tell: Tell = silent) -> pl.DataFrame:
         """All of it: predicted_tokens, bucket (of `edges`), and of LEVELS q_0.025 ... where there are any.
 
         A classifier's bucket is the likeliest, else it is that of the prediction.
         """
         matrix = self._matrix(requests)
+        tell(MATRIX)
         point = self._point(requests, matrix)
+        tell(POINT)
         classify = getattr(self.model, "bucket", None)
         bucket = classify(requests, matrix) if classify else bucket_of(point, np.array(self.edges))
-        levels = self._levels(requests, matrix)
+        levels = self._levels(requests, matrix, part(tell, POINT, 1.0))
         quantiles = {} if levels is None else {f"q_{level}": levels[:, q] for q, level in enumerate(LEVELS)}
         return pl.DataFrame({"predicted_tokens": point, "bucket": bucket} | quantiles)
 
@@ -126,10 +144,15 @@ class LengthPredictor:
             return capped(requests, np.full(requests.height, PRIOR_OUTPUT_TOKENS))
         return capped(requests, np.clip(self.model.predict(requests, matrix), 1.0, self.longest))
 
-    def _levels(self, requests: pl.DataFrame, matrix: np.ndarray | None) -> np.ndarray | None:
+    def _levels(self, requests: pl.DataFrame, matrix: np.ndarray | None, tell: Tell = silent) -> np.ndarray | None:
         if self.spread is None:
             return None
-        guess = np.sort(self.spread.quantiles(requests, matrix), axis=1)
+        parts = []
+        for at in range(0, max(requests.height, 1), AT_ONCE):
+            rows = slice(at, at + AT_ONCE)
+            parts.append(self.spread.quantiles(requests[rows], None if matrix is None else matrix[rows]))
+            tell(min((at + AT_ONCE) / max(requests.height, 1), 1.0))
+        guess = np.sort(np.concatenate(parts), axis=1)
         return capped(requests, np.maximum(self.shift(requests, guess) if self.shift else guess, 1.0))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from ..progress import Tell, silent, steps
 from .buckets import bucket_of
 from .intervals import INTERVALS, LEVELS
 from .predictor import LengthPredictor
@@ -38,6 +39,7 @@ def scores(
     *,
     seed: int = 0,
     told: Mapping[str, pl.DataFrame] | None = None,
+    tell: Tell = silent,
 ) -> pl.DataFrame:
     """COLUMNS, a row for all requests and one a service of each predictor; empty where no request is left.
 
@@ -47,7 +49,7 @@ def scores(
     after = pl.col("arrival_s") >= max(p.cut_s for p in predictors.values())
     mask = after & (pl.col("output_tokens") >= 1) if scored is None else scored
     parts = []
-    for name, predictor in predictors.items():
+    for _, (name, predictor) in zip(steps(tell, [1.0] * len(predictors)), predictors.items(), strict=True):
         rows = scored_rows(predictor, requests, mask, (told or {}).get(name))
         groups = [(None, rows), *((key[0], part) for key, part in rows.group_by("service"))]
         buckets = len(predictor.edges) + 1

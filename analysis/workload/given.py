@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from lmaas.analysis.progress import Tell, silent
 from lmaas.analysis.trace import Trace, TraceMeta
 from lmaas.analysis.windows import DAY_S
 
@@ -26,6 +27,7 @@ class Given:
     summary: Summary
     totals: dict[str, pl.DataFrame]
     by: tuple[str, ...] = GROUPINGS
+    tell: Tell = silent  # takes how much of the group at hand is done
 
     @property
     def meta(self) -> TraceMeta:

@@ -31,7 +31,7 @@ def describe(given: "Given") -> dict[str, pl.DataFrame]:
     }
     if metrics:
         frames["latency"] = latency(scan, groups, metrics)
-    return collected(frames)
+    return collected(frames, given.tell)
 
 
 def _from_histograms(given: "Given", name: str, scale: float) -> pl.DataFrame:

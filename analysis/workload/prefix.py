@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from lmaas.analysis.blockhashes import GOLDEN, chained, scrambled
+from lmaas.analysis.progress import Tell, silent
 
 from .prefix_tables import KEPT_S, tables
 from .tables import OTHERS, TOP, named
@@ -33,7 +34,7 @@ def describe(given: "Given") -> dict[str, pl.DataFrame]:
     meta = given.meta
     if not meta.block_size or "block_hashes" not in meta.columns:
         return {}
-    return prefix(given.trace.scan(), meta.block_size, quantum_s=meta.quantum_s)
+    return prefix(given.trace.scan(), meta.block_size, quantum_s=meta.quantum_s, tell=given.tell)
 
 
 def prefix(
@@ -43,6 +44,7 @@ def prefix(
     cache_tokens: Sequence[int] = CACHE_TOKENS,
     quantum_s: float = 0.0,
     max_blocks: int = MAX_BLOCKS,
+    tell: Tell = silent,
 ) -> dict[str, pl.DataFrame]:
     """Reuse of prompts over all and by service: tables prefix, prefix_sizes, prefix_kept and prefix_intervals.
 
@@ -63,6 +65,7 @@ def prefix(
         reuse = Reuse(services, block_size, cache_tokens, draw, has_sessions)
         for part in _parts(table, block_size):
             reuse.add(part)
+            tell(part.read / all_rows)
             if reuse.entries > max_blocks:
                 break
         else:

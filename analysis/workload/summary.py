@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import polars as pl
 
+from lmaas.analysis.progress import Tell, silent
 from lmaas.analysis.windows import HOUR_S
 
 from .buckets import COARSE, bucket
@@ -128,14 +129,14 @@ class Summary:
         return _distinct(self.states["sessions"]) if "sessions" in self.states else None
 
 
-def summarise(rows: pl.LazyFrame, keys: Keys, columns: Sequence[str]) -> Summary:
+def summarise(rows: pl.LazyFrame, keys: Keys, columns: Sequence[str], tell: Tell = silent) -> Summary:
     """Stream over `rows`, a trace table sorted by arrival, once a state.
 
     `columns` of the table that hold any value: states of the others are left out.
     """
     frames = _frames(rows, keys, set(columns))
     frames["ends"] = rows.select(rows=pl.len(), first_s=pl.col("arrival_s").min(), last_s=pl.col("arrival_s").max())
-    found = collected(frames)
+    found = collected(frames, tell)
     ends = found.pop("ends").row(0, named=True)
     if "hours" not in found:
         each = round(HOUR_S / keys.window_s)

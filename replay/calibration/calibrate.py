@@ -1,6 +1,5 @@
 """`lmaas calibrate`: a log with observed latencies -> a profile fitted to its first part and judged by the rest."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -10,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
+from lmaas.analysis.progress import Tell, rising, silent
 from lmaas.replay.estimating.estimate import estimate
 from lmaas.replay.estimating.facts import find_gpu
 from lmaas.replay.profile import Profile, shipped
@@ -47,12 +47,13 @@ def calibrate(
     given: Given,
     name: str,
     fit_requests: int | None = None,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Tell = silent,
 ) -> Calibration:
     """Fit the first `fit_requests` (default: half) and judge by what follows; UserError (exit 2, 4): too few of either.
 
     Observed latencies of the rest are not looked at before the profile stands; their arrivals and lengths are replayed
     in the fit as well, since they load the engine while requests of the first part still run.
+    `progress` is told the share that is done, a `Share` of the requests.
     """
     n = min(len(log) // 2, MOST_FIT) if fit_requests is None else fit_requests
     if not LEAST // 2 <= n <= len(log) - LEAST // 3:
@@ -69,9 +70,10 @@ def calibrate(
     last_s = float(np.nanmax(told.arrival_s + told.e2e_s))  # later arrivals change nothing that was seen
     reach = int(np.searchsorted(log.arrival_s, last_s, "right"))
     objective = Objective(told.first(reach), first[:reach])
-    best, engine = infer(objective, told, given, progress)
+    tell = rising(progress, len(log), "requests")
+    best, engine = infer(objective, told, given, tell)
     best = polished(objective, best, POLISH)
-    progress(1.0)
+    tell(1.0)
     values: dict[str, Any] = {p.name: p.value for p in engine}
     settled = Engine(**values, block=given.block, router=given.router)
     profile = best.coefficients.profile(settled, name)
