@@ -31,6 +31,7 @@ def command(
       lmaas compare runs/main runs/branch
       lmaas compare 7f3a last --md --fail-if 'gpu_hours>+2%, attain<-0.5pp'
       lmaas compare 7f3a last --fail-if 'ttft_p99>+50ms' --fail-if 'overall worse'
+      lmaas compare 7f3a last --fail-if 'attain<-1pp @ tier=batch, tpot_p95 worse'
 
     Exit code 3 where a condition failed. What cannot be compared is said, and has no verdict.
     """

@@ -1,16 +1,17 @@
-"""Conditions on what changed between two runs: `gpu_hours>+2%`, `slo_attainment<-0.5pp`, `ttft_p99 worse`."""
+"""Conditions on what changed between two runs: `gpu_hours>+2%`, `attain<-0.5pp @ tier=batch`, `ttft_p99 worse`."""
 
 import math
 import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import polars as pl
 
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.units import parse_duration
+from lmaas.replay.slo import parse_scope
 
 from .differences import BETTER, OVERALL
 from .gates import ALIASES, LATENCIES, PLAIN, SHARES, no_score
@@ -33,18 +34,51 @@ Unit = Literal["share", "absolute", "verdict"]
 
 @dataclass(frozen=True)
 class Condition:
-    """Fails where the change of `score` is `op` `by`: a share of the value before, or a difference (s; of shares 1)."""
+    """Fails where the change of `score` is `op` `by`: a share of the value before, or a difference (s; of shares 1).
+
+    of: the tier or service that it is of, as `tier=batch`; "": of all requests.
+    """
 
     text: str
     score: str
     op: str
     by: float
     unit: Unit
+    of: str = ""
+
+    @property
+    def metric(self) -> str:
+        """As in differences.DIFFERENCES."""
+        return f"{self.score} @ {self.of}" if self.of else self.score
 
 
 def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
-    """Conditions of `--fail-if 'gpu_hours>+2%, slo_attainment<-0.5pp'`; UserError (exit 2) naming what is wrong."""
-    return tuple(_condition(part.strip()) for whole in texts for part in re.split("[,;]", whole))
+    """Conditions of `--fail-if 'gpu_hours>+2%, slo_attainment<-0.5pp @ tier=batch'`; UserError (exit 2) if wrong.
+
+    A scope is of the one condition before it.
+    """
+    return tuple(_scoped(part.strip()) for whole in texts for part in re.split("[,;]", whole))
+
+
+def _scoped(text: str) -> Condition:
+    test, at, scope = text.partition("@")
+    found = _condition(test.strip())
+    if not at:
+        return found
+    ((key, name),) = parse_scope(scope, text, "--fail-if").items()
+    if found.score != "slo_attainment":
+        raise UserError(f"--fail-if '{text}': of one {key}, only slo_attainment is compared", Exit.USAGE)
+    return replace(found, text=f"{found.text} @ {key}={name}", of=f"{key}={name}")
+
+
+def check_groups(conditions: Sequence[Condition], rows: pl.DataFrame) -> None:
+    """UserError (exit 2) for a tier or service that `rows` (differences.DIFFERENCES) do not have."""
+    known = rows["metric"].unique().sort()
+    for condition in (c for c in conditions if c.metric not in known and c.of):
+        key = condition.of.partition("=")[0]
+        names = [name.partition("=")[2] for name in known if name.startswith(f"{condition.score} @ {key}=")]
+        have = f"there are {', '.join(names[:8])}" if names else "the runs do not both keep attainment by it"
+        raise UserError(f"--fail-if '{condition.text}': no such {key} was compared; {have}", Exit.USAGE)
 
 
 def _condition(text: str) -> Condition:
@@ -95,9 +129,11 @@ def judged(
     condition: Condition, label: str, before: Mapping[str, Any], after: Mapping[str, Any], rows: pl.DataFrame
 ) -> Iterator[tuple[Any, ...]]:
     """A row of CONDITIONS: one policy's; what is undefined, or has no verdict where one is asked, does not pass."""
-    mine = rows.filter((pl.col("policy") == label) & (pl.col("metric") == condition.score))
+    mine = rows.filter((pl.col("policy") == label) & (pl.col("metric") == condition.metric))
     verdict = mine["verdict"][0] if mine.height else None
-    was, now = before.get(condition.score), after.get(condition.score)
+    was, now = before.get(condition.metric), after.get(condition.metric)
+    if condition.of and mine.height:
+        was, now = mine["reference"][0], mine["value"][0]
     if condition.unit == "verdict":
         yield condition.text, label, was, now, None, verdict, verdict in ("better", "no difference")
         return

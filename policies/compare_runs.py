@@ -10,14 +10,14 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.formats.source import shown
 from lmaas.analysis.stored import StoredRun
 
-from .changes import CONDITIONS, judged, parse_conditions
-from .differences import DIFFERENCES, OVERALL, pair
+from .changes import CONDITIONS, check_groups, judged, parse_conditions
+from .differences import DIFFERENCES, OVERALL, pair, without_single
 from .paired import Blocks, Draws
 
 SAME = {"cut_s": "the evaluated part", "end_s": "the evaluated part", "load": "the load", "fidelity": "the fidelity"}
 TOLD = ("attain", "window_s", "seed", "start_s", "train_fraction", "depth", "lmaas_version")
 TOLD_WHOLE = {"slos": "SLOs", "pools": "pools", "fleet": "fleet", "prefix_cache": "prefix caches"}
-BY_SLO = ("slo_attainment", "goodput_rps", OVERALL)
+BY_SLO = ("slo_attainment", "goodput_rps", "goodput_tok_s", OVERALL)
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,28 @@ def compare(before: StoredRun, after: StoredRun, fail_if: Sequence[str] = ()) ->
         draws = drawn[1].get(now["policy"]), drawn[0].get(was["policy"])
         rows += pair(names, now, was, *draws, max(old["settings"]["attain"], new["settings"]["attain"]))
     table = pl.DataFrame(rows, schema=DIFFERENCES, orient="row")
+    if cannot:
+        table = table.with_columns(why=pl.when(pl.col("metric") != OVERALL).then(pl.lit(cannot)))
     slos_alike = old["settings"].get("slos") == new["settings"].get("slos")
     if not slos_alike:
-        unknown = pl.when(~pl.col("metric").is_in(BY_SLO))
-        table = table.with_columns(unknown.then(name).alias(name) for name in ("low", "high", "verdict"))
-    if not slos_alike and any(c.score in BY_SLO for c in conditions):
+        by_slo = pl.col("metric").str.extract("^([^ ]*)").is_in(BY_SLO)
+        table = table.with_columns(
+            *(pl.when(~by_slo).then(name).alias(name) for name in ("low", "high", "verdict")),
+            why=pl.when(by_slo & (pl.col("metric") != OVERALL)).then(pl.lit("the SLOs differ")).otherwise("why"),
+        )
+    if not slos_alike and any(c.metric.partition(" @ ")[0] in BY_SLO for c in conditions):
         raise UserError("--fail-if cannot judge attainment or goodput: the SLOs of the two runs differ", Exit.USAGE)
     asked = [(label, was, now) for label, was, now in pairs if now["role"] == "policy"]
     if conditions and not asked:
         raise UserError("--fail-if has nothing to judge: no policy was asked for in both runs", Exit.USAGE)
+    check_groups(conditions, table)
     found = [row for condition in conditions for one in asked for row in judged(condition, *one, table)]
     return RunsCompared(
         before.name,
         after.name,
         str((after.manifest.get("input") or {}).get("name") or new["trace"]["trace_id"][:12]),
         not why,
-        table,
+        without_single(table),
         pl.DataFrame(found, schema=CONDITIONS, orient="row"),
         (*_notes(before, after, old, new, why), *alone, *([f"no intervals: {cannot}"] if cannot else [])),
     )

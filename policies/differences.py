@@ -1,18 +1,22 @@
 """Every difference that is shown: policy against baseline, against the recommended one, against a static fleet."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from lmaas.replay.scores import LATENCIES, PERCENTILES
+
 from .choice import choose
 from .equal import Beside
-from .paired import DRAWS, FEWEST_BLOCKS, LEVEL, Draws, interval
+from .paired import DRAWS, FEWEST_BLOCKS, LEVEL, Draws, interval, why_none
 from .runner import Run
 from .spread import NO_SPREAD, Spread
 
 BETTER = {  # 1: more is better
-    "slo_attainment": 1, "goodput_rps": 1, "ttft_p50_s": -1, "ttft_p99_s": -1, "e2e_p99_s": -1,
+    "slo_attainment": 1, "goodput_rps": 1, "goodput_tok_s": 1,
+    **{f"{name}_p{p}_s": -1 for name in LATENCIES for p in PERCENTILES},
     "gpu_hours_provisioned": -1, "cost_usd": -1,
 }  # fmt: skip
 VERDICTS = ("better", "no difference", "worse")
@@ -21,13 +25,14 @@ DIFFERENCES: dict[str, Any] = {
     "policy": pl.String,
     "relation": pl.String,  # to the baseline, the recommended policy, or a static fleet at its GPU-hours
     "against": pl.String,
-    "metric": pl.String,  # a key of BETTER, or OVERALL
+    "metric": pl.String,  # a key of BETTER, `slo_attainment @ tier=NAME` or `@ service=NAME`, or OVERALL
     "value": pl.Float64,
     "reference": pl.Float64,
     "difference": pl.Float64,  # value - reference, exact
-    "low": pl.Float64,  # its 90 % interval; null: too few blocks
+    "low": pl.Float64,  # its 90 % interval; null: `why`
     "high": pl.Float64,
     "verdict": pl.String,  # of the policy: one of VERDICTS; null where there is no interval
+    "why": pl.String,  # why there is no interval; null: there is one
 }
 
 
@@ -76,7 +81,7 @@ def differences(
         fleet = {**one.run.scores, "policy": one.run.name}
         found.extend(pair(names, rows[one.policy], fleet, mine, theirs, attain, spread))
     against("recommended", choice.best)
-    return pl.DataFrame(found, schema=DIFFERENCES, orient="row")
+    return without_single(pl.DataFrame(found, schema=DIFFERENCES, orient="row"))
 
 
 def settings(draws: Mapping[str, Draws], block_s: float) -> dict[str, Any]:
@@ -97,19 +102,36 @@ def pair(
 ) -> list[dict[str, Any]]:
     """Rows DIFFERENCES of one policy's scores against another's, OVERALL the last; names: the first three columns."""
     found = []
-    for metric, sign in BETTER.items():
-        value, reference = row.get(metric), other.get(metric)
+    both = _groups(mine, theirs)
+    for metric, sign in {**BETTER, **dict.fromkeys(both, 1)}.items():
+        value, reference = both.get(metric) or (row.get(metric), other.get(metric))
         if value is None or reference is None:
             continue
         apart = float(value - reference)
         within = interval(metric, value, mine, reference, theirs) if mine and theirs else None
         low, high = spread.widened(within, apart, metric, names["policy"], str(other.get("policy"))) or (None, None)
         said = {"value": value, "reference": reference, "difference": apart, "low": low, "high": high}
-        found.append(names | {"metric": metric, **said, "verdict": within and verdict(low, high, sign)})
+        why = None if within else why_none(metric, mine, theirs)
+        found.append(names | {"metric": metric, **said, "verdict": within and verdict(low, high, sign), "why": why})
     return [
         *found,
         names | dict.fromkeys(DIFFERENCES.keys() - names.keys()) | _overall(names["relation"], found, attain),
     ]
+
+
+def _groups(mine: Draws | None, theirs: Draws | None) -> dict[str, tuple[float, float]]:
+    """Attainment of the tiers and services that both know, exact: sums over blocks; those without requests left out."""
+    if mine is None or theirs is None:
+        return {}
+    both = {name: (value, theirs.point.get(name, math.nan)) for name, value in mine.point.items() if " @ " in name}
+    return {name: values for name, values in both.items() if all(map(math.isfinite, values))}
+
+
+def without_single(rows: pl.DataFrame) -> pl.DataFrame:
+    """DIFFERENCES without the attainment of the only tier, or the only service, there is: it is that of all."""
+    kind = pl.col("metric").str.extract(r" @ (tier|service)=")
+    names = pl.col("metric").n_unique().over("policy", "relation", "against", kind)
+    return rows.filter(kind.is_null() | (names > 1))
 
 
 def verdict(low: float | None, high: float | None, sign: int) -> str:

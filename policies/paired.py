@@ -6,7 +6,8 @@ a block stays together. Percentiles come from histograms, so that a draw costs n
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from lmaas.replay.outcome import Outcome
+from lmaas.replay.scores import LATENCIES, PERCENTILES
 from lmaas.replay.spending import mean_counts
 
 from .binomial import exact
@@ -30,7 +32,10 @@ FEW_MISSES = 100  # up to which attainment's interval covers the exact one of in
 GROWTH = math.log(1.01)  # buckets of 1 %; within one, values are taken to be spread evenly
 LEAST_S = 1e-4
 BUCKETS = 2600  # up to 190 days
-QUANTILES = {"ttft_p50_s": ("ttft_s", 0.5), "ttft_p99_s": ("ttft_s", 0.99), "e2e_p99_s": ("e2e_s", 0.99)}
+MOST_GROUPS = 20  # services, and tiers, with attainment of their own: those with most requests
+BY = {"tier": "scored_tier", "service": "service"}  # groups of requests -> their column
+QUANTILES = {f"{name}_s": tuple(p / 100 for p in PERCENTILES) for name in LATENCIES}
+ATTAINMENT = "slo_attainment"
 
 
 def block_edges(cut_s: float, end_s: float, window_s: float) -> F8:
@@ -45,6 +50,8 @@ class Blocks:
     """One replay, block by block; every array's first axis is the blocks. usd None: a price is missing.
 
     counts: by latency the requests of each block and bucket; the GPU-hours after the last edge are the last block's.
+    tokens: output of requests that attain; groups: requests and attained of `tier=NAME` and `service=NAME`. What was
+    stored before these were has none.
     """
 
     span_s: float
@@ -53,6 +60,8 @@ class Blocks:
     counts: dict[str, F8]
     gpu_hours: F8
     usd: F8 | None
+    tokens: F8 | None = None
+    groups: Mapping[str, tuple[F8, F8]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: pl.DataFrame, outcome: Outcome, edges_s: F8) -> "Blocks":
@@ -60,15 +69,18 @@ class Blocks:
         count = len(edges_s) - 1
         at = np.searchsorted(edges_s, rows["arrival_s"].to_numpy(), side="right") - 1
         at = np.clip(at, 0, count - 1)  # a session's turns may be sent earlier or later
-        latencies = {name: _histogram(at, rows[name], count) for name in ("ttft_s", "e2e_s")}
+        latencies = {name: _histogram(at, rows[name], count) for name in QUANTILES}
+        attained = rows["attained"].to_numpy()
         hours, usd = _paid(outcome, edges_s)
         return cls(
             float(edges_s[-1] - edges_s[0]),
             np.bincount(at, minlength=count).astype(float),
-            np.bincount(at, weights=rows["attained"].to_numpy(), minlength=count).astype(float),
+            np.bincount(at, weights=attained, minlength=count).astype(float),
             latencies,
             hours,
             usd,
+            np.bincount(at, weights=attained * rows["output_tokens"].to_numpy(), minlength=count).astype(float),
+            _groups(at, rows, attained, count),
         )
 
     def table(self) -> pl.DataFrame:
@@ -76,6 +88,9 @@ class Blocks:
         count = len(self.requests)
         plain = {"span_s": np.full(count, self.span_s / count), "requests": self.requests, "attained": self.attained}
         plain |= {"gpu_hours": self.gpu_hours} | ({} if self.usd is None else {"usd": self.usd})
+        plain |= {} if self.tokens is None else {"tokens": self.tokens}
+        for group, (requests, attained) in self.groups.items():
+            plain |= {f"requests @ {group}": requests, f"attained @ {group}": attained}
         parts = [_stored(name, np.arange(count), None, values) for name, values in plain.items()]
         for name, counts in self.counts.items():
             block, bucket = np.nonzero(counts)
@@ -86,26 +101,40 @@ class Blocks:
     def read(cls, rows: pl.DataFrame) -> "Blocks":
         """Of one policy's rows of a stored table; ValueError where it is none."""
         by = {str(name): of.sort("block") for (name,), of in rows.group_by("metric")}
-        plain = {name: of["value"].to_numpy() for name, of in by.items() if name not in ("ttft_s", "e2e_s")}
+        plain = {name: of["value"].to_numpy() for name, of in by.items() if name not in QUANTILES}
         count = len(plain.get("requests", ()))
         alike = all(len(values) == count for values in plain.values())
         if not count or not alike or not {"attained", "gpu_hours", "span_s"} <= set(plain):
             raise ValueError("these are no blocks")
-        counts = {name: np.zeros((count, BUCKETS)) for name in ("ttft_s", "e2e_s")}
+        counts = {name: np.zeros((count, BUCKETS)) for name in QUANTILES if name in by}
         for name, into in counts.items():
-            if name in by:
-                into[by[name]["block"].to_numpy(), by[name]["bucket"].to_numpy()] = by[name]["value"].to_numpy()
-        span_s = float(plain["span_s"].sum())
-        return cls(span_s, plain["requests"], plain["attained"], counts, plain["gpu_hours"], plain.get("usd"))
+            into[by[name]["block"].to_numpy(), by[name]["bucket"].to_numpy()] = by[name]["value"].to_numpy()
+        of_groups = [name.removeprefix("requests @ ") for name in plain if name.startswith("requests @ ")]
+        return cls(
+            float(plain["span_s"].sum()),
+            plain["requests"],
+            plain["attained"],
+            counts,
+            plain["gpu_hours"],
+            plain.get("usd"),
+            plain.get("tokens"),
+            {group: (plain[f"requests @ {group}"], plain[f"attained @ {group}"]) for group in sorted(of_groups)},
+        )
 
     def drawn(self, weights: F8) -> dict[str, F8]:
         """Scores of draws: weights[draw, block] is how often a block is drawn."""
         requests, attained = weights @ self.requests, weights @ self.attained
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = {"slo_attainment": attained / requests, "goodput_rps": attained / self.span_s}
-        used = {name: np.flatnonzero(counts.any(axis=0)) for name, counts in self.counts.items()}
-        drawn = {name: weights @ counts[:, used[name]] for name, counts in self.counts.items()}
-        found |= {name: quantile(drawn[of], used[of], rank) for name, (of, rank) in QUANTILES.items()}
+            found = {ATTAINMENT: attained / requests, "goodput_rps": attained / self.span_s}
+            for group, (asked, met) in self.groups.items():
+                found[f"{ATTAINMENT} @ {group}"] = (weights @ met) / (weights @ asked)
+        if self.tokens is not None:
+            found["goodput_tok_s"] = weights @ self.tokens / self.span_s
+        for name, counts in self.counts.items():
+            used = np.flatnonzero(counts.any(axis=0))
+            ranks = QUANTILES[name]
+            for rank, value in zip(ranks, quantiles(weights @ counts[:, used], used, ranks), strict=True):
+                found[f"{name.removesuffix('_s')}_p{100 * rank:g}_s"] = value
         found["gpu_hours_provisioned"] = weights @ self.gpu_hours
         if self.usd is not None:
             found["cost_usd"] = weights @ self.usd
@@ -147,27 +176,51 @@ def _paid(outcome: Outcome, edges_s: F8) -> tuple[F8, F8 | None]:
     return hours[:-1], usd[:-1] if priced else None
 
 
-def quantile(counts: F8, bucket: npt.NDArray[np.int64], rank: float) -> F8:
-    """Of each row of counts by bucket (rising), s, spread evenly within its bucket; NaN of none."""
+def _groups(
+    block: npt.NDArray[np.int64], rows: pl.DataFrame, attained: npt.NDArray[np.bool_], count: int
+) -> dict[str, tuple[F8, F8]]:
+    """Blocks.groups of the evaluated requests, by name."""
+    found: dict[str, tuple[F8, F8]] = {}
+    for key, column in BY.items():
+        values = rows[column].cast(pl.String)
+        names = values.value_counts().sort("count", column, descending=[True, False])[column].drop_nulls()[:MOST_GROUPS]
+        code = values.replace_strict(names, range(len(names)), default=len(names), return_dtype=pl.Int64).to_numpy()
+        at, shape = block * (len(names) + 1) + code, (count, len(names) + 1)
+        sums = [
+            np.bincount(at, weights=weights, minlength=math.prod(shape)).reshape(shape).astype(float)
+            for weights in (None, attained)
+        ]
+        found |= {f"{key}={name}": (sums[0][:, k], sums[1][:, k]) for k, name in enumerate(names)}
+    return dict(sorted(found.items()))
+
+
+def quantiles(counts: F8, bucket: npt.NDArray[np.int64], ranks: Sequence[float]) -> list[F8]:
+    """A rank at a time: of each row of counts by bucket (rising), s, spread evenly within its bucket; NaN of none."""
     if not len(bucket):
-        return np.full(len(counts), np.nan)
+        return [np.full(len(counts), np.nan) for _ in ranks]
     through = counts.cumsum(axis=1)
-    wanted = rank * through[:, -1]
-    at = np.minimum((through < wanted[:, None]).sum(axis=1), len(bucket) - 1)
-    row = np.arange(len(counts))
-    inside = np.where(counts[row, at] > 0, 1 - (through[row, at] - wanted) / np.maximum(counts[row, at], 1e-300), 0.0)
-    found = LEAST_S * np.exp(GROWTH * (bucket[at] + inside))
-    return np.where(through[:, -1] > 0, found, np.nan)
+    row, total = np.arange(len(counts)), through[:, -1]
+    found = []
+    for rank in ranks:
+        wanted = rank * total
+        at = np.minimum((through < wanted[:, None]).sum(axis=1), len(bucket) - 1)
+        here = counts[row, at]
+        inside = np.where(here > 0, 1 - (through[row, at] - wanted) / np.maximum(here, 1e-300), 0.0)
+        found.append(np.where(total > 0, LEAST_S * np.exp(GROWTH * (bucket[at] + inside)), np.nan))
+    return found
 
 
 @dataclass(frozen=True)
 class Draws:
-    """A replay's scores, drawn again: `point` of the blocks as they are, `again` of each draw."""
+    """A replay's scores, drawn again: `point` of the blocks as they are, `again` of each draw.
+
+    requests: those that each attainment is the share of.
+    """
 
     point: dict[str, float]
     again: dict[str, F8]
     blocks: int
-    requests: int
+    requests: Mapping[str, int]
 
     @classmethod
     def of(cls, blocks: Blocks, seed: int) -> "Draws":
@@ -176,7 +229,11 @@ class Draws:
         weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS).astype(float)
         once = blocks.drawn(np.ones((1, count)))
         point = {name: float(value[0]) for name, value in once.items()}
-        return cls(point, blocks.drawn(weights), count, round(float(blocks.requests.sum())))
+        counted = {
+            ATTAINMENT: blocks.requests,
+            **{f"{ATTAINMENT} @ {k}": asked for k, (asked, _) in blocks.groups.items()},
+        }
+        return cls(point, blocks.drawn(weights), count, {name: round(float(n.sum())) for name, n in counted.items()})
 
 
 def tails(blocks: int, level: float = LEVEL) -> tuple[float, float]:
@@ -202,7 +259,7 @@ def interval(metric: str, value: float, one: Draws, reference: float = 0.0, othe
         return None
     again, point = one.again[metric], one.point[metric]
     of, base = (np.zeros(1), 0.0) if other is None else (other.again[metric], other.point[metric])
-    relative = other is not None and metric != "slo_attainment" and min(of.min(), again.min(), base, point) > 0
+    relative = other is not None and not is_attainment(metric) and min(of.min(), again.min(), base, point) > 0
     found = again / of * (base / point) * value - reference if relative else again - of
     if not relative:
         found = found - (point - base) + (value - reference)
@@ -211,25 +268,47 @@ def interval(metric: str, value: float, one: Draws, reference: float = 0.0, othe
         return None
     low, high = np.quantile(known, tails(one.blocks))
     bounds = _whole(low, value - reference), _whole(high, value - reference)
-    return _covering(bounds, metric, value, one.requests, None if other is None else reference)
+    if not is_attainment(metric):
+        return bounds
+    return _covering(bounds, value, one.requests[metric], None if other is None else reference)
 
 
-def _covering(
-    bounds: tuple[float, float], metric: str, value: float, requests: int, reference: float | None
-) -> tuple[float, float]:
+def _covering(bounds: tuple[float, float], value: float, requests: int, reference: float | None) -> tuple[float, float]:
     """Wider where it is narrower than independent requests allow: no miss among few does not say that none is possible.
 
     Of two replays without a miss, each could miss what the other attains: as often as none of `requests` leaves open.
     """
-    if metric == "slo_attainment" and reference is None:
+    if reference is None:
         misses = round((1 - value) * requests)
         if 0 <= misses <= FEW_MISSES:
             least, most = exact(misses, requests, LEVEL)
             return min(bounds[0], 1 - most), max(bounds[1], 1 - least)
-    if metric == "slo_attainment" and value == reference == 1.0:
+    if value == reference == 1.0:
         _, open_ = exact(0, requests, LEVEL)
         return min(bounds[0], -open_), max(bounds[1], open_)
     return bounds
+
+
+def is_attainment(metric: str) -> bool:
+    """Of all requests or of a group of them."""
+    return metric.partition(" @ ")[0] == ATTAINMENT
+
+
+def attainments(blocks: Blocks) -> dict[str, float | None]:
+    """`slo_attainment @ GROUP` of every tier and service, exact; null without requests."""
+    sums = {group: (float(asked.sum()), float(met.sum())) for group, (asked, met) in blocks.groups.items()}
+    return {f"{ATTAINMENT} @ {group}": met / asked if asked else None for group, (asked, met) in sums.items()}
+
+
+def why_none(metric: str, one: Draws | None, other: Draws | None) -> str:
+    """Why `interval` has none between these two."""
+    if one is None or other is None:
+        return "no blocks of time are kept"
+    if one.blocks < FEWEST_BLOCKS:
+        return f"under {FEWEST_BLOCKS} windows"
+    if metric not in one.again or metric not in other.again:
+        return "not kept by blocks of time"
+    return "undefined in most draws"
 
 
 def _whole(bound: Any, difference: float) -> float:

@@ -8,7 +8,7 @@ import polars as pl
 
 from lmaas.analysis.rundir import plain
 
-from .evaluate.differences import LABELS, OVERALL, WRITERS, bounds, percentage, signed
+from .evaluate.differences import OVERALL, bounds, label, none, signed, written
 from .format import MISSING, change, duration, many, number, text
 from .section import Column, Section, table
 
@@ -90,13 +90,13 @@ def _row(row: Row) -> Row:
     if row["metric"] == OVERALL:
         shown = dict.fromkeys(("before", "after", "difference", "interval"), "")
         return {"metric": "all in all", **shown, "verdict": row["verdict"] or MISSING}
-    write = WRITERS.get(row["metric"], percentage if row["metric"] == "slo_attainment" else number)
+    after, before = written(row)
     return {
-        "metric": LABELS[row["metric"]],
-        "before": write(row["reference"]),
-        "after": write(row["value"]),
+        "metric": label(row["metric"]),
+        "before": before,
+        "after": after,
         "difference": signed(row["difference"], row),
-        "interval": bounds(row),
+        "interval": bounds(row) or none(row),
         "verdict": row["verdict"] or MISSING,
     }
 
@@ -117,7 +117,7 @@ def _conditions(found: RunsCompared) -> Section:
 
 def _change(row: Row) -> str:
     """In the unit that the condition is written in."""
-    text_of, value = row["condition"], row["value"]
+    text_of, value = row["condition"].partition(" @ ")[0], row["value"]
     if text_of.endswith("worse"):
         return row["verdict"] or MISSING
     if value is None:

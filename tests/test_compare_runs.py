@@ -17,6 +17,7 @@ from lmaas.analysis.workspace import Workspace
 from lmaas.cli.main import main
 from lmaas.policies.changes import parse_conditions
 from lmaas.policies.compare_runs import compare
+from lmaas.policies.differences import BETTER
 from lmaas.policies.paired import BUCKETS, Blocks
 from lmaas.policies.results import Evaluation
 from lmaas.reports.markdown import plain
@@ -28,11 +29,14 @@ COUNT = 40
 def blocks(share: float, gpu_hours: float, draws: int = 0) -> Blocks:
     """Forty blocks of a thousand requests, their attainment up and down around `share`."""
     wave = np.random.default_rng(draws).normal(0, 0.004, COUNT)
-    counts = {name: np.zeros((COUNT, BUCKETS)) for name in ("ttft_s", "e2e_s")}
-    for name, at in (("ttft_s", 800), ("e2e_s", 1200)):
+    counts = {name: np.zeros((COUNT, BUCKETS)) for name in ("ttft_s", "tpot_s", "e2e_s")}
+    for name, at in (("ttft_s", 800), ("tpot_s", 600), ("e2e_s", 1200)):
         counts[name][:, at : at + 40] = 25
     requests, hours = np.full(COUNT, 1000.0), np.full(COUNT, gpu_hours / COUNT)
-    return Blocks(86_400.0, requests, 1000 * np.clip(share + wave, 0, 1), counts, hours, 2.69 * hours)
+    attained = 1000 * np.clip(share + wave, 0, 1)
+    groups = {f"tier={name}": (0.5 * requests, 0.5 * attained) for name in ("batch", "interactive-fast")}
+    groups |= {f"service={HOSTILE}": (requests, attained)}
+    return Blocks(86_400.0, requests, attained, counts, hours, 2.69 * hours, 200 * attained, groups)
 
 
 def evaluated(hours: float = 412.3, attained: float = 0.9921, **changes: Any) -> Evaluation:
@@ -71,8 +75,10 @@ def test_blocks_are_read_as_they_were_written():
     first = blocks(0.99, 40.0)
     again = Blocks.read(first.table())
     assert again.span_s == pytest.approx(first.span_s)
-    for name in ("requests", "attained", "gpu_hours", "usd"):
+    for name in ("requests", "attained", "gpu_hours", "usd", "tokens"):
         assert np.array_equal(getattr(again, name), getattr(first, name))
+    assert again.groups.keys() == first.groups.keys()
+    assert all(np.array_equal(again.groups[name], first.groups[name]) for name in first.groups)
     assert all(np.array_equal(again.counts[name], first.counts[name]) for name in first.counts)
     with pytest.raises(ValueError, match="no blocks"):
         Blocks.read(first.table().filter(pl.col("metric") != "gpu_hours"))
@@ -111,6 +117,12 @@ def test_what_changed_has_an_interval_and_a_verdict(store):
         ("gpu_hours worse", False),
         ("attain is worse", True),
         ("overall worse", False),
+        ("tpot_p95 worse", True),
+        ("tpot_p99>+0%", True),
+        ("e2e_p50 worse", True),
+        ("attain<-0.1pp @ tier=batch", True),
+        ("attain<+0.5pp @ tier=batch", False),
+        ("slo_attainment is worse @ service=<script>alert(1)</script>", True),
         ("headroom_matched>+1%", None),
     ],
 )
@@ -121,6 +133,7 @@ def test_conditions_are_on_the_change(store, condition, passed):
             compare(before, after, [condition])
         return
     found = compare(before, after, [condition])
+    assert found.conditions["condition"].to_list() == [condition]
     assert found.conditions["policy"].to_list() == ["preserve"]  # of the policies that were asked for
     assert found.conditions["passed"].to_list() == [passed]
     assert found.exit_code == (Exit.OK if passed else Exit.GATE)
@@ -137,6 +150,9 @@ def test_conditions_are_on_the_change(store, condition, passed):
         ("gpu_hours>+2h", "by a number or a %"),
         ("overall>+1%", "write overall worse"),
         ("preemptions worse", "verdicts are on"),
+        ("ttft_p99>+5% @ tier=batch", "of one tier, only slo_attainment is compared"),
+        ("attain<-1pp @ tier=gold", "no tier 'gold'"),
+        ("attain<-1pp @", "ends after '@'"),
     ],
 )
 def test_what_is_wrong_with_a_condition_is_said(text, said):
@@ -160,6 +176,26 @@ def test_other_requests_are_shown_and_not_judged(store):
     assert not compare(before, store(moved)).paired
 
 
+def test_a_group_that_was_not_compared_is_said(store):
+    before, after = store(evaluated()), store(evaluated())
+    with pytest.raises(UserError, match=r"no such service was compared; there are <script>alert") as error:
+        compare(before, after, ["attain<-1pp @ service=chat"])
+    assert error.value.code == Exit.USAGE
+    assert {one for one in compare(before, after).rows["metric"] if " @ " in one} == {
+        "slo_attainment @ tier=batch", "slo_attainment @ tier=interactive-fast",
+    }  # fmt: skip
+
+
+def test_every_difference_has_an_interval_or_says_why(store):
+    before, after = store(evaluated()), store(evaluated(hours=430.0))
+    for against, why in ((after, None), (store(evaluated(trace=meta(trace_id="0" * 16))), "the same requests")):
+        rows = compare(before, against).rows.filter(pl.col("metric") != "overall")
+        assert {name for name in rows["metric"] if " @ " not in name} == set(BETTER)
+        assert (rows["low"].is_null() == rows["why"].is_not_null()).all()
+        assert rows["low"].null_count() == (0 if why is None else rows.height)
+        assert why is None or rows["why"].str.contains(why).all()
+
+
 def test_other_slos_leave_attainment_unjudged(store):
     other = evaluated(hours=430.0)
     other = replace(other, settings=other.settings | {"slos": []})
@@ -167,6 +203,12 @@ def test_other_slos_leave_attainment_unjudged(store):
     found = compare(before, after, ["gpu_hours>+5%"])
     assert row(found, "slo_attainment")["verdict"] is None
     assert row(found, "gpu_hours_provisioned")["verdict"] == "worse"
+    said = dict(found.rows.filter(pl.col("why").is_not_null()).select("metric", "why").iter_rows())
+    assert set(said.values()) == {"the SLOs differ"}
+    assert set(said) == {
+        "slo_attainment", "slo_attainment @ tier=batch", "slo_attainment @ tier=interactive-fast", "goodput_rps",
+        "goodput_tok_s",
+    }  # fmt: skip
     with pytest.raises(UserError, match="the SLOs of the two runs differ"):
         compare(before, after, ["attain<-1pp"])
 

@@ -10,7 +10,7 @@ from evaluation_data import evaluation
 from three_hours import PROFILE, rows, stored
 
 from lmaas.policies import evaluate, paired
-from lmaas.policies.differences import BETTER, DIFFERENCES, OVERALL, verdict
+from lmaas.policies.differences import BETTER, DIFFERENCES, OVERALL, pair, verdict, without_single
 from lmaas.policies.inputs import Inputs
 from lmaas.policies.paired import (
     BUCKETS,
@@ -20,7 +20,7 @@ from lmaas.policies.paired import (
     _histogram,
     block_edges,
     interval,
-    quantile,
+    quantiles,
     tails,
 )
 from lmaas.policies.prepare import prepare
@@ -30,11 +30,17 @@ from lmaas.reports.schema import EvaluationMetrics
 
 
 def blocks_of(block, latency, met, hours):
-    """Blocks of one replay: per request its block, TTFT and whether it attained; per block its GPU-hours."""
+    """Blocks of one replay: per request its block, latencies (all the same) and whether it attained; GPU-hours.
+
+    Every other request is of a tier of its own.
+    """
     count = len(hours)
-    counts = {name: _histogram(block, pl.Series(latency), count) for name in ("ttft_s", "e2e_s")}
-    n = np.bincount(block, minlength=count).astype(float)
-    return Blocks(3600.0, n, np.bincount(block, weights=met, minlength=count), counts, hours, 2 * hours)
+    counts = {name: _histogram(block, pl.Series(latency), count) for name in ("ttft_s", "tpot_s", "e2e_s")}
+    n, attained = (np.bincount(block, weights=of, minlength=count).astype(float) for of in (np.ones(len(met)), met))
+    batch = np.arange(len(met)) % 2 == 0
+    of_batch = tuple(np.bincount(block, weights=of * batch, minlength=count) for of in (np.ones(len(met)), met))
+    groups = {"tier=batch": of_batch}
+    return Blocks(3600.0, n, attained, counts, hours, 2 * hours, 30 * attained, groups)
 
 
 def two_replays(rng, blocks=40, apart=0.0):
@@ -51,7 +57,15 @@ def two_replays(rng, blocks=40, apart=0.0):
     return found
 
 
-METRICS = ("slo_attainment", "ttft_p50_s", "ttft_p99_s", "gpu_hours_provisioned", "goodput_rps")
+METRICS = (
+    "slo_attainment", "ttft_p50_s", "tpot_p95_s", "e2e_p99_s", "gpu_hours_provisioned", "goodput_rps", "goodput_tok_s",
+    "slo_attainment @ tier=batch",
+)  # fmt: skip
+SIGNS = {**BETTER, "slo_attainment @ tier=batch": 1}
+
+
+def row(metric):
+    return dict.fromkeys(DIFFERENCES) | {"policy": "hpa", "relation": "baseline", "against": "x", "metric": metric}
 
 
 def words(one, other):
@@ -59,12 +73,12 @@ def words(one, other):
     found = {}
     for metric in METRICS:
         value, reference = (one.point[metric] for one in draws)
-        found[metric] = verdict(*interval(metric, value, draws[0], reference, draws[1]), BETTER[metric])
+        found[metric] = verdict(*interval(metric, value, draws[0], reference, draws[1]), SIGNS[metric])
     return found
 
 
 def test_coverage_without_a_difference(monkeypatch):
-    """Nine times out of ten it says so: 250 pairs, five metrics; 90 % ± 3 standard errors of each."""
+    """Nine times out of ten it says so: 250 pairs, eight metrics; 90 % ± 3 standard errors of each."""
     monkeypatch.setattr(paired, "DRAWS", 300)  # for speed
     rng = np.random.default_rng(1)
     same = dict.fromkeys(METRICS, 0)
@@ -74,12 +88,14 @@ def test_coverage_without_a_difference(monkeypatch):
     assert all(0.9 - 0.057 <= n / 250 <= 0.9 + 0.057 for n in same.values()), same
 
 
-def test_a_planted_difference_is_found():
+def test_a_planted_difference_is_found(monkeypatch):
+    monkeypatch.setattr(paired, "DRAWS", 300)  # for speed
     rng = np.random.default_rng(2)
     found = [words(*two_replays(rng, apart=0.15)) for _ in range(60)]
-    for metric in ("slo_attainment", "ttft_p50_s", "gpu_hours_provisioned", "goodput_rps"):
+    for metric in (name for name in METRICS if name not in ("tpot_p95_s", "e2e_p99_s")):  # few requests make these
         said = [one[metric] for one in found]
-        assert said.count("better") >= 0.9 * len(said), metric
+        enough = 0.8 if " @ " in metric else 0.9  # a tier has half of the requests
+        assert said.count("better") >= enough * len(said), metric
         assert said.count("worse") == 0, metric
 
 
@@ -98,9 +114,10 @@ def test_quantiles_of_histograms_are_within_a_bucket():
     values = rng.lognormal(-1, 1.5, 20_000)
     counts = _histogram(np.zeros(len(values), np.int64), pl.Series(values), 1)
     assert counts.shape == (1, BUCKETS) and counts.sum() == len(values)
-    for rank in (0.01, 0.5, 0.99):
-        assert quantile(counts, np.arange(BUCKETS), rank)[0] == pytest.approx(np.quantile(values, rank), rel=0.012)
-    assert math.isnan(quantile(np.zeros((1, BUCKETS)), np.arange(BUCKETS), 0.5)[0])
+    ranks = (0.01, 0.5, 0.99)
+    for rank, found in zip(ranks, quantiles(counts, np.arange(BUCKETS), ranks), strict=True):
+        assert found[0] == pytest.approx(np.quantile(values, rank), rel=0.012)
+    assert math.isnan(quantiles(np.zeros((1, BUCKETS)), np.arange(BUCKETS), (0.5,))[0][0])
 
 
 def test_a_null_latency_is_in_no_bucket():
@@ -154,18 +171,64 @@ def test_blocks_add_up_to_the_scores(home):
     )  # fmt: skip
     run = run_policy(parse_policy("hpa"), ready, Inputs(ready), lambda share: None)
     point = Draws.of(run.blocks, 0).point
-    for metric in ("slo_attainment", "gpu_hours_provisioned", "cost_usd", "goodput_rps"):
-        assert point[metric] == pytest.approx(run.scores[metric], rel=1e-6), metric
+    for metric in BETTER:
+        within = 0.02 if metric.endswith("_s") else 1e-6
+        assert point[metric] == pytest.approx(run.scores[metric], rel=within), metric
     assert run.scores["gpu_hours_tail"] > 0
-    for metric in ("ttft_p50_s", "ttft_p99_s", "e2e_p99_s"):
-        assert point[metric] == pytest.approx(run.scores[metric], rel=0.02), metric
+    groups = 0
+    for key, column in (("tier", "scored_tier"), ("service", "service")):
+        for name, requests in run.rows.group_by(column):
+            groups += 1
+            assert point[f"slo_attainment @ {key}={name[0]}"] == pytest.approx(requests["attained"].mean(), rel=1e-12)
+    assert groups == 5 == sum(" @ " in metric for metric in point)
+
+
+def test_blocks_of_an_older_version_have_no_more_than_they_had(found):
+    """TPOT and groups are left out, and the table says that they are; the rest is judged as before."""
+    whole = found.blocks.filter(pl.col("policy") == "hpa").drop("policy")
+    old = Blocks.read(whole.filter(pl.col("metric").str.contains("^(tpot_s|tokens|.* @ .*)$").not_()))
+    new = Blocks.read(whole)
+    scores = found.scores.row(by_predicate=pl.col("policy") == "hpa", named=True)
+    names = {"policy": "hpa", "relation": "run", "against": "before"}
+    rows_ = {row["metric"]: row for row in pair(names, scores, scores, Draws.of(new, 0), Draws.of(old, 0), 0.99)}
+    assert rows_.keys() == {*BETTER, OVERALL}
+    unknown = {name for name, row in rows_.items() if row["low"] is None} - {OVERALL}
+    assert unknown == {"goodput_tok_s", *(name for name in BETTER if name.startswith("tpot"))}
+    assert {rows_[name]["why"] for name in unknown} == {"not kept by blocks of time"}
+    assert rows_["ttft_p95_s"]["verdict"] == "no difference"
+
+
+def test_the_only_tier_is_not_told_twice():
+    rows_ = [row(metric) for metric in ("cost_usd", "slo_attainment @ tier=batch", "slo_attainment @ service=a",
+                                        "slo_attainment @ service=b", OVERALL)]  # fmt: skip
+    left = without_single(pl.DataFrame(rows_, schema=DIFFERENCES))
+    assert left["metric"].to_list() == [rows_[k]["metric"] for k in (0, 2, 3, 4)]
+
+
+def test_undefined_in_most_draws_is_said():
+    """Scores of a TPOT that no block has, and a tier without requests."""
+    names = dict.fromkeys(("policy", "relation", "against"), "x")
+    one, other = two_replays(np.random.default_rng(5))
+    for made in (one, other):
+        made.counts["tpot_s"][:] = 0
+        made.groups["tier=batch"][0][:] = made.groups["tier=batch"][1][:] = 0
+    draws = [Draws.of(made, 0) for made in (one, other)]
+    rows_ = {row["metric"]: row for row in pair(names, {"tpot_p50_s": 1.0, "cost_usd": 2.0, "slo_attainment": 0.9,
+             "gpu_hours_provisioned": 1.0}, {"tpot_p50_s": 2.0, "cost_usd": 2.0, "slo_attainment": 0.9,
+             "gpu_hours_provisioned": 1.0}, *draws, 0.99)}  # fmt: skip
+    assert (rows_["tpot_p50_s"]["verdict"], rows_["tpot_p50_s"]["why"]) == (None, "undefined in most draws")
+    assert "slo_attainment @ tier=batch" not in rows_  # no requests, no attainment
+    assert rows_["cost_usd"]["why"] is None
 
 
 def test_differences_are_exact_and_published(found):
     assert found.settings["intervals"]["blocks"] == 45
     assert found.differences.schema == pl.Schema(DIFFERENCES)
     rows_ = found.differences.filter(pl.col("metric") != OVERALL)
-    assert rows_["low"].null_count() == 0
+    assert rows_["low"].null_count() == 0 == rows_["why"].count()
+    shown = set(rows_["metric"])
+    assert {name for name in shown if " @ " not in name} == set(BETTER)
+    assert len(shown) == len(BETTER) + 5  # three tiers, two services
     assert ((rows_["value"] - rows_["reference"] - rows_["difference"]).abs() < 1e-12).all()
     EvaluationMetrics.model_validate(found.metrics())
 
@@ -198,6 +261,8 @@ def test_too_short_says_so(home):
                    window_s=300.0, warmup_s=300.0)  # fmt: skip
     assert few.settings["intervals"]["blocks"] < FEWEST_BLOCKS
     assert "too short for intervals" in few.settings["intervals"]["why"]
+    why = few.differences.filter(pl.col("metric") != OVERALL)["why"]
+    assert set(why) == {"under 20 windows"}
     assert few.differences["verdict"].null_count() == few.differences.height
     assert few.differences["difference"].null_count() < few.differences.height
 

@@ -11,15 +11,16 @@ from lmaas.policies.equal import EQUAL, SCORES
 from lmaas.reports.evaluate.confidence import confidence
 from lmaas.reports.html import html
 
+METRICS = (*BETTER, "slo_attainment @ tier=batch", f"slo_attainment @ service={HOSTILE}")
 MADE = {"level": 0.9, "draws": 1000, "blocks": 48, "block_s": 1800.0}
 
 
 def pair(policy, against="static-peak", relation="baseline", overall="better", **changes):
-    """All scores of a pair: 10 % less, from 15 to 5 % less; attainment half a point lower."""
+    """All scores of a pair: 10 % less, from 15 to 5 % less; attainment half a point lower, of its tiers, too."""
     rows = []
-    for metric in BETTER:
+    for metric in METRICS:
         row = {"value": 90.0, "reference": 100.0, "difference": -10.0, "low": -15.0, "high": -5.0, "verdict": "better"}
-        if metric == "slo_attainment":
+        if metric.startswith("slo_attainment"):
             row = dict.fromkeys(row, None) | {"value": 0.99, "reference": 0.995, "difference": -0.005, "low": -0.01,
                                               "high": 0.001, "verdict": "no difference"}  # fmt: skip
         rows.append({"policy": policy, "relation": relation, "against": against, "metric": metric, **row, **changes})
@@ -40,10 +41,11 @@ def test_the_finding_sorts_policies_by_verdict():
 
 def test_a_short_trace_judges_nothing():
     why = {"why": "too short for intervals: under 20 windows"}
-    bare = pair("preserve", overall=None, low=None, high=None, verdict=None)
+    bare = pair("preserve", overall=None, low=None, high=None, verdict=None, why="under 20 windows")
     section = section_of(shown(bare, made=MADE | why), "differences")
     assert "too short for intervals" in section.finding
-    assert not section.figures and section.tables[1].rows.height == len(BETTER)
+    assert set(section.tables[1].rows["interval"]) == {"none: under 20 windows"}
+    assert not section.figures and section.tables[1].rows.height == len(METRICS)
 
 
 def test_a_row_a_pair_and_every_score_below_the_figure():
@@ -53,7 +55,11 @@ def test_a_row_a_pair_and_every_score_below_the_figure():
     assert brief["slo_attainment"][0].replace("\xa0", " ") == "−0.50 [−1.00, +0.10]"
     assert brief["cost"][0].replace("\xa0", " ") == "−10.0 [−15.0, −5.0]"
     (figure,) = section.figures
-    assert figure.table.rows.height == 2 * len(BETTER)
+    assert figure.table.rows.height == 2 * len(METRICS)
+    said = figure.table.rows.row(2 * len(METRICS) - 2, named=True)
+    assert (said["against"], said["metric"]) == ("hpa (recommended)", "SLO attainment, tier batch")
+    assert said["difference"].replace("\xa0", " ") == "−0.50 points" and said["verdict"] == "no difference"
+    assert {"TPOT p50", "TPOT p95", "TPOT p99"} <= set(figure.table.rows["metric"])
     marks = [one for one in figure.spec["data"] if one["xaxis"] == "x3"]  # GPU-hours, as ratios
     assert marks[0]["x"] == [0.9]
     assert marks[0]["error_x"]["array"] == [pytest.approx(0.05)]
@@ -91,7 +97,7 @@ def test_a_static_fleet_is_judged_beyond_chance(word, does):
 def test_names_are_shown_as_text():
     roles = {f"hpa{HOSTILE}": "policy", "static-peak": "baseline"}
     page = html(report_of(shown(pair(f"hpa{HOSTILE}"), roles=roles, scores=scores(roles))))
-    assert HOSTILE not in page and "hpa&lt;script&gt;" in page
+    assert HOSTILE not in page and "hpa&lt;script&gt;" in page and "service &lt;script&gt;" in page
 
 
 def graded(hours=8 * 24.0, made=MADE, profile=None, **columns):

@@ -46,7 +46,11 @@ def test_the_same_seed_gives_the_same_and_another_another(bench):
     run = run_policy(parse_policy("hpa"), *bench.base, lambda share: None)
     with Crew(bench, 1) as crew:
         table = by_seed([tasks[2], tasks[0]], [run], 0, crew, lambda share: None)
-    assert table.schema == pl.Schema(SCORES) and table["seed"].to_list() == [0, 1, 2]
+    groups = dict.fromkeys(("slo_attainment @ service=chat", "slo_attainment @ tier=interactive-fast"), pl.Float64)
+    assert table.schema == pl.Schema({**SCORES, **groups})
+    for group in groups:  # the only ones there are
+        assert table[group].to_list() == pytest.approx(table["slo_attainment"].to_list(), abs=1e-12)
+    assert table["seed"].to_list() == [0, 1, 2]
     assert table["slo_attainment"].n_unique() == 3
     assert table.row(1, named=True) == {"policy": "hpa", "seed": 1, "why": None, **one}
 

@@ -14,6 +14,7 @@ from ..differences import BETTER
 from ..equal import Beside
 from ..inputs import Inputs, Varied
 from ..load import drawn_by_session
+from ..paired import attainments
 from ..prepare import Prepared
 from ..registry import Named
 from ..runner import Run, run_policy
@@ -51,14 +52,20 @@ class Seeded:
 
 
 def scored(named: Named, ready: Prepared, inputs: Inputs) -> Found:
-    """The scores of BETTER of one replay, or why there are none."""
+    """The scores of one replay, or why there are none."""
     try:
-        scores = run_policy(named, ready, inputs, lambda share: None).scores
+        run = run_policy(named, ready, inputs, lambda share: None)
     except (UserError, ConservationError):  # none of the policy's
         raise
     except Exception as error:
         return {"why": f"the replay failed: {error}"}
-    return {name: None if scores[name] is None else float(scores[name]) for name in BETTER}
+    return _scores(run)
+
+
+def _scores(run: Run) -> Found:
+    """Those of BETTER, and attainment by tier and service (differences.DIFFERENCES)."""
+    found = {name: None if run.scores[name] is None else float(run.scores[name]) for name in BETTER}
+    return found | (attainments(run.blocks) if run.blocks else {})
 
 
 def seeded(ready: Prepared, inputs: Inputs, seed: int) -> tuple[Prepared, Inputs]:
@@ -93,10 +100,12 @@ def tasks_of(named: Sequence[Named], beside: Sequence[Beside], seed: int, seeds:
 def by_seed(
     tasks: Sequence[Seeded], runs: Sequence[Run], seed: int, crew: Crew, say: Callable[[float], None]
 ) -> pl.DataFrame:
-    """Columns SCORES: of every seed, the evaluation's own first."""
-    rows = [{"policy": run.name, "seed": seed, **{name: run.scores[name] for name in BETTER}} for run in runs]
+    """Columns SCORES and attainment by tier and service: of every seed, the evaluation's own first."""
+    rows = [{"policy": run.name, "seed": seed, **_scores(run)} for run in runs]
     for task, found in zip(tasks, crew.each(tasks, say), strict=True):
         rows.append({"policy": task.named.name, "seed": task.seed, **found})
-    table = pl.DataFrame([{name: row.get(name) for name in SCORES} for row in rows], schema=SCORES, orient="row")
+    groups = dict.fromkeys(sorted({name for row in rows for name in row} - SCORES.keys()), pl.Float64)
+    schema = {**SCORES, **groups}
+    table = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema, orient="row")
     order = {run.name: k for k, run in enumerate(runs)}
     return table.sort(pl.col("policy").replace_strict(order, return_dtype=pl.Int64), "seed")

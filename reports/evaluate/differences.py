@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 OVERALL = "overall"
+SHARE = "slo_attainment"  # of all requests, or of a tier's or a service's
+LATENCY = {f"{name}_p{p}_s": f"{name.upper()} p{p}" for name in ("ttft", "tpot", "e2e") for p in (50, 90, 95, 99)}
 LABELS = {
     "slo_attainment": "SLO attainment",
     "goodput_rps": "Goodput, req/s",
-    "ttft_p50_s": "TTFT p50",
-    "ttft_p99_s": "TTFT p99",
-    "e2e_p99_s": "E2E p99",
+    "goodput_tok_s": "Goodput, tok/s",
+    **LATENCY,
     "gpu_hours_provisioned": "GPU-hours",
     "cost_usd": "Cost",
 }
 TIMES = 9.0
 SHOWN = ("slo_attainment", "ttft_p99_s", "gpu_hours_provisioned")  # panels of the figure
-WRITERS = {"ttft_p50_s": duration, "ttft_p99_s": duration, "e2e_p99_s": duration, "cost_usd": usd}
+WRITERS = {**dict.fromkeys(LATENCY, duration), "cost_usd": usd}
 BRIEF = (
     Column("policy", "Policy", brief=True),
     Column("against", "Against", brief=True),
@@ -117,17 +118,34 @@ def _whom(row: Row) -> str:
 
 
 def _every(row: Row) -> Row:
-    write = WRITERS.get(row["metric"], percentage if row["metric"] == "slo_attainment" else number)
+    value, reference = written(row)
     return {
         "policy": row["policy"],
         "against": _whom(row),
-        "metric": LABELS[row["metric"]],
-        "value": write(row["value"]),
-        "reference": write(row["reference"]),
+        "metric": label(row["metric"]),
+        "value": value,
+        "reference": reference,
         "difference": signed(row["difference"], row),
-        "interval": bounds(row),
+        "interval": bounds(row) or none(row),
         "verdict": row["verdict"],
     }
+
+
+def label(metric: str) -> str:
+    """'SLO attainment, tier batch' of `slo_attainment @ tier=batch`."""
+    score, at, of = metric.partition(" @ ")
+    return f"{LABELS[score]}, {of.replace('=', ' ', 1)}" if at else LABELS[score]
+
+
+def written(row: Row) -> tuple[str, str]:
+    """The policy's score and the other's."""
+    write = WRITERS.get(row["metric"], percentage if row["metric"].startswith(SHARE) else number)
+    return write(row["value"]), write(row["reference"])
+
+
+def none(row: Row) -> str:
+    """'none: under 20 windows', where there is no interval."""
+    return f"none: {row['why']}" if row["low"] is None and row["why"] else ""
 
 
 def percentage(value: float) -> str:
@@ -142,7 +160,7 @@ def _said(row: Row) -> str:
 
 def signed(value: float, row: Row) -> str:
     """Attainment in points, the others relative to the reference; a reference of 0 leaves no share."""
-    if row["metric"] == "slo_attainment":
+    if row["metric"].startswith(SHARE):
         return f"{_points(value)}{NBSP}points"
     return _relative(value / row["reference"]) if row["reference"] else MISSING
 

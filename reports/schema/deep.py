@@ -70,14 +70,24 @@ class WorstHour(Open):
 
 
 class Seed(Open):
-    """One policy's scores under one seed."""
+    """One policy's scores under one seed; `slo_attainment @ tier=NAME` and `@ service=NAME` beside these."""
 
     policy: str
     seed: int
     slo_attainment: Share
     goodput_rps: float | None
+    goodput_tok_s: float | None = None
     ttft_p50_s: Seconds
+    ttft_p90_s: Seconds = None
+    ttft_p95_s: Seconds = None
     ttft_p99_s: Seconds
+    tpot_p50_s: Seconds = None
+    tpot_p90_s: Seconds = None
+    tpot_p95_s: Seconds = None
+    tpot_p99_s: Seconds = None
+    e2e_p50_s: Seconds = None
+    e2e_p90_s: Seconds = None
+    e2e_p95_s: Seconds = None
     e2e_p99_s: Seconds
     gpu_hours_provisioned: float | None
     cost_usd: float | None

@@ -112,13 +112,16 @@ class Difference(Open):
     policy: str
     relation: Literal["baseline", "recommended", "same GPU-hours"]
     against: str
-    metric: str = Field(description="a score, or overall: as a fleet is chosen (docs/metrics.md)")
+    metric: str = Field(
+        description="a score, slo_attainment @ tier=NAME or @ service=NAME, or overall: as a fleet is chosen"
+    )
     value: float | None
     reference: float | None
     difference: float | None = Field(description="value - reference")
     low: float | None
-    high: float | None = Field(description="null where the evaluated part is too short for intervals")
+    high: float | None = Field(description="null where there is no interval")
     verdict: Literal["better", "no difference", "worse"] | None = Field(description="of the policy")
+    why: str | None = Field(None, description="why there is no interval")
 
 
 class WorstWindow(Open):
