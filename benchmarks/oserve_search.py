@@ -1,7 +1,8 @@
 """OServe's search beside trying every deployment: `.venv/bin/python benchmarks/oserve_search.py`.
 
 The four types of a mix of oserve_sweeps.py (S5) on 16 GPUs, whose replicas may have any TP and PP by powers of two;
-demand at several shares of what the best deployment serves. Times are CPU seconds of one process, capacities known.
+demand at several shares of what the best deployment serves. Then drawn capacities (`drawn`; `--cases`). Times are CPU
+seconds of one process, capacities known.
 """
 
 import argparse
@@ -15,12 +16,14 @@ from oserve_sweeps import MIXES, Mix, parts
 
 from lmaas.analysis.errors import UserError
 from lmaas.policies.oserve.capacity import capacities
-from lmaas.policies.oserve.search import Budget, Deployments, exhaustive, fillings, search
+from lmaas.policies.oserve.search import FULL, WHOLE, Budget, Counts, Deployments, exhaustive, fillings, search
 from lmaas.replay.estimating.estimate import estimate
 from lmaas.replay.profile import Profile
 
 SLO = ["ttft<10s, tpot<200ms"]
 LOADS = (0.5, 0.8, 1.1, 1.5, 2.0)  # of what the best deployment serves
+SHAPES = ((1, 2, 2, 4, 4, 4, 8, 8, 8, 8), (1, 2, 4, 8), (1, 2, 2, 4, 4, 8), (2, 4, 4, 8, 8, 16), (1, 1, 2, 2, 3, 4))
+SPREADS = (0.1, 0.3, 0.6, 1.0)  # standard deviation of the logarithm of what a shape serves of a type
 
 
 def shapes(model: str, gpu: str, most: int) -> list[Profile]:
@@ -73,6 +76,63 @@ def compared(mix: Mix, model: str, gpu: str, gpus: int) -> None:
         )
 
 
+def drawn(seed: int, gpus: int = 16) -> Budget:
+    """Drawn capacities of one to eight types, and a demand: the seed says which shapes and how far they differ.
+
+    A replica of g GPUs serves g to the power of 0.6 to 1.3 times as much as one of one, times a lognormal factor of one
+    of SPREADS a type; up to 40 % of the pairs serve nothing. Demand is 0.3 to 2 times what GPUs would serve that were
+    each part of the type's best shape.
+    """
+    rng = np.random.default_rng([gpus, seed])
+    sizes, types = np.array([n for n in SHAPES[seed % len(SHAPES)] if n <= gpus]), int(rng.integers(1, 9))
+    spread = SPREADS[seed // len(SHAPES) % len(SPREADS)]
+    capacity = sizes[:, None] ** rng.uniform(0.6, 1.3, (len(sizes), 1)) * rng.lognormal(0, 1, types)
+    capacity = capacity * rng.lognormal(0, spread, capacity.shape)
+    capacity[1:] *= rng.random((len(sizes) - 1, types)) >= rng.choice([0.0, 0.15, 0.4])
+    shares = rng.dirichlet(np.full(types, rng.choice([0.5, 2.0])))
+    needed = float((shares / (capacity / sizes[:, None]).max(axis=0)).sum())
+    return Budget(sizes, capacity, shares * rng.choice([0.3, 0.6, 0.9, 1.2, 2.0]) * gpus / needed, gpus)
+
+
+def short(tried: Deployments, found: Counts, best: Counts) -> float:
+    """Share by which `found` serves less than `best`; where both serve all, by which its fullest shape is fuller."""
+    served, most = tried.value(found)[0], tried.value(best)[0]
+    if served < (1 - FULL) * most or tried.flow(best).left.sum() > FULL * tried.budget.demand.sum():
+        return 1 - served / most
+    return tried.flow(found).peak / tried.flow(best).peak - 1
+
+
+def on_drawn(cases: int, gpus: int) -> None:
+    """A line a spread: how the search does, with all deployments in view and by its moves alone."""
+    print(f"\n{gpus} GPUs, drawn capacities; in brackets by moves alone, without all deployments in view\n")
+    print("| spread | cases | deployments | the best found | worst | solved, most | times as fast: median | least |")
+    print("|" + "---|" * 8)
+    rows: dict[str, list[list[float]]] = {}
+    for seed in range(cases):
+        budget, every, off, solved, took_s = drawn(seed, gpus), 0, [], [], []
+        began = time.process_time()
+        best, every = exhaustive(budget), sum(1 for _ in fillings(budget.gpus, gpus))
+        all_s = time.process_time() - began
+        for whole in (WHOLE, 0):
+            tried, began = Deployments(budget), time.process_time()
+            found = search(budget, deployments=tried, whole=whole)
+            took_s.append(time.process_time() - began)
+            solved.append(len(tried.known))
+            off.append(short(tried, found, best))
+        for name in (f"{SPREADS[seed // len(SHAPES) % len(SPREADS)]:g}", "all"):
+            rows.setdefault(name, []).append([every, *off, *solved, all_s / took_s[0], all_s / took_s[1]])
+    for name, found_rows in rows.items():
+        found_of = np.array(found_rows)
+        exact, worst, most = (found_of[:, 1:3] < 1e-6).mean(axis=0), found_of[:, 1:3].max(axis=0), found_of.max(axis=0)
+        half, least = np.median(found_of[:, 5:], axis=0), found_of[:, 5:].min(axis=0)
+        print(
+            f"| {name} | {len(found_of)} | {found_of[:, 0].min():.0f} to {most[0]:.0f} | {exact[0]:.1%} "
+            f"({exact[1]:.1%}) | {worst[0]:.2%} ({worst[1]:.2%}) | {most[3]:.0f} ({most[4]:.0f}) | {half[0]:.1f} "
+            f"({half[1]:.1f}) | {least[0]:.1f} ({least[1]:.1f}) |",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,9 +140,12 @@ def main() -> None:
     parser.add_argument("--gpu", default="h100")
     parser.add_argument("--gpus", type=int, default=16)
     parser.add_argument("--mix", default="S5", choices=[mix.name for mix in MIXES])
+    parser.add_argument("--cases", type=int, default=160, help="drawn ones, of each number of GPUs")
     given = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, numpy {version('numpy')}, scipy {version('scipy')}\n")
     compared(next(mix for mix in MIXES if mix.name == given.mix), given.model, given.gpu, given.gpus)
+    for gpus in (8, 12, 16):
+        on_drawn(given.cases, gpus)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,23 @@
 """OServe's two levels: the flow equals brute force, the search the exhaustive optimum; the rules by hand."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from oserve_search import drawn
+
 from lmaas.policies.oserve import flow
 from lmaas.policies.oserve.flow import assign
-from lmaas.policies.oserve.search import Budget, Deployments, exhaustive, fillings, moved, search
+from lmaas.policies.oserve.search import Budget, Deployments, Open, exhaustive, fillings, moved, search
 
 few = settings(max_examples=60, deadline=None)
+DRAWN = (41, 42, 43, 46, 47, 48, 51, 52, 53, 372)  # of benchmarks/oserve_search.py; of those with few deployments
 
 
 def most_served(capacity, counts, demand):
@@ -131,26 +137,64 @@ def a_budget(rng, total, gpus=(1, 2, 2, 4, 4, 8)):
     return Budget(gpus, capacity, np.array([6.0, 4, 3, 1]) * total / 16 * rng.uniform(0.2, 4, 4), total)
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([6, 8, 12]))
-def test_the_search_comes_within_six_per_cent_of_the_exhaustive_optimum(seed, total):
-    """And solves fewer assignments, where there are many deployments."""
+def shortfall(tried, found, best):
+    """Share by which `found` serves less than `best`; where both serve all, by which its fullest shape is fuller."""
+    served, most = tried.value(found)[0], tried.value(best)[0]
+    if served < most * (1 - 1e-9) or tried.flow(best).left.sum() > 1e-6 * tried.budget.demand.sum():
+        return 1 - served / most
+    return tried.flow(found).peak / tried.flow(best).peak - 1
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([6, 8, 12]), st.sampled_from([0, 16]))
+def test_the_search_comes_within_six_per_cent_of_the_exhaustive_optimum(seed, total, whole):
+    """With all deployments in view, and by its moves alone as beyond 16 GPUs."""
     budget = a_budget(np.random.default_rng(seed), total)
     tried = Deployments(budget)
-    found, best = search(budget, deployments=tried), exhaustive(budget)
+    found, best = search(budget, deployments=tried, whole=whole), exhaustive(budget)
     assert int((np.array(found) * budget.gpus).sum()) <= total
-    assert tried.value(found)[0] >= 0.94 * Deployments(budget).value(best)[0]
+    assert shortfall(tried, found, best) <= 0.06
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_on_a_node_pair_it_solves_less_than_a_quarter_and_misses_less_than_six_per_cent(seed):
-    """16 GPUs, TP x PP of up to eight by powers of two; of what is served, and of how full the fullest shape is."""
+@pytest.mark.parametrize("seed", [603, 814])
+def test_on_a_node_pair_it_finds_the_best_and_solves_less_than_a_quarter(seed):
+    """16 GPUs, TP x PP of up to eight by powers of two. A walk to the best of three neighbours: 16 and 4 % short."""
     budget = a_budget(np.random.default_rng([16, seed]), 16, (1, 2, 2, 4, 4, 4, 8, 8, 8, 8))
-    tried, every = Deployments(budget), Deployments(budget)
-    found, best = search(budget, deployments=tried), exhaustive(budget)
-    assert 4 * len(tried.known) <= sum(1 for _ in fillings(budget.gpus, 16)) == 460
-    assert tried.value(found)[0] >= 0.94 * every.value(best)[0]
-    assert tried.flow(found).pressure <= 1.06 * every.flow(best).pressure
+    best, every = exhaustive(budget), sum(1 for _ in fillings(budget.gpus, 16))
+    assert every == 460
+    for whole in (16, 0):
+        tried = Deployments(budget)
+        assert shortfall(tried, search(budget, deployments=tried, whole=whole), best) == pytest.approx(0, abs=1e-6)
+        assert 4 * len(tried.known) <= every
+
+
+@pytest.mark.parametrize("seed", DRAWN)
+def test_drawn_shapes_and_types_are_divided_as_well_as_can_be(seed):
+    """One to eight types, four or six shapes, capacities that differ little or much; in 372 a walk ends 15 % short."""
+    budget = drawn(seed)
+    best, tried, by_moves = exhaustive(budget), Deployments(budget), Deployments(budget)
+    found = search(budget, deployments=tried)
+    solved, every = len(tried.known), sum(1 for _ in fillings(budget.gpus, budget.total))
+    assert shortfall(tried, found, best) == pytest.approx(0, abs=1e-6)
+    assert shortfall(by_moves, search(budget, deployments=by_moves, whole=0), best) <= 0.06
+    assert 4 * solved <= every or every < 100
+
+
+def test_what_flows_promise_holds():
+    """No deployment is worth more than the prices of any others' flows say; where one is solved, just as much."""
+    for seed in range(6):
+        budget = a_budget(np.random.default_rng([8, seed]), 8, (1, 2, 2, 4))
+        tried, view = Deployments(budget), Open(budget)
+        every = list(fillings(budget.gpus, 8))
+        view.add(every)
+        for counts in every[:: len(every) // 5]:
+            view.close(counts, tried.flow(counts))
+            for other, worth in zip(map(tuple, view.counts.tolist()), view.worth, strict=True):
+                served, peak, gone = tried.value(other)
+                margin = 1e-5 * budget.demand.sum()
+                assert served <= worth[0] + margin
+                assert gone == worth[2]
+                assert served < view.servable - margin or peak <= worth[1] + 1e-6
 
 
 def test_every_filling_is_there_once():

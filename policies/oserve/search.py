@@ -1,6 +1,6 @@
 """OServe's upper level: which shapes a budget of GPUs is divided into, guided by the flow of the lower level."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,8 +8,10 @@ import numpy as np
 from .flow import Assignment, assign
 
 PATIENCE = 20  # steps without a better deployment, after which the search ends (the paper's)
-PROMISING = 3  # neighbours of a deployment that are solved, of those not yet visited
 CLOSE = 1e-9  # of the demand: less served than so much more is no gain
+WHOLE = 16  # GPUs up to which the search has all deployments in view
+FULL = 1e-6  # of the demand: where less is left, all is served
+DIGITS = 9  # decimals of a promise: beyond them promises are alike
 
 Counts = tuple[int, ...]
 Value = tuple[float, float, int]  # served, minus the peak, minus the GPUs that change hands: the larger the better
@@ -52,7 +54,11 @@ class Deployments:
 
     def better(self, one: Counts, other: Counts) -> bool:
         """Whether `one` is worth more, by more than rounding."""
-        (a, p, m), (b, q, n) = self.value(one), self.value(other)
+        return self.beats(self.value(one), self.value(other))
+
+    def beats(self, one: Value, other: Value) -> bool:
+        """The same of what they are worth."""
+        (a, p, m), (b, q, n) = one, other
         margin = CLOSE * max(float(self.budget.demand.sum()), 1e-12)
         if abs(a - b) > margin:
             return a > b
@@ -111,22 +117,81 @@ def exhaustive(budget: Budget) -> Counts:
     return best
 
 
-def search(budget: Budget, patience: int = PATIENCE, deployments: Deployments | None = None) -> Counts:
-    """A good deployment, as the flow guides to it (the paper's procedure; its operators are partly ours).
+class Open:
+    """Deployments that are not solved yet, and what each may be worth at most, by the prices of every flow that is.
 
-    From equal replicas of the smallest shape, or the deployment there is: GPUs go from where the flow has room to where
-    it has a bottleneck, as its prices tell; the best of the PROMISING neighbours not yet visited is next, and
-    `patience` steps in a row without a better one end it.
+    By duality a flow bounds all other deployments: c' serves at most what c does and Σ prices · (c' - c); where c
+    serves all, the fullest shape of a c' that does so, too, is at least Σ prices · c / Σ prices · c' times as full.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.servable = float(budget.demand[(budget.capacity > 0).any(axis=0)].sum())
+        self.flows: list[Assignment] = []
+        self.seen: set[Counts] = set()
+        self.counts = np.empty((0, len(budget.gpus)), np.int64)
+        self.worth = np.empty((0, 3))  # as Value
+
+    def add(self, found: Iterable[Counts]) -> None:
+        """Those that were never here before."""
+        new = [counts for counts in found if counts not in self.seen]
+        if not new:
+            return
+        self.seen.update(new)
+        worth = np.array([[self.servable, 0.0, -moved(self.budget, counts)] for counts in new])
+        for flow in self.flows:
+            self._bound(np.array(new), worth, flow)
+        self.counts, self.worth = np.vstack([self.counts, np.array(new)]), np.vstack([self.worth, worth])
+
+    def close(self, counts: Counts, flow: Assignment) -> None:
+        """It is solved; its flow says something of all others."""
+        self.seen.add(counts)
+        others = (self.counts != np.array(counts)).any(axis=1)
+        self.counts, self.worth = self.counts[others], self.worth[others]
+        self.flows.append(flow)
+        self._bound(self.counts, self.worth, flow)
+
+    def top(self) -> tuple[Value, Counts] | None:
+        """What is promised at most, and by which (of alike ones the first in order of counts); None: none is open."""
+        if not len(self.counts):
+            return None
+        served = np.round(self.worth[:, 0] / max(self.servable, 1e-12), DIGITS)
+        k = np.lexsort((*self.counts.T[::-1], -self.worth[:, 2], -np.round(self.worth[:, 1], DIGITS), -served))[0]
+        promised, peak, gpus = self.worth[k]
+        return (float(promised), float(peak), int(gpus)), tuple(int(n) for n in self.counts[k])
+
+    def _bound(self, counts: np.ndarray, worth: np.ndarray, flow: Assignment) -> None:
+        here, there = float(flow.counts @ flow.prices), counts @ flow.prices
+        if self.servable - flow.served > FULL * self.servable:
+            worth[:, 0] = np.minimum(worth[:, 0], flow.served + there - here)
+        else:
+            worth[:, 1] = np.minimum(worth[:, 1], -flow.peak * here / np.maximum(there, 1e-300))
+
+
+def search(
+    budget: Budget, patience: int = PATIENCE, deployments: Deployments | None = None, whole: int = WHOLE
+) -> Counts:
+    """A good deployment, as the flow guides to it (the paper's procedure; what is ours: docs/policies.md).
+
+    From equal replicas of the smallest shape, or the deployment there is: each step solves one deployment, of those in
+    view that which the prices of all flows so far promise most of. In view are the neighbours of every deployment
+    solved (GPUs of one shape go to another), up to `whole` GPUs all from the start. `patience` steps in a row without a
+    better one end it, or, where all are in view, that none promises to be better.
     """
     tried = Deployments(budget) if deployments is None else deployments
     best = now = budget.before if budget.before is not None and any(budget.before) else _smallest(budget)
-    visited, idle = {now}, 0
+    view, all_seen, idle = Open(budget), budget.total <= whole, 0
+    if all_seen:
+        view.add(filter(budget.allows, fillings(budget.gpus, budget.total)))
     while idle < patience:
-        around = [counts for counts in _neighbours(budget, now, tried.flow(now)) if counts not in visited]
-        if not around:
+        flow = tried.flow(now)
+        view.close(now, flow)
+        if not all_seen:
+            view.add(_neighbours(budget, now, flow.prices))
+        top = view.top()
+        if top is None or (all_seen and not tried.beats(top[0], tried.value(best))):
             break
-        now = max(around[:PROMISING], key=tried.value)
-        visited.add(now)
+        now = top[1]
         idle = 0 if tried.better(now, best) else idle + 1
         best = now if idle == 0 else best
     return best
@@ -141,15 +206,13 @@ def _smallest(budget: Budget) -> Counts:
     return tuple(int(n) for n in counts)
 
 
-def _neighbours(budget: Budget, now: Counts, flow: Assignment) -> list[Counts]:
-    """Deployments in which GPUs of one shape go to another, the most promising first.
+def _neighbours(budget: Budget, now: Counts, prices: np.ndarray) -> list[Counts]:
+    """Deployments in which GPUs of one shape go to another.
 
-    As many replicas of a shape as one of another needs give way, what is over is filled up; the promise is what the
-    flow's prices say of those that come less those that go.
+    As many replicas of a shape as one of another needs give way; what is over is filled up by the flow's prices.
     """
-    counts, prices = np.array(now), flow.prices
+    counts, found = np.array(now), set()
     idle = budget.total - int((counts * budget.gpus).sum())
-    found: dict[Counts, float] = {}
     for giver in np.flatnonzero(counts > 0):
         for taker in range(len(counts)):
             gone = min(-(-max(int(budget.gpus[taker]) - idle, 0) // int(budget.gpus[giver])), int(counts[giver]))
@@ -160,9 +223,8 @@ def _neighbours(budget: Budget, now: Counts, flow: Assignment) -> list[Counts]:
             new[giver] -= gone
             new[taker] += free // int(budget.gpus[taker])
             new = _filled(budget, new, free % int(budget.gpus[taker]), prices)
-            found[tuple(int(n) for n in new)] = float(((new - counts) * prices).sum())
-    found.pop(now, None)
-    return sorted(filter(budget.allows, found), key=lambda counts: (-found[counts], counts))
+            found.add(tuple(int(n) for n in new))
+    return sorted(filter(budget.allows, found - {now}))
 
 
 def _filled(budget: Budget, counts: np.ndarray, free: int, prices: np.ndarray) -> np.ndarray:
