@@ -44,19 +44,23 @@ def choose(scores: pl.DataFrame, attain: float) -> Choice:
 
 def simplest_first(scores: pl.DataFrame) -> pl.DataFrame:
     """The user's own fleet, then who scales least, static fleets and baselines first."""
-    name, role = pl.col("policy"), pl.col("role")
-    actions = [pl.col("scale_actions")] if "scale_actions" in scores.columns else []
-    order = (name != "current", *actions, ~name.str.starts_with("static"), role != "baseline")
+    name, there = pl.col("policy"), set(scores.columns)
+    actions = [pl.col("scale_actions")] if "scale_actions" in there else []
+    role = [pl.col("role") != "baseline"] if "role" in there else []
+    order = (name != "current", *actions, ~name.str.starts_with("static"), *role)
     return scores.sort(*order, nulls_last=True, maintain_order=True)
 
 
 def alike(scores: pl.DataFrame, policy: str) -> tuple[str, ...]:
-    """The other policies of `scores` with the GPU-hours, cost and attainment of `policy`, in their order."""
-    known = scores.filter(pl.col("slo_attainment").is_not_null())
-    kept = known.select("policy", *map(_rounded, DECIDES))
-    mine = kept.filter(pl.col("policy") == policy)
-    same = kept.join(mine.drop("policy"), on=list(DECIDES), how="semi", nulls_equal=True, maintain_order="left")
-    return tuple(name for name in same["policy"] if name != policy)
+    """The other scored policies with the GPU-hours, cost and attainment of `policy`, in their order."""
+    rows = scores.filter(pl.col("slo_attainment").is_not_null()).to_dicts()
+    mine = next(decided_by(row) for row in rows if row["policy"] == policy)
+    return tuple(row["policy"] for row in rows if row["policy"] != policy and decided_by(row) == mine)
+
+
+def decided_by(row: Row) -> tuple[float | None, ...]:
+    """GPU-hours, cost and attainment without what rounding leaves: equal of policies that are alike."""
+    return tuple(None if row[name] is None else float(f"{row[name]:.{ALIKE - 1}e}") for name in DECIDES)
 
 
 def _rounded(name: str) -> pl.Expr:

@@ -9,6 +9,7 @@ from lmaas.analysis.windows import HOUR_S
 from lmaas.replay.fleet import Fleet, Pool
 from lmaas.replay.spending import MONTH_H
 
+from .choice import ALIKE, simplest_first
 from .runner import Run
 
 RATIOS = tuple(k / 20 for k in range(4, 21))  # price of a reserved GPU-hour over the on-demand price
@@ -104,11 +105,13 @@ def reserve(used: np.ndarray, length_s: np.ndarray, ratio: float) -> np.ndarray:
 
 def break_even(table: pl.DataFrame, scores: pl.DataFrame, attain: float) -> list[tuple[float, float, str]]:
     """(from ratio, to ratio, policy): which attaining policy without foresight is cheapest over which prices."""
-    fair = scores.filter(~pl.col("foresight") & (pl.col("slo_attainment") >= attain))["policy"].to_list()
+    met = scores.filter(~pl.col("foresight") & (pl.col("slo_attainment") >= attain))
+    fair = simplest_first(met)["policy"].to_list()  # of those that cost the same the first
+    order = pl.col("policy").cast(pl.Enum(fair))
     of = table.filter(pl.col("policy").is_in(fair))
     found: list[tuple[float, float, str]] = []
     for (ratio,), rows in of.group_by("ratio", maintain_order=True):
-        best = str(rows.sort("usd_per_month", maintain_order=True)["policy"][0])
+        best = str(rows.sort(pl.col("usd_per_month").round_sig_figs(ALIKE), order)["policy"][0])
         r = float(ratio)  # type: ignore[arg-type]
         if found and found[-1][2] == best:
             found[-1] = (found[-1][0], r, best)

@@ -17,26 +17,38 @@ FIGURE_POINTS = 16_000  # all series of a figure together: ten such figures stay
 
 @dataclass(frozen=True)
 class Clock:
-    """Trace seconds on a time axis: dates where the trace's epoch is known or assumed, else hours of `arrival_s`."""
+    """Trace seconds on a time axis: dates where the trace's epoch is known or assumed, else hours of `arrival_s`.
+
+    last_s: the latest time that is shown; times of two hours and less are minutes, of two minutes and less seconds.
+    """
 
     epoch: datetime | None
+    last_s: float = math.inf
+
+    @property
+    def _unit(self) -> tuple[str, str, float]:
+        """(name, sign, seconds) of the unit of a trace without dates."""
+        if self.last_s > 7200:
+            return "hours", "h", 3600.0
+        return ("minutes", "min", 60.0) if self.last_s > 120 else ("seconds", "s", 1.0)
 
     def regular(self, start_s: float, step_s: float) -> dict[str, Any]:
         """x of a regular series as start and step: no list of times to embed."""
         if self.epoch is None:
-            return {"x0": round(start_s / 3600, 6), "dx": round(step_s / 3600, 6)}
+            return {"x0": round(start_s / self._unit[2], 6), "dx": round(step_s / self._unit[2], 6)}
         return {"x0": self._moment(start_s).strftime("%Y-%m-%d %H:%M:%S"), "dx": round(step_s * 1000)}
 
     def axis(self) -> dict[str, Any]:
         """Layout of the time axis."""
         if self.epoch is None:
-            return axis("hours on the trace's clock")
+            return axis(f"{self._unit[0]} on the trace's clock")
         return axis("UTC") | {"type": "date"}
 
     def write(self, seconds: float) -> str:
         """One instant, for tables."""
         if self.epoch is None:
-            return f"{number(seconds / 3600)} h"
+            _, sign, length = self._unit
+            return f"{number(seconds / length)} {sign}"
         return self._moment(seconds).strftime("%Y-%m-%d %H:%M")
 
     def _moment(self, seconds: float) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def significant(value: float, digits: int = DIGITS) -> float:
 
 def number(value: float, digits: int = DIGITS) -> str:
     """1234567 -> '1,235,000'; 0.0123456 -> '0.01235'; 41.30 -> '41.3'."""
-    rounded = significant(value, digits)
+    rounded = significant(value, digits) + 0.0  # -0 is 0
     places = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else 0
     if places > 8:
         return f"{rounded:.{digits}g}"
@@ -89,6 +90,22 @@ def text(value: object) -> str:
         c if unicodedata.category(c) not in {"Cc", "Cf", "Co", "Cs"} else "\N{REPLACEMENT CHARACTER}"
         for c in str(value)
     )
+
+
+def short(value: object, width: int = 48) -> str:
+    """`text` of a name, its middle left out where it is absurdly long: the tables of the report have it whole."""
+    name = text(value)
+    if len(name) <= width:
+        return name
+    return f"{name[: width // 2]}…{name[len(name) - (width - 1) // 2 :]}"
+
+
+def listed(names: Sequence[object], most: int = 6) -> str:
+    """'a, b and c'; 'a, b and 7 more' of many."""
+    said = [short(name) for name in names]
+    if len(said) > most:
+        said = [*said[: most - 1], f"{len(said) - most + 1:,} more"]
+    return " and ".join((", ".join(said[:-1]), said[-1])) if len(said) > 1 else "".join(said)
 
 
 def cell(value: Any, kind: Kind) -> str:

@@ -40,7 +40,7 @@ def analysis_report(result: Analysis, argv: Sequence[str], run: str = "") -> Rep
 def evaluation_report(result: Evaluation, argv: Sequence[str], run: str = "", quality: Quality | None = None) -> Report:
     """The report of `lmaas evaluate`; quality: of the trace, where it was judged."""
     settings = result.settings
-    clock = Clock(result.trace.epoch)
+    clock = Clock(result.trace.epoch, settings["end_s"])
     window = f"{clock.write(settings['cut_s'])} to {clock.write(settings['end_s'])}"
     return Report(
         "evaluate",
@@ -71,7 +71,8 @@ def lengths_report(result: Lengths, argv: Sequence[str], run: str = "") -> Repor
 
 def forecast_report(result: Forecasted, argv: Sequence[str], run: str = "") -> Report:
     """The report of `lmaas forecast`."""
-    clock, settings = Clock(result.trace.epoch), result.settings
+    settings = result.settings
+    clock = Clock(result.trace.epoch, settings["end_s"])
     period = f"{clock.write(settings['cut_s'])} to {clock.write(settings['end_s'])}"
     return Report(
         "forecast",

@@ -1,6 +1,7 @@
 """The sections as text for a terminal: stands alone, fits 100 columns, colour only where it is wanted."""
 
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from .format import cell, text
+from .format import cell, short, text
 from .section import Column, Report, Section, Table, Tile
 
 WIDTH = 100  # columns; wider lines are hard to read and to paste
@@ -64,7 +65,7 @@ def show_sections(sections: Sequence[Section], screen: Console) -> None:
 def _section(section: Section, screen: Console, everything: bool, limit: int = ROWS) -> None:
     screen.print()
     screen.print(Text(section.title, style="bold cyan"))
-    _wrapped(screen, section.finding)
+    _wrapped(screen, section.finding if everything else fitting(section.finding))
     if section.tiles:
         screen.print()
         screen.print(Padding(_tiles(section.tiles), (0, 0, 0, 2), expand=False))
@@ -72,13 +73,13 @@ def _section(section: Section, screen: Console, everything: bool, limit: int = R
         columns = _columns(table, everything)
         if columns:
             screen.print()
-            show_table(table, screen, columns, limit)
+            show_table(table, screen, columns, limit, whole=everything)
     if section.code and everything:
         screen.print(Text("  " + section.code), soft_wrap=True)
     if section.notes:
         screen.print()
     for note in section.notes:
-        _wrapped(screen, note, bullet="- ", style="dim")
+        _wrapped(screen, note if everything else fitting(note), bullet="- ", style="dim")
 
 
 def _wrapped(screen: Console, sentence: str, *, bullet: str = "", style: str = "") -> None:
@@ -95,10 +96,25 @@ def _columns(table: Table, everything: bool) -> tuple[Column, ...]:
     return brief or (table.columns if everything else ())
 
 
-def show_table(table: Table, screen: Console, columns: tuple[Column, ...] | None = None, limit: int = ROWS) -> None:
-    """One table: numbers right-aligned and whole, words folded, columns that do not fit named instead."""
-    columns = columns or table.columns
-    rows = [[cell(row[c.name], c.kind) for c in columns] for row in table.rows.head(limit).iter_rows(named=True)]
+def fitting(words: str) -> str:
+    """`words`, the middle of any that is longer than a line left out: names come from users' traces."""
+    return re.sub(rf"\S{{{WIDTH},}}", lambda found: short(found[0]), words)
+
+
+def show_table(
+    table: Table,
+    screen: Console,
+    columns: tuple[Column, ...] | None = None,
+    limit: int = ROWS,
+    *,
+    whole: bool = True,
+) -> None:
+    """One table: numbers right-aligned and whole, words folded, columns that do not fit named instead.
+
+    whole: words longer than a line, too.
+    """
+    columns, write = columns or table.columns, cell if whole else lambda value, kind: fitting(cell(value, kind))
+    rows = [[write(row[c.name], c.kind) for c in columns] for row in table.rows.head(limit).iter_rows(named=True)]
     natural = [max(map(len, (c.label, *(row[i] for row in rows)))) for i, c in enumerate(columns)]
     least = [
         n if c.kind != "text" else min(n, NAME if i else FIRST)

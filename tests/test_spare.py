@@ -90,7 +90,9 @@ def test_it_is_reported(tight):
     said = told(pl.DataFrame([row, row | felt, row | {"lost": "region", "attained_lost": 0.5}]))
     losses = pl.DataFrame([row, row | felt, row | {"lost": "region", "attained_lost": 0.5}])
     assert finding(losses) == "with one replica lost 1 of 2 pools hold; with a region lost 1 of 1 regions hold"
-    assert "1 of 2 pools hold; the worst is t/r, 95" in said and "with r lost for the busiest hour 50" in said
+    assert (
+        "1 of 2 pools hold; the worst, t/r, then attains 95" in said and "with r lost for the busiest hour 50" in said
+    )
 
 
 def test_one_pool_has_no_other_region_to_lose(home, trace):

@@ -67,7 +67,7 @@ def section(result: Analysis) -> Section | None:
     gaps, scales = rows(result, "gaps"), rows(result, "scales")
     if gaps.is_empty() and scales.is_empty():
         return None
-    clock = figures.Clock(result.trace.epoch)
+    clock = figures.Clock(result.trace.epoch, result.trace.span_s)
     drawn = [
         *([gap_figure(rows(result, "gap_curve"))] if rows(result, "gap_curve").height else []),
         *([dispersion_figure(scales)] if _dispersions(scales).height >= MIN_SCALES else []),

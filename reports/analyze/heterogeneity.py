@@ -90,7 +90,7 @@ def section(result: Analysis) -> Section | None:
         return None
     drawn = []
     if over_time.height > 1:
-        drawn.append(_over_time(over_time, figures.Clock(result.trace.epoch)))
+        drawn.append(_over_time(over_time, figures.Clock(result.trace.epoch, result.trace.span_s)))
     if rows(result, "demand_curve").height:
         drawn.append(_curve(rows(result, "demand_curve")))
     note = (

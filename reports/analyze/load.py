@@ -61,7 +61,7 @@ def section(result: Analysis) -> Section | None:
                 RHYTHM,
             )
         )
-    clock = figures.Clock(result.trace.epoch)
+    clock = figures.Clock(result.trace.epoch, result.trace.span_s)
     note = () if known else ("The trace's times are relative: phases count from its start, not from midnight.",)
     return Section(
         "load",

@@ -73,7 +73,7 @@ FORECASTS = (
 
 def section(result: Analysis) -> Section | None:
     """Absent where the trace is too short for any of it."""
-    clock = figures.Clock(result.trace.epoch)
+    clock = figures.Clock(result.trace.epoch, result.trace.span_s)
     found = tuple(_tables(result, clock))
     hours = rows(result, "hour_of_week")
     if not found and hours.is_empty():

@@ -60,7 +60,7 @@ def section(result: Analysis) -> Section | None:
     found, cells = rows(result, "types"), rows(result, "length_cells")
     if found.is_empty():
         return None
-    clock = figures.Clock(result.trace.epoch)
+    clock = figures.Clock(result.trace.epoch, result.trace.span_s)
     mix, drift = rows(result, "type_mix"), rows(result, "mix_drift")
     drawn = [_map(cells, found)]
     if len(found) > 1 and mix["start_s"].n_unique() > 1:

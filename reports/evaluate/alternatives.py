@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lmaas.policies.choice import Choice, Row, choose
+from lmaas.policies.choice import Choice, Row, choose, decided_by, simplest_first
 
-from ..format import percent, share, text
+from ..format import listed, percent, share, text
 from ..section import Column, Section, table
 from .capacity import named
 from .policies import with_marks
@@ -58,7 +58,8 @@ def section(result: Evaluation) -> Section | None:
             "is no alternative.",
             "Risk: the worse of two grades. Missed requests: over half of those the target allows 1, over 80 % 2, over "
             "all of them 3, over twice as many 4; at least 2 where the 90 % interval of attainment reaches below the "
-            "target. Worst hour: misses over 1, 2, 5, 10 times the share the target allows.",
+            "target. Worst hour: misses over 1, 2, 5, 10 times the share the target allows. It is the risk without "
+            "failures: what the loss of a replica does stands under N+1.",
             "Binding constraint: the pool with most of the misses, the tier and limit that most of them are beyond, "
             "and the commonest cause in the policy's worst windows.",
         ),
@@ -67,16 +68,22 @@ def section(result: Evaluation) -> Section | None:
 
 def ranked(scores: pl.DataFrame, choice: Choice, attain: float) -> pl.DataFrame:
     """The `scores` of policies without foresight, best first, with rank, risk (0 to 4) and risk_of."""
-    rows = scores.filter(~pl.col("foresight") & pl.col("slo_attainment").is_not_null()).to_dicts()
+    fair = scores.filter(~pl.col("foresight") & pl.col("slo_attainment").is_not_null())
+    rows = simplest_first(fair).to_dicts()
     rows.sort(key=lambda row: _order(row, choice.cost, attain))
-    graded = [{"policy": row["policy"], "rank": k + 1, **_graded(row, attain)} for k, row in enumerate(rows)]
+    alike = [decided_by(row) for row in rows]  # these share the rank of the first of them
+    graded = [
+        {"policy": row["policy"], "rank": alike.index(decided_by(row)) + 1, **_graded(row, attain)} for row in rows
+    ]
     schema = {"policy": pl.String, "rank": pl.Int64, "risk": pl.Int64, "risk_of": pl.String}
     return pl.DataFrame(graded, schema=schema).join(scores, on="policy", how="inner", maintain_order="left")
 
 
 def _order(row: Row, cost: str, attain: float) -> tuple[bool, float, float]:
-    missed = row["slo_attainment"] < attain
-    return (missed, -row["slo_attainment"] if missed else row[cost], row[cost])
+    missed, (hours, usd, attained) = row["slo_attainment"] < attain, decided_by(row)
+    paid = hours if cost == "gpu_hours_provisioned" else usd
+    assert paid is not None and attained is not None
+    return (True, -attained, paid) if missed else (False, paid, -attained)
 
 
 def _graded(row: Row, attain: float) -> Row:
@@ -129,11 +136,15 @@ def _most(rows: pl.DataFrame, policy: str, pool: str, *columns: str) -> tuple[st
 
 def finding(rows: pl.DataFrame, choice: Choice) -> str:
     """Who ranks first, who next, and how far apart they are."""
-    first, *others = rows.to_dicts()
-    start = f"{text(first['policy'])} ranks first, at risk {first['risk']} of 4"
-    if not others:
-        return f"{text(first['policy'])} is the only alternative, at risk {first['risk']} of 4."
-    second = others[0]
+    first = rows.row(0, named=True)
+    top, others = rows.filter(pl.col("rank") == 1)["policy"].to_list(), rows.filter(pl.col("rank") > 1)
+    names = listed(top)
+    if rows.height == 1:
+        return f"{names} is the only alternative, at risk {first['risk']} of 4."
+    start = f"{names} {'rank first alike' if top[1:] else 'ranks first'}, at risk {first['risk']} of 4"
+    if others.is_empty():
+        return f"{start}."
+    second = others.row(0, named=True)
     apart = f"{text(second['policy'])} is next, at risk {second['risk']}"
     if first[choice.cost]:
         more = second[choice.cost] / first[choice.cost] - 1

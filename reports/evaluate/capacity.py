@@ -29,7 +29,7 @@ def section(result: Evaluation) -> Section | None:
     if not pools:
         return None
     styles = policy_styles(result.scores)
-    clock = figures.Clock(result.trace.epoch)
+    clock = figures.Clock(result.trace.epoch, result.settings["end_s"])
     shown = tuple(_figure(rows.filter(pl.col("pool") == pool), pool, styles, clock) for pool in pools)
     subject = choose(result.scores, result.settings["attain"]).subject
     total = rows["pool"].n_unique()

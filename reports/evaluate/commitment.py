@@ -10,7 +10,7 @@ from lmaas.policies.choice import choose
 from lmaas.policies.commitment import break_even
 
 from .. import figures
-from ..format import percent, text
+from ..format import listed, percent, text
 from ..palette import policy_styles
 from ..section import Column, Figure, Section, Table, table
 
@@ -100,7 +100,11 @@ def finding(cheapest: list[tuple[float, float, str]], result: Evaluation) -> str
         whose = text(names[0]) if names else "no policy"
         return f"No policy attains the target; what reservations would save {whose} is shown."
     if len(cheapest) == 1:
-        return f"Whatever a reserved GPU costs, {text(cheapest[0][2])} stays the cheapest that attains the target."
+        choice = choose(result.scores, result.settings["attain"])
+        name, best = cheapest[0][2], choice.best
+        if best and best["policy"] == name and choice.tied:
+            return f"Whatever a reserved GPU costs, {listed([name, *choice.tied])} stay the cheapest, alike."
+        return f"Whatever a reserved GPU costs, {text(name)} stays the cheapest that attains the target."
     parts = [f"{text(name)} from {percent(low)} to {percent(high)}" for low, high, name in cheapest]
     said = "Which policy that attains is cheapest depends on what a reserved GPU-hour costs of one on demand"
     return f"{said}: {', '.join(parts)}."

@@ -8,7 +8,7 @@ import polars as pl
 
 from lmaas.policies.choice import Row
 
-from ..format import duration, number, share, text
+from ..format import duration, listed, number, share, text
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
@@ -21,23 +21,33 @@ NOTE = (
 SAME = 0.005  # of the GPU-hours: what the tails make
 
 
-def beaten(result: Evaluation) -> list[str]:
-    """A sentence for every policy that a static fleet of no more GPU-hours beats, or equals as far as can be told."""
+def beaten(result: Evaluation, same: bool = False) -> list[str]:
+    """A sentence for every policy that a static fleet of no more GPU-hours beats, or equals as far as can be told.
+
+    Policies whose scores are those of their fleet share one; none where every policy ran the same fleet (same).
+    """
     if result.equal.is_empty():
         return []
-    found = []
+    found, equal = [], dict[str, list[str]]()
     for one in result.equal.filter(pl.col("bound") == "at most").iter_rows(named=True):
         own = _own(result, one["policy"])
         word = _judged(result, one)
         does = {"worse": "better than", "no difference": "as well as"}.get(word or "")
         if word is None and beats(one, own):
             does = "better than"
-        if does and one["gpu_hours_provisioned"] <= own["gpu_hours_provisioned"] * (1 + SAME):
+        if not does or one["gpu_hours_provisioned"] > own["gpu_hours_provisioned"] * (1 + SAME):
+            continue
+        if does == "as well as" and _scored(one) == _scored(own):
+            equal.setdefault(_scored(one), []).append(own["policy"])
+        else:
             found.append(
                 f"A static fleet of no more GPU-hours does {does} {text(own['policy'])}: {_scored(one)}; "
                 f"{text(own['policy'])} {_scored(own)}."
             )
-    return found
+    if same:
+        return found
+    told = "A static fleet of no more GPU-hours does exactly as well as"
+    return [*found, *(f"{told} {listed(names)}: {scored}." for scored, names in equal.items())]
 
 
 def _judged(result: Evaluation, one: Row) -> str | None:

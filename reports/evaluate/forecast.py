@@ -172,7 +172,7 @@ def _area(
 
 
 def _figure(rows: pl.DataFrame, result: Evaluation) -> Figure:
-    clock = figures.Clock(result.trace.epoch)
+    clock = figures.Clock(result.trace.epoch, result.settings["end_s"])
     window = float(result.settings["window_s"])
     start, end = float(rows["start_s"].min()), float(rows["start_s"].max()) + window  # type: ignore[arg-type]
     names = rows["policy"].unique(maintain_order=True).to_list()

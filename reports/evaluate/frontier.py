@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from lmaas.policies.choice import choose
+from lmaas.policies.choice import ALIKE, choose
 
 from .. import figures
-from ..format import share, text
+from ..format import listed, share, text
 from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, table
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
-COST = {"cost_usd": ("Cost", "usd", "Cost of the evaluated part, $"),
+COST = {"cost_usd": ("Cost", "usd", "Cost of the replay with its tail, $"),
         "gpu_hours_provisioned": ("GPU-h", "number", "GPU-hours provisioned")}  # fmt: skip
+
+A_LINE = 3  # names of policies in one place
 
 
 def section(result: Evaluation) -> Section | None:
@@ -50,25 +52,40 @@ def section(result: Evaluation) -> Section | None:
 
 
 def efficient(scores: pl.DataFrame, cost: str) -> pl.DataFrame:
-    """The policies without foresight for which no other costs at most as much and attains more, cheapest first."""
-    fair = scores.filter(~pl.col("foresight")).sort(
-        [cost, "slo_attainment"], descending=[False, True], maintain_order=True
+    """The policies without foresight for which no other costs at most as much and attains more, cheapest first.
+
+    Of policies that cost and attain the same all are there, or none.
+    """
+    fair = _placed(scores.filter(~pl.col("foresight")), cost).sort(
+        "x", "y", descending=[False, True], maintain_order=True
     )
-    before = pl.col("slo_attainment").cum_max().shift(1)
-    return fair.filter(before.is_null() | (pl.col("slo_attainment") > before))
+    before = pl.col("y").cum_max().shift(1)
+    first = fair.filter(before.is_null() | (pl.col("y") > before))
+    return fair.join(first, on=["x", "y"], how="semi", maintain_order="left").drop("x", "y")
+
+
+def _placed(scores: pl.DataFrame, cost: str) -> pl.DataFrame:
+    """With x and y, cost and attainment: the same of policies that rounding alone tells apart."""
+    places = {"x": cost, "y": "slo_attainment"}
+    return scores.with_columns(
+        **{name: pl.col(of).cast(pl.Float64).round_sig_figs(ALIKE) for name, of in places.items()}
+    )
 
 
 def finding(best: pl.DataFrame, scores: pl.DataFrame) -> str:
     """Who is on the frontier."""
-    names, fair = [text(name) for name in best["policy"]], scores.filter(~pl.col("foresight")).height
+    names, fair = best["policy"].to_list(), scores.filter(~pl.col("foresight")).height
+    if not names:
+        return "No policy was scored without foresight."
     if len(names) == fair == 1:
-        return f"{names[0]} is the only policy here without foresight: nothing to weigh it against."
-    if len(names) <= 1:
-        return f"{names[0]} costs least and attains most." if names else "No policy was scored without foresight."
+        return f"{text(names[0])} is the only policy here without foresight: nothing to weigh it against."
+    if best["slo_attainment"].round_sig_figs(ALIKE).n_unique() == 1:
+        if len(names) == fair:
+            return f"{listed(names)} cost and attain the same: there is nothing to weigh."
+        return f"{listed(names)} {'cost least and attain most' if names[1:] else 'costs least and attains most'}."
     if best.height == fair:
         return "Attainment costs: each policy that attains more also costs more."
-    choices = f"{', '.join(names[:-1])} and {names[-1]} are the choices"
-    return f"{choices}: any other costs at least as much as one of them and attains no more."
+    return f"{listed(names)} are the choices: any other costs at least as much as one of them and attains no more."
 
 
 def _spec(
@@ -87,14 +104,15 @@ def _spec(
     frontier = {"type": "scatter", "mode": "lines", "x": figures.rounded(best[cost]),
                 "y": figures.rounded(100 * best["slo_attainment"]), "showlegend": False, "hoverinfo": "skip",
                 "line": {"color": "@muted", "dash": "dot", "width": 1.5, "shape": "hv"}}  # fmt: skip
-    return {
-        "data": [frontier, *(_mark(row, cost, styles[row["policy"]]) for row in scores.to_dicts())],
-        "layout": layout,
-    }
+    places = _placed(scores, cost).sort("foresight", maintain_order=True)
+    same = [group.to_dicts() for _, group in places.group_by("x", "y", maintain_order=True)]
+    return {"data": [frontier, *(_mark(rows, cost, styles[rows[0]["policy"]]) for rows in same)], "layout": layout}
 
 
-def _mark(row: dict[str, Any], cost: str, style: Style) -> dict[str, Any]:
-    """Hollow where it knows the future."""
-    shape = Style(style.color, style.dash, style.symbol + ("-open" if row["foresight"] else ""))
-    y = figures.rounded([100 * row["slo_attainment"]])
-    return figures.marks(row["policy"], [row[cost]], y, shape, hovertemplate="%{x:,.4~g} · %{y:.2f} %")
+def _mark(rows: list[dict[str, Any]], cost: str, style: Style) -> dict[str, Any]:
+    """Of policies in the same place; hollow where all of them know the future."""
+    shape = Style(style.color, style.dash, style.symbol + ("-open" if rows[0]["foresight"] else ""))
+    y = figures.rounded([100 * rows[0]["slo_attainment"]])
+    mark = figures.marks(rows[0]["policy"], [rows[0][cost]], y, shape, hovertemplate="%{x:,.4~g} · %{y:.2f} %")
+    names = [figures.label(row["policy"]) for row in rows]
+    return mark | {"name": ",<br>".join(", ".join(names[k : k + A_LINE]) for k in range(0, len(names), A_LINE))}

@@ -12,6 +12,7 @@ from .. import figures
 from ..format import duration, text
 from ..palette import Style, policy_styles
 from ..section import Column, Figure, Section, Table, table
+from .policies import QUANTILES
 
 if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
@@ -27,13 +28,13 @@ FLOOR = 1e-5  # below the axis: where a curve that falls to 0 leaves it
 
 
 def section(result: Evaluation) -> Section | None:
-    """One figure a latency, from the histogram; the exact percentiles are in the table of policies."""
+    """One figure a latency, from the histogram, with the exact percentiles."""
     tails = slower(result.histogram)
     if tails.is_empty():
         return None
     styles = policy_styles(result.scores)
     shown = tuple(
-        _figure(tails.filter(pl.col("metric") == m), label, styles)
+        _figure(tails.filter(pl.col("metric") == m), label, styles, _quantiles(result.scores, m, label))
         for m, label in METRICS.items()
         if m in set(tails["metric"])
     )
@@ -65,7 +66,7 @@ def finding(subject: dict[str, Any] | None) -> str:
     )
 
 
-def _figure(rows: pl.DataFrame, label: str, styles: dict[str, Style]) -> Figure:
+def _figure(rows: pl.DataFrame, label: str, styles: dict[str, Style], shown: Table) -> Figure:
     before = pl.col("slower").shift(1, fill_value=1.0).over("policy")
     drawn = rows.filter(before >= LOWEST, pl.col("slower") < 0.995).with_columns(pl.col("slower").clip(FLOOR))
     present = [name for name in styles if name in set(rows["policy"])]
@@ -80,9 +81,7 @@ def _figure(rows: pl.DataFrame, label: str, styles: dict[str, Style]) -> Figure:
             figures.axis("seconds", type="log", dtick="D2", tickformat="~g"), y, hovermode="closest"
         ),
     }
-    return Figure(
-        spec, f"{label}: share of requests slower than x, both axes logarithmic.", _quantiles(rows, label), 320
-    )
+    return Figure(spec, f"{label}: share of requests slower than x, both axes logarithmic.", shown, 320)
 
 
 def _curve(rows: pl.DataFrame, name: str, style: Style) -> dict[str, Any]:
@@ -92,20 +91,9 @@ def _curve(rows: pl.DataFrame, name: str, style: Style) -> dict[str, Any]:
             "hovertemplate": "slower than %{x:.3~g} s: %{y:.2~%}"}  # fmt: skip
 
 
-def _quantiles(rows: pl.DataFrame, label: str) -> Table:
-    """Where each curve crosses the marked shares: upper edges of buckets, hence approximate."""
-    crossed = [
-        rows.filter(pl.col("slower") <= tail)
-        .group_by("policy", maintain_order=True)
-        .agg(pl.col("le").min().alias(f"t{i}"))
-        for i, tail in enumerate(TAILS)
-    ]
-    table_rows = rows.select("policy").unique(maintain_order=True)
-    for one in crossed:
-        table_rows = table_rows.join(one, on="policy", how="left")
-    names = ("p50", "p90", "p95", "p99", "p99.9")
-    columns = [
-        Column("policy", "Policy"),
-        *(Column(f"t{i}", f"≈ {name}", "duration_s") for i, name in enumerate(names)),
-    ]
-    return table(f"{label}: upper edges of the buckets the curve crosses", table_rows, columns, "histogram.parquet")
+def _quantiles(scores: pl.DataFrame, metric: str, label: str) -> Table:
+    """Exact, as everywhere in the report: buckets are for the curve alone."""
+    name = metric.removesuffix("_s")
+    rows = scores.select("policy", *(pl.col(f"{name}_{q}_s").alias(q) for q in QUANTILES), n=f"n_{name}")
+    columns = [Column("policy", "Policy"), *(Column(q, q, "duration_s") for q in QUANTILES)]
+    return table(f"{label}: exact percentiles", rows, (*columns, Column("n", "Requests", "count")), "scores.parquet")

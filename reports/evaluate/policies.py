@@ -102,9 +102,11 @@ def finding(scores: pl.DataFrame, attain: float) -> str:
         return f"{name}, the only policy replayed without foresight, {'attains' if met else 'misses'} {share(attain)}."
     if low is None or high is None:
         return "No policy was scored."
+    ends = dict.fromkeys((number(float(low)), number(float(high))))  # type: ignore[arg-type]
+    much = " to ".join(ends) + (" GPU-hours" if ends.keys() - {number(float(low))} else " GPU-hours each")  # type: ignore[arg-type]
     return (
         f"{met} of {fair.height} policies without foresight attain {share(attain)}; "
-        f"{'they take' if met else 'all take'} {number(float(low))} to {number(float(high))} GPU-hours."  # type: ignore[arg-type]
+        f"{'they take' if met else 'all take'} {much}."
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ..figures import Clock
-from ..format import share, text
+from ..format import share, short, text
 from ..section import Column, Section, table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def section(result: Evaluation) -> Section | None:
     """What the policy the headline is about attains when it loses something; nothing where nothing was replayed."""
     if result.spare.is_empty():
         return None
-    clock = Clock(result.trace.epoch)
+    clock = Clock(result.trace.epoch, result.settings["end_s"])
     pool = pl.format("{}/{}/{}", "service", "region", "lane").str.strip_suffix("/shared")
     what = {
         "region": pl.format("region {}", "region"),
@@ -81,19 +81,24 @@ def told(table: pl.DataFrame) -> str:
     if replicas.height:
         worst, held = replicas.row(0, named=True), int(replicas["holds"].sum())
         parts.append(
-            f"with one replica lost at its busiest hour {held} of {replicas.height} pools hold; the worst is "
-            f"{worst['service']}/{worst['region']}, {share(worst['attained_lost'])} for {share(worst['attained'])}"
+            f"with one replica lost at its busiest hour {held} of {replicas.height} pools hold; the worst, "
+            f"{_worst(worst)}"
         )
     if spot.height:
         worst, held = spot.row(0, named=True), int(spot["holds"].sum())
         parts.append(
-            f"with all spot replicas taken back at once {held} of {spot.height} pools hold; the worst is "
-            f"{worst['service']}/{worst['region']}, {share(worst['attained_lost'])} for {share(worst['attained'])}"
+            f"with all spot replicas taken back at once {held} of {spot.height} pools hold; the worst, {_worst(worst)}"
         )
     if regions.height:
         worst = regions.row(0, named=True)
         parts.append(
-            f"with {worst['region']} lost for the busiest hour {share(worst['attained_lost'])} of all requests "
-            f"attain, for {share(worst['attained'])}"
+            f"with {short(worst['region'])} lost for the busiest hour {share(worst['attained_lost'])} of all requests "
+            f"attain, instead of {share(worst['attained'])}"
         )
     return "; ".join(parts)
+
+
+def _worst(row: dict[str, Any]) -> str:
+    """'chat/eu, then attains 96.72 % instead of 100 %'."""
+    pool = f"{short(row['service'])}/{short(row['region'] or 'default')}"
+    return f"{pool}, then attains {share(row['attained_lost'])} instead of {share(row['attained'])}"

@@ -9,7 +9,7 @@ import polars as pl
 from lmaas.policies.choice import Choice, Row, choose
 from lmaas.policies.results import why_denied
 
-from ..format import cell, change, number, percent, share, span, text, usd
+from ..format import cell, change, listed, number, percent, share, short, span, text, usd
 from ..section import Kind, Section, Tile, Tone
 from . import equal_hours
 from .confidence import said
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lmaas.policies.results import Evaluation
 
 
+HOUR_S = 3600.0
 SHORT_S = 86_400.0  # a daily rhythm is the least a month's cost should rest on
 
 
@@ -44,14 +45,28 @@ def finding(choice: Choice, attain: float) -> str:
         return "No policy was scored, so there is nothing to recommend."
     if best is None:
         assert closest is not None
+        names = listed([closest["policy"], *choice.tied])
+        comes = "come closest, alike," if choice.tied else "comes closest"
         return (
-            f"No policy without foresight attains {share(attain)}: {text(closest['policy'])} comes closest with "
+            f"No policy without foresight attains {share(attain)}: {names} {comes} with "
             f"{share(closest['slo_attainment'])} of requests within their SLOs, for {_cost(closest)}."
+        )
+    if not choice.told_apart:
+        return (
+            f"By cost and attainment this trace cannot tell {listed([best['policy'], *choice.tied])} apart: each "
+            f"attains {share(attain)}, with {share(best['slo_attainment'])} of requests within their SLOs, for "
+            f"{_cost(best)}."
         )
     return (
         f"{text(best['policy'])} is the cheapest policy that attains {share(attain)}: {share(best['slo_attainment'])} "
-        f"of requests within their SLOs, for {_cost(best)}{_against(best, choice)}."
+        f"of requests within their SLOs, for {_cost(best)}{_against(best, choice)}{_alike(choice)}."
     )
+
+
+def _alike(choice: Choice) -> str:
+    if not choice.tied:
+        return ""
+    return f"; {listed(choice.tied)} {'come' if choice.tied[1:] else 'comes'} to the same"
 
 
 def _cost(row: Row) -> str:
@@ -139,19 +154,21 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     notes = [said(result, choice, attain)] if choice.subject else []
     if choice.best is None:
         notes.append(_why_none(result, choice, attain))
-    if choice.best and _all_alike(result):
-        notes.append("Every policy ran the same fleet: at this load the trace cannot tell them apart (try --load 10x).")
+    same = _all_alike(result)
+    if choice.best and same:
+        notes.append("Every policy ran the same fleet: a higher load may tell them apart (try --load 10x).")
     asked = result.scores.filter((result.scores["role"] == "policy") & ~result.scores["foresight"])
-    if choice.best and choice.best["role"] == "baseline" and asked.height:
+    if choice.best and choice.best["role"] == "baseline" and asked.height and choice.told_apart:
         notes.append(f"{text(choice.best['policy'])} is a baseline: no policy asked for attains the target for less.")
-    notes += equal_hours.beaten(result)
+    notes += equal_hours.beaten(result, same)
     if result.failures:
         notes.append(f"Failed, and not compared: {', '.join(map(text, result.failures))}.")
     worst = choice.subject["worst_hour_attainment"] if choice.subject else None
-    if choice.subject and worst is not None:
+    evaluated_s = result.settings["end_s"] - result.settings["cut_s"]
+    if choice.subject and worst is not None and evaluated_s > HOUR_S:
         notes.append(f"In its worst hour {text(choice.subject['policy'])} attained {share(worst)}.")
     if result.spare.height:
-        notes.append(f"N+1: {text(told(result.spare))}.")
+        notes.append(f"N+1: {told(result.spare)}.")
     if choice.subject and choice.subject.get("starts_denied"):
         notes.append(
             f"{text(choice.subject['policy'])} was denied {choice.subject['starts_denied']:,} starts of replicas, "
@@ -162,7 +179,6 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
             f"Under {text(choice.subject['policy'])} {choice.subject['not_sent']:,} turns of sessions were never sent, "
             "because one before them did not complete; they miss."
         )
-    evaluated_s = result.settings["end_s"] - result.settings["cut_s"]
     how = "estimated from windows" if result.settings.get("fidelity") == "window" else "in one replay"
     apart = "" if choice.subject and result.differences.height else "; differences between policies carry no interval"
     notes.append(f"Evaluated: {span(evaluated_s)} of the trace {how}{apart}.")
@@ -197,17 +213,17 @@ def _prefix_cache(result: Evaluation, choice: Choice) -> list[str]:
 def _why_none(result: Evaluation, choice: Choice, attain: float) -> str:
     """Whether the SLOs are out of any fleet's reach, or these policies are too small: two different answers."""
     rates = result.settings.get("rates", [])
-    short = [rate for rate in rates if rate["alone_attainment"] < attain]
-    if short:
-        worst = min(short, key=lambda rate: rate["alone_attainment"])
+    beyond = [rate for rate in rates if rate["alone_attainment"] < attain]
+    if beyond:
+        worst = min(beyond, key=lambda rate: rate["alone_attainment"])
         if worst.get("hit_share") is not None:
             return (
-                f"Of {text(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs "
+                f"Of {short(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs "
                 "on an idle replica of this profile with an empty prefix cache; hits bring in more, as far as they go."
             )
         return (
-            f"Of {text(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs on an "
-            "idle replica of this profile: no number of replicas attains the target; another profile or SLO would."
+            f"Of {short(worst['service'])}'s requests only {share(worst['alone_attainment'])} can meet their SLOs on "
+            "an idle replica of this profile: no number of replicas attains the target; another profile or SLO would."
         )
     if choice.subject and (denied := choice.subject.get("starts_denied")):
         if denied > (choice.subject.get("starts_denied_down") or 0):
@@ -220,7 +236,7 @@ def _why_none(result: Evaluation, choice: Choice, attain: float) -> str:
 
 
 def _all_alike(result: Evaluation) -> bool:
-    scores = result.scores
+    scores = result.scores.filter(~pl.col("foresight"))
     return scores.height > 1 and all(
         scores[column].n_unique() == 1 for column in ("gpu_hours_provisioned", "slo_attainment", "ttft_p99_s")
     )
@@ -228,17 +244,25 @@ def _all_alike(result: Evaluation) -> bool:
 
 def _in_effect(result: Evaluation) -> str:
     """Profiles, prices and SLOs the numbers rest on, where a reader of the terminal sees them."""
-    profiles: dict[str, None] = {}
+    profiles: dict[tuple[str, ...], str] = {}  # by whole names: short ones may be alike
     for pool in result.settings.get("pools", []):
-        profiles[f"{text(pool['pool'].split('/')[0])} on {_priced(pool)}"] = None
+        service = service_of(pool)
+        profiles[service, _priced(pool)] = f"{short(service)} on {_priced(pool)}"
         for other in (m for m in pool["mixed"] if m["replicas"]):
-            where = text(pool["pool"].removesuffix("/shared"))
-            profiles[f"{other['replicas']:,} of {where} on {_priced(other)}"] = None
+            where = pool["pool"].removesuffix("/shared")
+            written = f"{other['replicas']:,} of {short(where)} on {_priced(other)}"
+            profiles[where, _priced(other), "mixed"] = written
     limits: dict[str, None] = {}
     for slo in result.settings.get("slos", []):
         limits[f"{text(slo['tier'])} {text(slo['thresholds'])}"] = None
-    said = [", ".join(list(part)[:6]) + (", ..." if len(part) > 6 else "") for part in (profiles, limits) if part]
+    parts = [list(profiles.values()), list(limits)]
+    said = [", ".join(part[:6]) + (", ..." if len(part) > 6 else "") for part in parts if part]
     return "In effect: " + "; ".join(said) + "." if said else "In effect: defaults."
+
+
+def service_of(pool: dict[str, Any]) -> str:
+    """A service may hold slashes; earlier runs stored only the pool's name, service/region/lane."""
+    return str(pool.get("service") or pool["pool"].rsplit("/", 2)[0])
 
 
 def _priced(row: dict[str, Any]) -> str:

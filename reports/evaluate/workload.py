@@ -30,7 +30,7 @@ def section(result: Evaluation) -> Section | None:
         "Workload",
         finding(loads, services),
         tables=(_table(services),),
-        figures=(_figure(loads, shown, figures.Clock(result.trace.epoch)),),
+        figures=(_figure(loads, shown, figures.Clock(result.trace.epoch, result.settings["end_s"])),),
         notes=notes,
     )
 

@@ -55,7 +55,7 @@ def section(result: Evaluation) -> Section | None:
     subject = choose(result.scores, result.settings["attain"]).subject
     names = result.worst["policy"].unique(maintain_order=True).to_list()
     whose = subject["policy"] if subject and subject["policy"] in names else names[0]
-    clock = Clock(result.trace.epoch)
+    clock = Clock(result.trace.epoch, result.settings["end_s"])
     windows = result.worst.filter(pl.col("policy") == whose).with_columns(
         time=pl.col("start_s").map_elements(clock.write, return_dtype=pl.String),
         pool=pl.format("{}/{}/{}", "service", "region", "lane").str.strip_suffix("/shared"),

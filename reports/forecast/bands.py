@@ -67,7 +67,7 @@ def finding(rows: pl.DataFrame, model: str) -> str:
 
 
 def _figure(result: Forecasted, rows: pl.DataFrame, caption: str) -> Figure:
-    clock = figures.Clock(result.trace.epoch)
+    clock = figures.Clock(result.trace.epoch, result.settings["end_s"])
     window = float(result.settings["window_s"])
     start, end = float(rows["start_s"].min()), float(rows["start_s"].max()) + window  # type: ignore[arg-type]
     step = figures.buckets(end - start, window, len(FIELDS))
