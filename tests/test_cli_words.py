@@ -191,7 +191,8 @@ def test_a_pipe_is_as_wide_as_it_is_told_and_no_column_is_cut(capsys, monkeypatc
     assert "\u2713 pass" in "\n".join(lines) or "Ok" in cut
 
 
-def test_a_file_that_cannot_be_written_is_named_and_not_the_workspace(tmp_path: Path):
+def test_a_file_that_cannot_be_written_is_named_and_not_the_workspace(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a longer path is shown in part
     with pytest.raises(UserError, match=r"rows\.csv: cannot be written \(.*\); name another place for it") as refused:
-        write_rows(WIDE, tmp_path / "none" / "rows.csv")
+        write_rows(WIDE, Path("none/rows.csv"))
     assert refused.value.code == Exit.ENVIRONMENT
