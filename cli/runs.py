@@ -24,6 +24,16 @@ Names = Annotated[
         metavar="RUN...", show_default=False, help="Likewise, in the workspace.", autocompletion=complete.runs
     ),
 ]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="What began, and replays last asked for, so long ago: 30d.", show_default=False),
+]
+ToSize = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="The oldest, until runs and replays take so much: 2GB.", show_default=False),
+]
+Named = Annotated[bool, typer.Option("--named", help="Runs with a label or a chosen name, too.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")]
 
 
@@ -53,7 +63,6 @@ def rm(ctx: typer.Context, names: Names, yes: Yes = False, as_json: Json = False
     \b
       lmaas runs rm 7f3a 4e84 --yes
     """
-    from lmaas.analysis.errors import Exit, UserError
     from lmaas.analysis.stored import find_run, removable, remove_run
     from lmaas.analysis.workspace import Workspace
 
@@ -62,9 +71,7 @@ def rm(ctx: typer.Context, names: Names, yes: Yes = False, as_json: Json = False
     runs = {run.path: run for run in (find_run(name, workspace) for name in names)}
     for run in runs.values():
         removable(run, workspace)
-    if not yes and not sys.stdin.isatty():
-        raise UserError("nobody is there to ask: add --yes to remove", Exit.USAGE)
-    if not yes and not typer.confirm(f"Remove {', '.join(run.name for run in runs.values())}?", err=True):
+    if not confirmed(f"Remove {', '.join(run.name for run in runs.values())}?", yes):
         return 0
     for run in runs.values():
         remove_run(run, workspace)
@@ -72,3 +79,48 @@ def rm(ctx: typer.Context, names: Names, yes: Yes = False, as_json: Json = False
     if as_json:
         emit(0, removed=[run.name for run in runs.values()])
     return 0
+
+
+@app.command("prune")
+def prune(
+    ctx: typer.Context,
+    older_than: OlderThan = None,
+    to_size: ToSize = None,
+    named: Named = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> int:
+    """Remove runs and kept replays that are old, or the oldest until the
+    rest is small enough; asks first.
+
+    \b
+      lmaas runs prune --older-than 30d --dry-run
+      lmaas runs prune --to-size 2GB --yes
+
+    Runs with --out elsewhere are never removed; those with a --label or a
+    --decide-by only with --named. Traces stay.
+    """
+    from lmaas.analysis.workspace import Workspace
+    from lmaas.reports import pruning
+
+    workspace = Workspace.open()
+    found = pruning.plan(workspace, older_than, to_size, named)
+    if found.gone and not dry_run:
+        if not confirmed(f"Remove {pruning.named(found)}?", yes):
+            return 0
+        pruning.remove(found, workspace)
+    if as_json:
+        emit(0, **pruning.facts(found, dry_run))
+    else:
+        ctx.obj.sections(pruning.told(found, dry_run))
+    return 0
+
+
+def confirmed(question: str, yes: bool) -> bool:
+    """Whether to remove; UserError (exit 2) where nobody can be asked."""
+    from lmaas.analysis.errors import Exit, UserError
+
+    if not yes and not sys.stdin.isatty():
+        raise UserError("nobody is there to ask: add --yes to remove", Exit.USAGE)
+    return yes or typer.confirm(question, err=True)

@@ -75,6 +75,7 @@ def test_no_arguments_show_the_first_screen(capsys: pytest.CaptureFixture[str]):
         "runs",
         "runs show",
         "runs rm",
+        "runs prune",
         "policies show",
         "doctor",
         "init",
