@@ -24,16 +24,22 @@ BY_SLO = ("slo_attainment", "goodput_rps", "goodput_tok_s", OVERALL)
 class RunsCompared:
     """What `compare` finds. rows: differences.DIFFERENCES, value after, reference before; conditions: CONDITIONS.
 
-    paired: both replayed the same requests; without it, and where a note says so, differences have no verdict.
+    differ: what keeps them from having replayed the same requests; with it, and where a note says so, differences have
+    no verdict.
     """
 
     before: str
     after: str
     trace: str
-    paired: bool
+    differ: tuple[str, ...]
     rows: pl.DataFrame
     conditions: pl.DataFrame
     notes: tuple[str, ...]
+
+    @property
+    def paired(self) -> bool:
+        """Both replayed the same requests."""
+        return not self.differ
 
     @property
     def exit_code(self) -> int:
@@ -84,11 +90,11 @@ def compare(before: StoredRun, after: StoredRun, fail_if: Sequence[str] = ()) ->
     return RunsCompared(
         before.name,
         after.name,
-        str((after.manifest.get("input") or {}).get("name") or new["trace"]["trace_id"][:12]),
-        not why,
+        _traces((after, new), (before, old)),
+        tuple(why),
         without_single(table),
         pl.DataFrame(found, schema=CONDITIONS, orient="row"),
-        (*_notes(before, after, old, new, why), *alone, *([f"no intervals: {cannot}"] if cannot else [])),
+        (*_notes(before, after, old, new), *alone, *([f"no intervals: {cannot}"] if cannot and not why else [])),
     )
 
 
@@ -110,6 +116,15 @@ def _not_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if settings[0].get("load") != 1 and settings[0].get("seed") != settings[1].get("seed"):
         differs.append("the seeds by which the load is drawn")
     return list(dict.fromkeys(differs))
+
+
+def _traces(*runs: tuple[StoredRun, Mapping[str, Any]]) -> str:
+    """The trace of both, or of each."""
+    ids = [of["trace"]["trace_id"][:12] for _, of in runs]
+    names = [str((run.manifest.get("input") or {}).get("name") or one) for (run, _), one in zip(runs, ids, strict=True)]
+    if ids[0] == ids[1]:
+        return names[0]
+    return " and ".join(f"{name} ({one})" for name, one in zip(names, ids, strict=True))
 
 
 Scores = Mapping[str, Any]
@@ -152,10 +167,8 @@ def _draws(
     return (found[0], found[1]), ""
 
 
-def _notes(
-    before: StoredRun, after: StoredRun, old: Mapping[str, Any], new: Mapping[str, Any], why: Sequence[str]
-) -> list[str]:
-    notes = [f"not comparable, so nothing is judged: {' and '.join(why)} differ"] if why else []
+def _notes(before: StoredRun, after: StoredRun, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    notes = []
     versions = [{"lmaas_version": run.manifest.get("lmaas_version")} for run in (before, after)]
     was, now = versions[0] | old["settings"], versions[1] | new["settings"]
     for key in TOLD:

@@ -54,6 +54,7 @@ def comparison_facts(found: RunsCompared) -> dict[str, Any]:
         "before": found.before,
         "after": found.after,
         "paired": found.paired,
+        "differ": list(found.differ),
         "differences": [plain(row) for row in found.rows.iter_rows(named=True)],
         "conditions": [plain(row) for row in found.conditions.iter_rows(named=True)],
         "notes": list(found.notes),
@@ -72,6 +73,8 @@ def _alike(names: list[str]) -> list[str]:
 
 
 def _finding(found: RunsCompared) -> str:
+    if not found.paired:
+        return f"Not comparable, so nothing is judged: {' and '.join(found.differ)} differ."
     differ, _ = _by_policy(found.rows)
     if not differ:
         return "Every score of every policy is the same in both."

@@ -21,6 +21,7 @@ from lmaas.policies.differences import BETTER
 from lmaas.policies.paired import BUCKETS, Blocks
 from lmaas.policies.results import Evaluation
 from lmaas.reports.markdown import plain
+from lmaas.reports.runs_compared import runs_compared
 from lmaas.reports.write import recording, write_evaluation
 
 COUNT = 40
@@ -167,7 +168,10 @@ def test_other_requests_are_shown_and_not_judged(store):
     found = compare(before, after)
     assert not found.paired
     assert found.rows["verdict"].null_count() == found.rows.height
-    assert any("the traces differ" in note for note in found.notes)
+    assert found.differ == ("the traces",)
+    first = runs_compared(found)[0]
+    assert first.finding == "Not comparable, so nothing is judged: the traces differ."
+    assert first.title.endswith(f"({'0' * 12}) and {found.trace.split(' and ')[1]}")
     with pytest.raises(UserError, match="the traces of the two runs differ") as error:
         compare(before, after, ["gpu_hours>+2%"])
     assert error.value.code == Exit.USAGE
