@@ -12,6 +12,7 @@ from trace_data import HEADER, accounted
 
 from lmaas.analysis import ingest, ingest_facts
 from lmaas.analysis.account import Account
+from lmaas.analysis.progress import silent
 from lmaas.analysis.quality import assess
 from lmaas.analysis.trace import SCHEMA
 
@@ -113,5 +114,5 @@ def test_every_byte_of_every_segment_is_in_the_id(tmp_path, monkeypatch):
     ids, file = set(), tmp_path / "trace"
     for content in (b"abcdefgh", b"abcdefg", b"abcdefgH", b"Abcdefgh", b"abcfedgh", b"defabcgh", b""):
         file.write_bytes(content)
-        ids.add(ingest._identify([file], ["3:x"]))
+        ids.add(ingest._identify([file], ["3:x"], silent))
     assert len(ids) == 7
