@@ -1,5 +1,7 @@
 """What the report says of equal policies, of long and slashed names, of short traces and of what a search ended at."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from evaluation_data import described, evaluation, meta, scores, texts
@@ -7,7 +9,7 @@ from report_data import figures_of, report_of, section_of
 
 from lmaas.policies.matched import MATCHED
 from lmaas.reports import figures, format
-from lmaas.reports.evaluate import equal_hours, frontier, latency, matched, spare, summary
+from lmaas.reports.evaluate import commitment, equal_hours, frontier, latency, matched, spare, summary
 from lmaas.reports.terminal import fitting
 
 NBSP = format.NBSP
@@ -64,6 +66,23 @@ def test_equal_policies_are_on_the_frontier_together_under_one_mark():
     apart = frontier.section(evaluation())
     assert len([one for one in apart.figures[0].spec["data"] if one["mode"] == "markers"]) == 5
     assert apart.figures[0].spec["layout"]["xaxis"]["title"]["text"] == "Cost of the replay with its tail, $"
+
+
+def test_who_costs_the_same_at_every_price_of_a_reservation_is_named():
+    prices = [(name, ratio, 100.0 * ratio) for name in ("preserve", "hpa") for ratio in (0.5, 1.0)]
+    later = [("static-peak", 0.5, 60.0), ("static-peak", 1.0, 100.0)]  # the same on demand, and more of it reserved
+    table = pl.DataFrame([*prices, *later], schema=["policy", "ratio", "usd_per_month"], orient="row")
+    said = commitment.finding([(0.5, 1.0, "hpa")], replace(tie(), commitment=table))
+    assert said == "Whatever a reserved GPU costs, hpa and preserve stay the cheapest, alike."
+    assert "static-peak stays the cheapest" in commitment.finding(
+        [(0.5, 1.0, "static-peak")], replace(tie(), commitment=table)
+    )
+
+
+def test_a_fleet_that_never_changes_ran_one_number_of_replicas():
+    result = tie()
+    still = result.timeline.with_columns(active=pl.lit(1.0))
+    assert "ran 1 active replica;" in section_of(replace(result, timeline=still), "capacity").finding
 
 
 def test_a_name_is_whole_wherever_it_has_slashes():

@@ -108,7 +108,8 @@ def finding(rows: pl.DataFrame, pool: str, policy: str | None) -> str:
     ).row(0)
     fewer = f"{share(late)} of windows" if late else "no window"
     needed = "" if need is None else f"; the load needed up to {number(need, 3)}, and {fewer} had fewer"
-    ran = f"{text(policy)} ran {number(low, 3)} to {number(high, 3)} active replicas"
+    ends = " to ".join(dict.fromkeys((number(low, 3), number(high, 3))))
+    ran = f"{text(policy)} ran {ends} active {'replica' if ends == '1' else 'replicas'}"
     return f"In {text(pool)}, the busiest pool, {ran}{needed}."
 
 

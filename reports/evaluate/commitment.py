@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from lmaas.policies.choice import choose
+from lmaas.policies.choice import ALIKE, choose
 from lmaas.policies.commitment import break_even
 
 from .. import figures
@@ -100,14 +100,24 @@ def finding(cheapest: list[tuple[float, float, str]], result: Evaluation) -> str
         whose = text(names[0]) if names else "no policy"
         return f"No policy attains the target; what reservations would save {whose} is shown."
     if len(cheapest) == 1:
-        choice = choose(result.scores, result.settings["attain"])
-        name, best = cheapest[0][2], choice.best
-        if best and best["policy"] == name and choice.tied:
-            return f"Whatever a reserved GPU costs, {listed([name, *choice.tied])} stay the cheapest, alike."
+        name = cheapest[0][2]
+        if same := _same(name, result):
+            return f"Whatever a reserved GPU costs, {listed([name, *same])} stay the cheapest, alike."
         return f"Whatever a reserved GPU costs, {text(name)} stays the cheapest that attains the target."
     parts = [f"{text(name)} from {percent(low)} to {percent(high)}" for low, high, name in cheapest]
     said = "Which policy that attains is cheapest depends on what a reserved GPU-hour costs of one on demand"
     return f"{said}: {', '.join(parts)}."
+
+
+def _same(name: str, result: Evaluation) -> list[str]:
+    """Who attains and costs as much as `name` at every price of a reserved GPU-hour."""
+    attain = result.settings["attain"]
+    fair = result.scores.filter(~pl.col("foresight") & (pl.col("slo_attainment") >= attain))["policy"].to_list()
+    costs = {
+        str(policy): rows.sort("ratio")["usd_per_month"].round_sig_figs(ALIKE).to_list()
+        for (policy,), rows in result.commitment.group_by("policy")
+    }
+    return [other for other in fair if other != name and costs.get(other) == costs[name]]
 
 
 def _spec(rows: pl.DataFrame, names: list[str], result: Evaluation) -> dict[str, Any]:
