@@ -118,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _bug(error, as_json)
     if code == INTERRUPTED:
-        return fail("interrupted", INTERRUPTED, as_json=as_json)
+        left = "interrupted; a run that was begun stays in the workspace: lmaas runs list, lmaas runs prune"
+        return fail(left, INTERRUPTED, as_json=as_json)
     return code or 0
 
 

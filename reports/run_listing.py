@@ -35,9 +35,13 @@ def runs() -> dict[str, Table]:
         Column("verb", "Command"),
         Column("trace", "Trace"),
         Column("took_s", "Took", "span_s"),
-        Column("exit_code", "Exit code"),
+        Column("end", "Ended"),
     )
-    return {"runs": table(f"Runs in {workspace.root}", pl.DataFrame(rows, schema=SCHEMA, orient="row"), columns)}
+    end = (
+        pl.when("ended").then(pl.format("exit code {}", "exit_code")).otherwise(pl.lit("not: interrupted, or at work"))
+    )
+    shown = pl.DataFrame(rows, schema=SCHEMA, orient="row").with_columns(end=end)
+    return {"runs": table(f"Runs in {workspace.root}", shown, columns)}
 
 
 def _row(run: StoredRun) -> dict[str, Any]:

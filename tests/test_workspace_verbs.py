@@ -49,6 +49,8 @@ def test_an_unfinished_run_shows(home: Path, capsys):
     assert main(["runs", "list", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["runs"]
     assert (row["exit_code"], row["took_s"], row["ended"]) == (None, None, False)
+    assert main(["runs", "list"]) == 0
+    assert "not: interrupted, or at work" in " ".join(capsys.readouterr().out.split())
     assert main(["runs", "show", path.name]) == 0
     assert "it did not end" in capsys.readouterr().out
     (path / "manifest.json").write_text("{")
