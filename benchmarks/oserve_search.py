@@ -23,6 +23,7 @@ from lmaas.replay.profile import Profile
 SLO = ["ttft<10s, tpot<200ms"]
 LOADS = (0.5, 0.8, 1.1, 1.5, 2.0)  # of what the best deployment serves
 SHAPES = ((1, 2, 2, 4, 4, 4, 8, 8, 8, 8), (1, 2, 4, 8), (1, 2, 2, 4, 4, 8), (2, 4, 4, 8, 8, 16), (1, 1, 2, 2, 3, 4))
+EXACT = 1e-6  # off the best by less is the best
 SPREADS = (0.1, 0.3, 0.6, 1.0)  # standard deviation of the logarithm of what a shape serves of a type
 
 
@@ -103,15 +104,12 @@ def short(tried: Deployments, found: Counts, best: Counts) -> float:
 
 
 def on_drawn(cases: int, gpus: int) -> None:
-    """A line a spread: how the search does, with all deployments in view and by its moves alone."""
-    print(f"\n{gpus} GPUs, drawn capacities; in brackets by moves alone, without all deployments in view\n")
-    print("| spread | cases | deployments | the best found | worst | solved, most | times as fast: median | least |")
-    print("|" + "---|" * 8)
-    rows: dict[str, list[list[float]]] = {}
+    """A line a number of deployments: how the search does, with all in view and by its moves alone."""
+    rows: dict[int, list[list[float]]] = {}
     for seed in range(cases):
-        budget, every, off, solved, took_s = drawn(seed, gpus), 0, [], [], []
+        budget, off, solved, took_s = drawn(seed, gpus), [], [], []
         began = time.process_time()
-        best, every = exhaustive(budget), sum(1 for _ in fillings(budget.gpus, gpus))
+        best = exhaustive(budget)
         all_s = time.process_time() - began
         for whole in (WHOLE, 0):
             tried, began = Deployments(budget), time.process_time()
@@ -119,16 +117,18 @@ def on_drawn(cases: int, gpus: int) -> None:
             took_s.append(time.process_time() - began)
             solved.append(len(tried.known))
             off.append(short(tried, found, best))
-        for name in (f"{SPREADS[seed // len(SHAPES) % len(SPREADS)]:g}", "all"):
-            rows.setdefault(name, []).append([every, *off, *solved, all_s / took_s[0], all_s / took_s[1]])
-    for name, found_rows in rows.items():
-        found_of = np.array(found_rows)
-        exact, worst, most = (found_of[:, 1:3] < 1e-6).mean(axis=0), found_of[:, 1:3].max(axis=0), found_of.max(axis=0)
-        half, least = np.median(found_of[:, 5:], axis=0), found_of[:, 5:].min(axis=0)
+        every = sum(1 for _ in fillings(budget.gpus, gpus))
+        rows.setdefault(every, []).append([*off, *solved, all_s / took_s[0], all_s / took_s[1]])
+    print(f"\n{gpus} GPUs, drawn capacities; in brackets by moves alone, without all deployments in view\n")
+    print("| deployments | cases | the best found | worst | solved, most | times as fast: median | least |")
+    print("|" + "---|" * 7)
+    for every, found_rows in sorted(rows.items()):
+        of = np.array(found_rows)
+        exact, worst, most = (of[:, :2] < EXACT).mean(axis=0), of[:, :2].max(axis=0), of[:, 2:4].max(axis=0)
+        half, least = np.median(of[:, 4:], axis=0), of[:, 4:].min(axis=0)
         print(
-            f"| {name} | {len(found_of)} | {found_of[:, 0].min():.0f} to {most[0]:.0f} | {exact[0]:.1%} "
-            f"({exact[1]:.1%}) | {worst[0]:.2%} ({worst[1]:.2%}) | {most[3]:.0f} ({most[4]:.0f}) | {half[0]:.1f} "
-            f"({half[1]:.1f}) | {least[0]:.1f} ({least[1]:.1f}) |",
+            f"| {every} | {len(of)} | {exact[0]:.1%} ({exact[1]:.1%}) | {worst[0]:.2%} ({worst[1]:.2%}) | "
+            f"{most[0]:.0f} ({most[1]:.0f}) | {half[0]:.1f} ({half[1]:.1f}) | {least[0]:.1f} ({least[1]:.1f}) |",
             flush=True,
         )
 
@@ -140,11 +140,12 @@ def main() -> None:
     parser.add_argument("--gpu", default="h100")
     parser.add_argument("--gpus", type=int, default=16)
     parser.add_argument("--mix", default="S5", choices=[mix.name for mix in MIXES])
-    parser.add_argument("--cases", type=int, default=160, help="drawn ones, of each number of GPUs")
+    parser.add_argument("--cases", type=int, default=100, help="drawn ones, of each number of GPUs")
+    parser.add_argument("--drawn", type=int, action="append", help="GPUs of drawn cases; default: 8, 12 and 16")
     given = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, numpy {version('numpy')}, scipy {version('scipy')}\n")
     compared(next(mix for mix in MIXES if mix.name == given.mix), given.model, given.gpu, given.gpus)
-    for gpus in (8, 12, 16):
+    for gpus in given.drawn or (8, 12, 16):
         on_drawn(given.cases, gpus)
 
 
