@@ -1,6 +1,7 @@
 """What reports say, as data: the recommendation, the tables of an evaluation, figures, numbers in words."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -95,6 +96,21 @@ def test_tiles_state_value_baseline_and_delta():
     assert tiles[1].baseline == "static-peak 760.4"
     assert tiles[1].delta == f"−45.8{NBSP}%, better"
     assert tiles[1].tone == "good"
+
+
+def test_a_wait_of_hours_is_a_multiple_and_whose_it_may_be_is_said():
+    roles = {"preserve": "policy", "static-peak": "baseline"}
+    slos = [{"service": "chat", "tier": "batch", "thresholds": "e2e<86400s"}]
+    both = [*slos, {"service": "chat", "tier": "interactive-fast", "thresholds": "ttft<1s"}]
+    held = scores(roles, ttft_p99_s=[7200.0, 90.0])
+    for limits, told in ((both, True), (slos, False)):  # where nobody has a limit it is not one tier's wait
+        found = evaluation(roles, scores=held)
+        page = section_of(replace(found, settings=found.settings | {"slos": limits}), "summary")
+        assert page.tiles[3].delta == "×80, worse"
+        assert any("batch has no limit on it" in note for note in page.notes) is told
+    apart = {"low": 180.0, "high": 7110.0, "reference": 90.0, "metric": "ttft_p99_s"}
+    assert summary._interval(apart) == f"90{NBSP}%: [+200.0{NBSP}%, ×80]"
+    assert summary._interval(apart | {"high": 270.0}) == f"90{NBSP}%: [+200.0,{NBSP}+300.0]{NBSP}%"
 
 
 # ---- the tables of an evaluation

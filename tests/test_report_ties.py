@@ -117,7 +117,7 @@ def test_the_search_that_the_least_fleet_ended_says_so():
     found = matched.section(evaluation(matched=table))  # four pools of one replica and GPU, 24 h, 0.4 GPU-h of tail
     shown = found.tables[0].rows["value"].to_list()
     assert shown == [matched.BOUNDED, "-0.9, where the search ends", "0.25"]
-    assert f"preserve needs +24.5{NBSP}%" in found.finding
+    assert f"preserve needs 24.5{NBSP}% more" in found.finding
     same = pl.DataFrame([row, row | {"policy": "oracle"}], schema=MATCHED, orient="row")
     assert matched.finding(same, 0.99) == f"For 99{NBSP}% attained hpa and oracle need as many GPU-hours, 96.4."
 

@@ -162,7 +162,7 @@ def signed(value: float, row: Row) -> str:
     """Attainment in points, the others relative to the reference; a reference of 0 leaves no share."""
     if row["metric"].startswith(SHARE):
         return f"{_points(value)}{NBSP}points"
-    return _relative(value / row["reference"]) if row["reference"] else MISSING
+    return relative(value / row["reference"]) if row["reference"] else MISSING
 
 
 def bounds(row: Row) -> str:
@@ -173,7 +173,7 @@ def bounds(row: Row) -> str:
     return f"[{low},{NBSP}{high}]"
 
 
-def _relative(by: float) -> str:
+def relative(by: float) -> str:
     """'+8.5 %'; from ten times on '×63.6'."""
     return change(by) if by < TIMES else f"×{number(1 + by, 3)}"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..format import change, listed, number, share, text
+from ..format import listed, number, percent, share, text
 from ..section import Column, Section, table
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def finding(rows: pl.DataFrame, attain: float) -> str:
     start = f"For {target} attained {text(first['policy'])} needs the fewest GPU-hours, {fewest}"
     if met.height == 1:
         return f"{start}."
-    return f"{start}; {text(last['policy'])} needs {change(more)}."
+    return f"{start}; {text(last['policy'])} needs {percent(more)} more."
 
 
 def _value(row: dict[str, Any], result: Evaluation) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -9,11 +10,11 @@ import polars as pl
 from lmaas.policies.choice import Choice, Row, choose
 from lmaas.policies.results import why_denied
 
-from ..format import cell, change, listed, number, percent, share, short, span, text, usd
+from ..format import cell, listed, number, percent, share, short, span, text, usd
 from ..section import Kind, Section, Tile, Tone
 from . import equal_hours
 from .confidence import said
-from .differences import bounds, signed
+from .differences import bounds, relative, signed
 from .spare import told
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 HOUR_S = 3600.0
+SEVERAL = 3.0  # times the baseline's TTFT p99, from which it is asked whose it is
 SHORT_S = 86_400.0  # a daily rhythm is the least a month's cost should rest on
 
 
@@ -119,20 +121,22 @@ def _relative(label: str, column: str, kind: Kind, row: Row, base: Row | None, a
     before = base[column] if base else None
     if base is None or not before:
         return Tile(label, written)
-    relative = value / before - 1
-    tone: Tone = "plain" if abs(relative) < 5e-4 else "good" if relative < 0 else "bad"
+    by = value / before - 1
+    tone: Tone = "plain" if abs(by) < 5e-4 else "good" if by < 0 else "bad"
     if apart and apart["verdict"] == "no difference":
         tone = "plain"
     word = apart["verdict"] if apart and apart["verdict"] else {"good": "better", "bad": "worse", "plain": ""}[tone]
-    delta = change(relative) + (f", {word}" if word else "")
+    delta = relative(by) + (f", {word}" if word else "")
     return Tile(label, written, f"{text(base['policy'])} {cell(before, kind)}", delta, _interval(apart), tone)
 
 
 def _interval(apart: Row | None) -> str:
-    """'90 %: [−48.0, −44.1] %'."""
+    """'90 %: [−48.0, −44.1] %'; each end in its own unit where one is a multiple."""
     if apart is None or apart["low"] is None or not apart["reference"]:
         return ""
-    return f"90\N{NO-BREAK SPACE}%: {bounds(apart)}\N{NO-BREAK SPACE}%"
+    low, high = (signed(apart[name], apart) for name in ("low", "high"))
+    within = f"[{low}, {high}]" if "×" in low + high else f"{bounds(apart)}\N{NO-BREAK SPACE}%"
+    return f"90\N{NO-BREAK SPACE}%: {within}"
 
 
 def _attainment(row: Row, base: Row | None, attain: float, apart: Row | None) -> Tile:
@@ -185,8 +189,21 @@ def _notes(result: Evaluation, choice: Choice, attain: float) -> tuple[str, ...]
     if evaluated_s < SHORT_S:
         notes.append("Under a day was evaluated: a month of it is arithmetic, not a forecast.")
     notes += _prefix_cache(result, choice)
+    notes += _held(result, choice)
     notes.append(_in_effect(result))
     return tuple(notes)
+
+
+def _held(result: Evaluation, choice: Choice) -> list[str]:
+    """Whose wait a TTFT is that is several times the baseline's, where some requests have no limit on it."""
+    row, base = choice.subject, choice.baseline
+    if row is None or base is None or not (row["ttft_p99_s"] or 0) > SEVERAL * (base["ttft_p99_s"] or math.inf):
+        return []
+    limited = {text(slo["tier"]): "ttft" in slo["thresholds"] for slo in result.settings["slos"]}
+    free = [tier for tier, has in limited.items() if not has]
+    if not free or len(free) == len(limited):
+        return []
+    return [f"TTFT p99 is of all requests: {listed(free)} has no limit on it, and may be held back by design."]
 
 
 def _prefix_cache(result: Evaluation, choice: Choice) -> list[str]:
