@@ -12,6 +12,7 @@ from lmaas.replay.fleettold import conditions, describe
 from lmaas.replay.scores import MISSED
 
 from .backtest import backtest
+from .blocks import block_edges
 from .bounds import perfect_said, perfect_system
 from .commitment import commitments
 from .differences import differences, drawn, own_intervals, settings
@@ -19,7 +20,6 @@ from .equal import Equals
 from .gates import Gate, percentile_test
 from .inputs import Inputs
 from .misses import misses
-from .paired import block_edges
 from .prepare import Prepared
 from .registry import Named
 from .replays import Replays

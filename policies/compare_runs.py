@@ -10,9 +10,10 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.formats.source import shown
 from lmaas.analysis.stored import StoredRun
 
+from .blocks import Blocks
 from .changes import CONDITIONS, check_groups, judged, parse_conditions
 from .differences import DIFFERENCES, OVERALL, pair, without_single
-from .paired import Blocks, Draws
+from .paired import Draws
 
 SAME = {"cut_s": "the evaluated part", "end_s": "the evaluated part", "load": "the load", "fidelity": "the fidelity"}
 TOLD = ("attain", "window_s", "seed", "start_s", "train_fraction", "depth", "lmaas_version")

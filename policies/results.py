@@ -22,7 +22,7 @@ class Evaluation:
     differences: with their intervals (differences.DIFFERENCES); worst: windows with most misses (worst.WORST);
     misses: which limits were missed (misses.MISSES); backtest: the recorded fleet's replay beside observed latencies
     (backtest.BACKTEST); spare: what a loss costs (spare.SPARE); commitment: with reserved GPUs (commitment.COMMITMENT);
-    spot: with spot ones (spot.SPOT); blocks: policy and paired.STORED, for
+    spot: with spot ones (spot.SPOT); blocks: policy and blocks.STORED, for
     intervals between runs. exit_code: 0, 3 (a gate failed), 6 (nothing attains) or 7 (a policy failed). With depth
     full, else empty: matched (matched.MATCHED), worth (worth.WORTH), causes (full.causes.DONE), worst_hours
     (full.causes.hours), seeds (full.seeds.SCORES), sensitivity (full.sensitivity.SENSITIVITY) and break_even

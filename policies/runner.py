@@ -14,11 +14,11 @@ from lmaas.replay.protocol import Actions, Seen
 from lmaas.replay.scores import group_scores, histogram, request_rows, request_scores
 from lmaas.replay.spending import cost_scores, mean_gpus, timeline, within
 
+from .blocks import Blocks, block_edges
 from .brought import plain, said, suited
 from .guard import both, checked_plan, guarded
 from .handover import requests_of
 from .inputs import Inputs
-from .paired import Blocks, block_edges
 from .planning import counts_by_start
 from .prepare import Prepared
 from .reacting import Timetable, anticipation_of, reacts, told

@@ -15,10 +15,10 @@ from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.stored import StoredRun, find_run, stored_runs
 from lmaas.analysis.workspace import Workspace
 from lmaas.cli.main import main
+from lmaas.policies.blocks import BUCKETS, Blocks
 from lmaas.policies.changes import parse_conditions
 from lmaas.policies.compare_runs import compare
 from lmaas.policies.differences import BETTER
-from lmaas.policies.paired import BUCKETS, Blocks
 from lmaas.policies.results import Evaluation
 from lmaas.reports.markdown import plain
 from lmaas.reports.runs_compared import runs_compared

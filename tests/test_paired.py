@@ -10,19 +10,10 @@ from evaluation_data import evaluation
 from three_hours import PROFILE, rows, stored
 
 from lmaas.policies import evaluate, paired
+from lmaas.policies.blocks import BUCKETS, Blocks, _histogram, block_edges, quantiles
 from lmaas.policies.differences import BETTER, DIFFERENCES, OVERALL, pair, verdict, without_single
 from lmaas.policies.inputs import Inputs
-from lmaas.policies.paired import (
-    BUCKETS,
-    FEWEST_BLOCKS,
-    Blocks,
-    Draws,
-    _histogram,
-    block_edges,
-    interval,
-    quantiles,
-    tails,
-)
+from lmaas.policies.paired import FEWEST_BLOCKS, Draws, interval, tails
 from lmaas.policies.prepare import prepare
 from lmaas.policies.registry import parse_policy
 from lmaas.policies.runner import run_policy

@@ -9,8 +9,9 @@ from evaluation_data import scores
 from three_hours import PROFILE, stored
 
 from lmaas.policies import evaluate
+from lmaas.policies.blocks import Blocks
 from lmaas.policies.choice import choose
-from lmaas.policies.paired import Blocks, Draws, interval
+from lmaas.policies.paired import Draws, interval
 from lmaas.replay.scores import request_scores
 
 HOURS, COST = [5.0] * 5, [13.45] * 5
