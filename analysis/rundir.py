@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from .disk import environment_errors, sync, write_atomically
 from .trace import ROW_GROUP, TraceMeta
-from .workspace import Workspace, environment_errors, sync, write_atomically
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     import polars as pl

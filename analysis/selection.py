@@ -6,13 +6,13 @@ from contextlib import ExitStack, contextmanager
 
 import polars as pl
 
+from .disk import environment_errors
 from .errors import Exit, UserError
 from .folders import own_folder
 from .formats.source import shown
 from .instants import Period, at_s, moment
 from .trace import ROW_GROUP, SCHEMA, Selection, Trace
 from .where import true_rows
-from .workspace import environment_errors
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .disk import environment_errors
 from .errors import Exit, UserError
 from .formats.source import shown
-from .workspace import SHORT_ID, Workspace, environment_errors
+from .workspace import SHORT_ID, Workspace
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
-from .ingest import Say, prepare, to_stderr
 from .ingest_write import TRACE
+from .prepared import Say, prepare, to_stderr
 from .progress import Tell, part, rising, silent
 from .quality import Quality, assess, judged
 from .quality_source import source_findings

@@ -7,18 +7,18 @@ finishes the job. A catalogue that is deleted is made again from the folders.
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from pydantic import ValidationError
 
-from .errors import Exit, UserError
+from .catalogue import TABLES, connect, full_disk
+from .disk import HOME, environment_errors, sync, write_atomically
+from .errors import UserError
 from .folders import own_folder
 from .formats.source import shown
 from .trace import Trace, TraceMeta
@@ -26,21 +26,9 @@ from .trace import Trace, TraceMeta
 if TYPE_CHECKING:
     import duckdb
 
-HOME = "LMAAS_HOME"
 FOLDER = ".lmaas"
 CATALOGUE = "lmaas.duckdb"
 SHORT_ID = 6
-LOCK_WAIT_S = 10.0  # another process holds the catalogue for milliseconds; a longer wait means something is wrong
-HEADER_BYTES = 3 * 4096  # of a DuckDB file
-
-TABLES = """
-CREATE TABLE IF NOT EXISTS traces (
-    trace_id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, source VARCHAR NOT NULL, format VARCHAR NOT NULL,
-    rows BIGINT NOT NULL, span_s DOUBLE NOT NULL, used BIGINT NOT NULL);
-CREATE TABLE IF NOT EXISTS runs (
-    run_id VARCHAR PRIMARY KEY, verb VARCHAR NOT NULL, label VARCHAR NOT NULL, trace_id VARCHAR,
-    started VARCHAR NOT NULL, ended VARCHAR NOT NULL, exit_code INTEGER NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -163,9 +151,9 @@ class Workspace:
         """The catalogue, open for this moment only: DuckDB lets one process at a time have it."""
         with environment_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            connection = _connect(self.root / CATALOGUE)
+            connection = connect(self.root / CATALOGUE)
             try:
-                with _full_disk(self.root):
+                with full_disk(self.root):
                     connection.execute("BEGIN")
                     connection.execute(TABLES)
                     # new, or its process was killed before it was filled
@@ -217,110 +205,3 @@ class Workspace:
         ignore = self.root / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")
-
-
-@contextmanager
-def environment_errors(root: Path, *, out: bool = False) -> Iterator[None]:
-    """What the disk or the permissions refuse, as a UserError (exit 8); out: at a place that the user named."""
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or shown(str(error))
-        told = f"workspace {root}: cannot be written ({why}); set {HOME} to a folder that can"
-        if out:
-            told = f"{shown(str(root))}: cannot be written ({why}); name another place for it"
-        raise UserError(told, Exit.ENVIRONMENT) from error
-
-
-@contextmanager
-def _full_disk(root: Path) -> Iterator[None]:
-    """What DuckDB says of a disk that refuses, as a UserError (exit 8)."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.IOException as error:
-        told = f"workspace {root}: cannot be written ({_first_line(error)}); set {HOME} to a folder that can"
-        raise UserError(told, Exit.ENVIRONMENT) from None
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write `path` whole or not at all: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
-    try:
-        temporary.write_bytes(content)
-        sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def sync(path: Path) -> None:
-    """Ask the disk to keep `path` (a file, or a folder's list of names)."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open folders, and needs no sync of them
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
-    """Connect, waiting for another process to let go; UserError (exit 8) when it does not, or the file is damaged."""
-    import duckdb  # deferred: 0.08 s, and `--help` does not need it
-
-    deadline, again = time.monotonic() + LOCK_WAIT_S, False
-    while True:
-        try:
-            return duckdb.connect(str(path))
-        except duckdb.IOException as error:
-            if not again and _never_written(path):
-                path.unlink(missing_ok=True)
-                again = True
-                continue
-            if "lock" not in str(error).lower():
-                told = (
-                    f"{path}: cannot be opened ({_first_line(error)}); free its disk, or set {HOME} to another folder"
-                )
-                raise UserError(told, Exit.ENVIRONMENT) from None
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"{path}: another lmaas process has held it for {LOCK_WAIT_S:.0f} s; "
-                    f"wait for it, or set {HOME} to another folder",
-                    Exit.ENVIRONMENT,
-                ) from None
-            time.sleep(0.02)
-        except duckdb.Error as error:
-            raise UserError(
-                f"{path}: is damaged ({_first_line(error)}); delete it, it is made again from the folders beside it",
-                Exit.ENVIRONMENT,
-            ) from None
-
-
-def _never_written(path: Path) -> bool:
-    """Whether a killed process, or a full disk, left a catalogue too short to hold even its header."""
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return False
-    return size < HEADER_BYTES and not _locked(path)
-
-
-def _locked(path: Path) -> bool:
-    """Whether another process has the file, as DuckDB locks it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows does not let go of a file that is open
-        return False
-    with path.open("r+b") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
-def _first_line(error: Exception) -> str:
-    return shown(str(error).splitlines()[0], 160)

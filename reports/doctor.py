@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lmaas.analysis.disk import HOME
 from lmaas.analysis.errors import Exit
-from lmaas.analysis.workspace import HOME, Workspace
+from lmaas.analysis.workspace import Workspace
 
 PYTHON = ((3, 11), (3, 13))  # as pyproject.toml has it
 LEAST_DISK, LITTLE_DISK = 0.2e9, 5e9  # bytes

@@ -13,10 +13,11 @@ from typing import Any
 
 import polars as pl
 
+from lmaas.analysis.disk import environment_errors
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.stored import StoredRun, remove_run, stored_runs
 from lmaas.analysis.units import parse_duration
-from lmaas.analysis.workspace import Workspace, environment_errors
+from lmaas.analysis.workspace import Workspace
 
 from .format import many, text
 from .marks import DECIDE_BY

@@ -8,9 +8,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from lmaas.analysis.disk import environment_errors, write_atomically
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.stored import StoredRun
-from lmaas.analysis.workspace import Workspace, environment_errors, write_atomically
+from lmaas.analysis.workspace import Workspace
 
 from .document import dumps
 from .format import many

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+from lmaas.analysis.disk import environment_errors
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.rundir import RunDir, plain
 from lmaas.analysis.trace import TraceMeta
-from lmaas.analysis.workspace import Workspace, environment_errors
+from lmaas.analysis.workspace import Workspace
 
 from .document import document, dumps
 from .html import html

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmaas.analysis.disk import environment_errors
 from lmaas.analysis.errors import Exit
-from lmaas.analysis.workspace import environment_errors
 
 from .report import lengths_report
 from .write import WRITERS, Recording, Written

@@ -15,7 +15,7 @@ from trace_data import rejects
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.formats import FORMATS, times
 from lmaas.analysis.formats.source import Source
-from lmaas.analysis.ingest import recognise
+from lmaas.analysis.recognition import recognise
 from lmaas.analysis.trace import SCHEMA, Trace
 
 FIXTURES = Path(__file__).parent / "fixtures"

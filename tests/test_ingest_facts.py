@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trace_data import HEADER, accounted
 
-from lmaas.analysis import ingest, ingest_facts
+from lmaas.analysis import ingest_facts, prepared
 from lmaas.analysis.account import Account
 from lmaas.analysis.progress import silent
 from lmaas.analysis.quality import assess
@@ -110,9 +110,9 @@ def test_order_is_counted_over_batches_in_any_order(arrivals, batch, rng: random
 
 
 def test_every_byte_of_every_segment_is_in_the_id(tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest, "SEGMENT", 3)
+    monkeypatch.setattr(prepared, "SEGMENT", 3)
     ids, file = set(), tmp_path / "trace"
     for content in (b"abcdefgh", b"abcdefg", b"abcdefgH", b"Abcdefgh", b"abcfedgh", b"defabcgh", b""):
         file.write_bytes(content)
-        ids.add(ingest._identify([file], ["3:x"], silent))
+        ids.add(prepared._identify([file], ["3:x"], silent))
     assert len(ids) == 7

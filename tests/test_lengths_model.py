@@ -18,7 +18,8 @@ from requests_data import habits
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.lengths import LengthPredictor
 from lmaas.analysis.lengths.kinds import PREDICTORS
-from lmaas.analysis.lengths.modelfile import Facts, load, save
+from lmaas.analysis.lengths.modelfile import load, save
+from lmaas.analysis.lengths.modelform import Facts
 
 CUT_S = 3600.0
 FACTS = Facts(

@@ -7,7 +7,8 @@ from requests_data import habits, scramble
 
 from lmaas.analysis.grams import BITS, bits_of, hashed
 from lmaas.analysis.lengths import LengthPredictor
-from lmaas.analysis.lengths.modelfile import Facts, load, save
+from lmaas.analysis.lengths.modelfile import load, save
+from lmaas.analysis.lengths.modelform import Facts
 from lmaas.analysis.lengths.prompts import LEAST_T, MOST, telling
 
 CUT_S = 3600.0

@@ -15,9 +15,9 @@ from lmaas.analysis.comparison.against import compare
 from lmaas.analysis.formats.expected import expected_rows
 from lmaas.analysis.formats.source import Source
 from lmaas.analysis.ingest import ingest, open_trace
-from lmaas.analysis.ingest import prepare as prepared
 from lmaas.analysis.lengths.predicting import predict
 from lmaas.analysis.lengths.training import train
+from lmaas.analysis.prepared import prepare as prepared
 from lmaas.analysis.progress import Share, each, part, rising, steps
 from lmaas.analysis.validate import validate
 from lmaas.analysis.workspace import Workspace

@@ -9,8 +9,9 @@ import pytest
 from lmaas.analysis.formats import unfold
 from lmaas.analysis.formats.source import Source
 from lmaas.analysis.formats.weka import Weka
-from lmaas.analysis.ingest import ingest, recognise
+from lmaas.analysis.ingest import ingest
 from lmaas.analysis.ingest_texts import put_texts
+from lmaas.analysis.recognition import recognise
 from lmaas.analysis.workspace import Workspace
 
 REQUEST = {

@@ -16,9 +16,9 @@ from lmaas.cli.main import main
 HEAD = "arrival_s,input_tokens,output_tokens\n"
 KILLED = """
 import os, signal, sys
-from lmaas.analysis import ingest, validate
+from lmaas.analysis import prepared, validate
 from lmaas.analysis.workspace import Workspace
-ingest.describe = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+prepared.describe = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 validate.validate(sys.argv[1], Workspace.open())
 """
 

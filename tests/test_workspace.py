@@ -10,11 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lmaas.analysis import workspace as module
+from lmaas.analysis import catalogue
+from lmaas.analysis import disk as module
+from lmaas.analysis.disk import write_atomically
 from lmaas.analysis.errors import Exit, UserError
 from lmaas.analysis.ingest import ingest, open_trace
 from lmaas.analysis.rundir import RunDir, plain
-from lmaas.analysis.workspace import CATALOGUE, Workspace, write_atomically
+from lmaas.analysis.workspace import CATALOGUE, Workspace
 
 HEADER = "arrival_s,input_tokens,output_tokens\n"
 INGEST = """
@@ -145,16 +147,16 @@ def test_a_failed_ingest_leaves_nothing(store, workspace):
 def test_a_file_that_grows_while_it_is_read_is_refused(workspace, tmp_path, monkeypatch):
     path = tmp_path / "t.csv"
     path.write_text(HEADER + "1,2,3\n")
-    from lmaas.analysis import ingest as ingest_module
+    from lmaas.analysis import prepared
 
-    write_rows = ingest_module.write_rows
+    write_rows = prepared.write_rows
 
     def grow(*arguments, **more):
         with path.open("a") as file:
             file.write("2,3,4\n")
         return write_rows(*arguments, **more)
 
-    monkeypatch.setattr(ingest_module, "write_rows", grow)
+    monkeypatch.setattr(prepared, "write_rows", grow)
     with pytest.raises(UserError, match="changed while it was read"):
         ingest(path, workspace, say=lambda _: None)
     assert workspace.current() is None
@@ -182,7 +184,7 @@ def test_a_held_catalogue_is_waited_for_and_then_named(store, workspace, monkeyp
     store("1,2,3\n")
     path = workspace.root / CATALOGUE
     for hold_s, wait_s in ((0.5, 20.0), (30.0, 0.3)):
-        monkeypatch.setattr(module, "LOCK_WAIT_S", wait_s)
+        monkeypatch.setattr(catalogue, "LOCK_WAIT_S", wait_s)
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLD, str(path), str(hold_s)], stdout=subprocess.PIPE, text=True
         )

@@ -7,7 +7,7 @@ import polars as pl
 
 from ..progress import Tell, part, rising, silent
 from ..trace import Trace, TraceMeta
-from .modelfile import Facts
+from .modelform import Facts
 from .overlap import is_known
 from .predictor import LengthPredictor
 from .requests import requests_of

@@ -10,7 +10,7 @@ import polars as pl
 from ..trace import TraceMeta
 from .buckets import bucket_of
 from .intervals import LEVELS
-from .modelfile import Facts
+from .modelform import Facts
 from .predictor import LengthPredictor
 from .residual import residual_table
 

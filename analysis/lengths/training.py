@@ -10,7 +10,7 @@ from ..progress import part as step
 from ..selection import selected
 from ..trace import Trace
 from .kinds import PREDICTORS
-from .modelfile import Facts
+from .modelform import Facts
 from .overlap import sketch
 from .predictor import LengthPredictor, known_by
 from .requests import requests_of

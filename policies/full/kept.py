@@ -14,9 +14,9 @@ from typing import Any
 
 import polars as pl
 
+from lmaas.analysis.disk import environment_errors, write_atomically
 from lmaas.analysis.forecasting.forecaster import FORECASTERS
 from lmaas.analysis.trace import Trace
-from lmaas.analysis.workspace import environment_errors, write_atomically
 from lmaas.replay.routers import ROUTERS
 
 from ..prepare import Prepared
