@@ -85,7 +85,11 @@ def _section(section: Section, screen: Console, everything: bool, limit: int = R
 def _wrapped(screen: Console, sentence: str, *, bullet: str = "", style: str = "") -> None:
     """Two columns in, and further under a bullet; no trailing blanks, so that output pastes well."""
     lines = textwrap.wrap(
-        sentence, screen.width - 2, initial_indent=f"  {bullet}", subsequent_indent="  " + " " * len(bullet)
+        sentence,
+        screen.width - 2,
+        initial_indent=f"  {bullet}",
+        subsequent_indent="  " + " " * len(bullet),
+        break_on_hyphens=False,  # names of models and regions have them, and are searched for
     )
     for line in lines:
         screen.print(Text(line, style=style), soft_wrap=True)
