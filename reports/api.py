@@ -100,13 +100,17 @@ def _call(verb: str, source: Source, args: tuple[Any, ...], options: dict[str, A
     return f"from lmaas.reports import api\napi.{verb}({', '.join(said)})"
 
 
-def predict(source: Source, /, model: str | Path, *, progress: Tell = silent) -> Answer[Lengths]:
+def predict(
+    source: Source, /, model: str | Path, *, generated: int | None = None, progress: Tell = silent
+) -> Answer[Lengths]:
     """The output length of every request by a stored model (a file), as of its arrival; scored where it is known.
 
-    `progress` is told the share that is done. UserError (exit 2, 4) for what is no model or no trace.
+    generated: predict again what has generated so many tokens and goes on. `progress` is told the share that is done.
+    UserError (exit 2, 4) for what is no model or no trace.
     """
-    result = predicting.predict(opened(source), *load(Path(model)), progress=progress)
-    return Answer(result, _reproducible(lengths_report(result, []), _call("predict", source, (str(model),), {})))
+    result = predicting.predict(opened(source), *load(Path(model)), generated=generated, progress=progress)
+    asked = {} if generated is None else {"generated": generated}
+    return Answer(result, _reproducible(lengths_report(result, []), _call("predict", source, (str(model),), asked)))
 
 
 def calibrate(

@@ -63,6 +63,9 @@ def test_a_model_is_applied_and_runs_are_compared(log, tmp_path):
     told = api.predict("log.csv", tmp_path / "model.json")
     assert told.result.predictions.height == 1200 and told.report.kind == "predict"
     assert f"api.predict('log.csv', '{tmp_path / 'model.json'}')" in told.report.sections[-1].code
+    again = api.predict("log.csv", tmp_path / "model.json", generated=40)
+    assert set(again.result.predictions["generated_tokens"]) == {40}
+    assert again.report.sections[-1].code.endswith("generated=40)")
     runs = []
     for hours in ([400.0, 700.0], [300.0, 700.0]):
         roles = {"preserve": "policy", "static-peak": "baseline"}
