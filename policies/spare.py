@@ -13,7 +13,7 @@ from .inputs import Inputs
 from .prepare import Prepared
 from .registry import Named
 from .results import Evaluation
-from .runner import Run, run_policy
+from .runner import Run, evaluated_rows, play
 from .spot import base_replicas
 
 HOUR_S = 3600.0
@@ -133,7 +133,8 @@ def _most_used(rows: pl.DataFrame, pool: str, at_s: float) -> list[int]:
 
 def _disturbed(named: Named, ready: Prepared, inputs: Inputs, faults: Sequence[Fault]) -> pl.DataFrame:
     fleet = replace(ready.fleet, faults=(*ready.fleet.faults, *faults))
-    return run_policy(named, replace(ready, fleet=fleet), inputs, lambda share: None).rows
+    played = play(named, replace(ready, fleet=fleet), inputs, lambda share: None)
+    return evaluated_rows(played.ready, played.outcome)
 
 
 def _active(run: Run, at_s: float, **where: str) -> float | None:
