@@ -122,4 +122,5 @@ def cell(value: Any, kind: Kind) -> str:
     if kind == "count":
         return f"{round(value):,}"
     writers = {"share": aligned_share, "duration_s": duration, "span_s": span, "usd": usd, "change": change}
-    return writers.get(kind, number)(float(value))
+    written = writers.get(kind, number)(float(value))
+    return "−" + written[1:] if written.startswith("-") else written  # as signed changes beside it have it

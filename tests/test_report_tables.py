@@ -354,6 +354,8 @@ def test_a_share_is_never_all_nor_none_by_rounding(value: float):
         (True, "mark", "✓"),
         (True, "text", "yes"),
         (math.inf, "number", "∞"),
+        (-2.3948, "share", f"−239.48{NBSP}%"),
+        (-0.0225, "number", "−0.0225"),
     ],
 )
 def test_cells(value: Any, kind: Any, written: str):
