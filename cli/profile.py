@@ -1,5 +1,6 @@
 """`lmaas profile`: GPU profiles listed, shown, fitted to measured step times, estimated from data sheets."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -103,9 +104,11 @@ def fit(
     from lmaas.reports.write import check_model_out
 
     check_model_out(out)
-    steps = read_steps(table, model, gpu, tp)
     engine = {"kv_tokens": kv_tokens, "max_seqs": max_seqs, "max_batch_tokens": max_batch_tokens}
-    profile, found = fitted_profile(steps, name or table.stem, engine, {"model": model, "gpu": gpu, "tp": tp})
+    whose = {"model": model, "gpu": gpu, "tp": tp}
+    with ctx.obj.progress("profile") as progress:
+        steps = read_steps(table, model, gpu, tp)
+        profile, found = fitted_profile(steps, name or table.stem, engine, whose, partial(progress, "fit"))
     for line in steps_said(steps, found):
         ctx.obj.say(line)
     if out is not None:

@@ -56,6 +56,13 @@ def test_exact_times_give_the_step_times_back(tmp_path, name):
     assert len(found.outliers) == 0
 
 
+def test_the_share_that_is_fitted_rises_to_all_of_it(tmp_path):
+    shares = []
+    fit_steps(read_steps(written(tmp_path, batches())), shares.append)
+    assert shares == sorted(set(shares)) and shares[0] == 0 and shares[-1] == 1
+    assert len(shares) == 7 and {share.unit for share in shares} == {"steps"}  # five folds, and all of it
+
+
 def test_noise_is_what_the_held_out_error_shows(tmp_path):
     """Medians of three runs with 5 % noise are off by about 3 %; the error says so, and is not smaller than that."""
     steps = read_steps(written(tmp_path, batches(noise=0.05)))

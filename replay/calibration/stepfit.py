@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lmaas.analysis.errors import UserError
+from lmaas.analysis.progress import Tell, rising, silent
 from lmaas.replay.profile import Latency, Profile
 
 from .steptable import StepTimes
@@ -34,17 +35,21 @@ class StepFit:
         return {"mape": round(float(off.mean()), 4), "p95": round(float(np.quantile(off, 0.95)), 4)}
 
 
-def fit_steps(steps: StepTimes) -> StepFit:
+def fit_steps(steps: StepTimes, progress: Tell = silent) -> StepFit:
     """The coefficients of all steps; the error over FOLDS, in which a configuration is held out whole.
 
-    UserError where the steps cannot tell a positive duration for every iteration.
+    `progress` is told the share that is done: every fit takes about as long as another. UserError where the steps
+    cannot tell a positive duration for every iteration.
     """
     groups = np.unique(steps.group)
     rng = np.random.default_rng(0)
     fold = dict(zip(groups[rng.permutation(len(groups))], np.arange(len(groups)) % FOLDS, strict=True))
     of = np.array([fold[g] for g in steps.group])
     held_out = np.full(len(steps), np.nan)
-    for k in range(min(FOLDS, len(groups))):
+    folds = min(FOLDS, len(groups))
+    tell = rising(progress, len(steps), "steps")
+    for k in range(folds):
+        tell(k / (folds + 1))
         test = of == k
         if (~test).sum() >= 3:
             knots = _knots(steps.n[~test])
@@ -52,8 +57,10 @@ def fit_steps(steps: StepTimes) -> StepFit:
             held_out[test] = _rows(steps, knots)[test] @ found / steps.seconds[test] - 1
     if np.isnan(held_out).any():
         raise UserError(f"{len(groups)} configurations measured: too few to hold some out and judge the fit by them")
+    tell(folds / (folds + 1))
     knots = _knots(steps.n)
     found = _solved(_rows(steps, knots), steps.seconds)
+    tell(1.0)
     off = _rows(steps, knots) @ found / steps.seconds - 1
     slopes = found[1 : 1 + len(knots)]
     if found[0] == 0 and slopes[0] == 0:
@@ -68,10 +75,14 @@ def fit_steps(steps: StepTimes) -> StepFit:
 
 
 def fitted_profile(
-    steps: StepTimes, name: str, engine: Mapping[str, int], whose: Mapping[str, str | int | None]
+    steps: StepTimes,
+    name: str,
+    engine: Mapping[str, int],
+    whose: Mapping[str, str | int | None],
+    progress: Tell = silent,
 ) -> tuple[Profile, StepFit]:
     """The profile of these steps; engine: kv_tokens, max_seqs, max_batch_tokens; whose: model, gpu, tp where known."""
-    found = fit_steps(steps)
+    found = fit_steps(steps, progress)
     known: dict[str, Any] = {key: value for key, value in whose.items() if value is not None}
     sizes: dict[str, Any] = dict(engine)
     profile = Profile(
